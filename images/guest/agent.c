@@ -1,0 +1,434 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+/*
+ * lab-agent: the lab's hands inside the guest. One process answers all requests of a run over one
+ * ssh channel, so that a step costs a round trip and not a login.
+ *
+ * Request:  VERB [TAB ARG]... LF          (`put` is followed by its bytes)
+ * Reply:    ERRNO SP LENGTH LF BYTES      (ERRNO is 0 or what the system call left)
+ *
+ * Static and without any library but libc, because a shell cannot tell the errno of
+ * finit_module() and a step must not fork.
+ */
+#define _GNU_SOURCE
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LIVEPATCH "/sys/kernel/livepatch"
+#define CALLS "/sys/kernel/debug"
+#define CALLS_PREFIX "lab-"
+/* The host refuses longer replies: say less rather than nothing. */
+#define REPLY_MAX (1 << 20)
+#define POLL_MS 5
+#define PATH_SIZE 4096
+
+static char reply[REPLY_MAX];
+static size_t reply_len;
+static int kmsg = -1;
+
+static void emit_bytes(const char *data, size_t len)
+{
+	if (len > REPLY_MAX - reply_len)
+		len = REPLY_MAX - reply_len;
+	memcpy(reply + reply_len, data, len);
+	reply_len += len;
+}
+
+__attribute__((format(printf, 1, 2))) static void emit(const char *format, ...)
+{
+	char line[4096];
+	va_list args;
+	int len;
+
+	va_start(args, format);
+	len = vsnprintf(line, sizeof(line), format, args);
+	va_end(args);
+	if (len > 0)
+		emit_bytes(line, len < (int)sizeof(line) ? (size_t)len : sizeof(line) - 1);
+}
+
+/* Reads a small file into buf, without its last newline. Returns 0 or an errno. */
+static int slurp(const char *path, char *buf, size_t size)
+{
+	size_t used = 0;
+	ssize_t n = 0;
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err;
+
+	buf[0] = '\0';
+	if (fd < 0)
+		return errno;
+	while (used < size - 1 && (n = read(fd, buf + used, size - 1 - used)) > 0)
+		used += n;
+	err = n < 0 ? errno : 0;
+	close(fd);
+	buf[used] = '\0';
+	if (used && buf[used - 1] == '\n')
+		buf[used - 1] = '\0';
+	return err;
+}
+
+/* An attribute's value; "-" when this kernel does not have it. */
+static const char *attribute(const char *dir, const char *name)
+{
+	static char value[2][256];
+	static int turn;
+	char path[PATH_SIZE];
+
+	turn ^= 1;
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	if (slurp(path, value[turn], sizeof(value[turn])) || !value[turn][0])
+		return "-";
+	return value[turn];
+}
+
+typedef void (*entry_fn)(const char *dir, const char *name, void *arg);
+
+static void for_each_entry(const char *dir, int dirs_only, entry_fn fn, void *arg)
+{
+	struct dirent **entries;
+	int count = scandir(dir, &entries, NULL, alphasort), i;
+
+	for (i = 0; i < count; i++) {
+		const char *name = entries[i]->d_name;
+
+		if (name[0] != '.' && (!dirs_only || entries[i]->d_type == DT_DIR))
+			fn(dir, name, arg);
+		free(entries[i]);
+	}
+	if (count >= 0)
+		free(entries);
+}
+
+/* ---- state ---------------------------------------------------------------------------------- */
+
+static void dump_function(const char *dir, const char *name, void *arg)
+{
+	(void)dir;
+	(void)arg;
+	emit("function\t%s\n", name);
+}
+
+static void dump_object(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	(void)arg;
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	emit("object\t%s\t%s\n", name, attribute(path, "patched"));
+	for_each_entry(path, 1, dump_function, NULL);
+}
+
+static void dump_livepatch(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	(void)arg;
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	emit("livepatch\t%s\t%s", name, attribute(path, "enabled"));
+	emit("\t%s", attribute(path, "transition"));
+	emit("\t%s", attribute(path, "replace"));
+	emit("\t%s\n", attribute(path, "stack_order"));
+	for_each_entry(path, 1, dump_object, NULL);
+}
+
+static void dump_call(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE], value[256];
+	int err;
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	err = slurp(path, value, sizeof(value));
+	if (err)
+		emit("call\t%s\t%s\terrno %d\n", (const char *)arg, name, err);
+	else
+		emit("call\t%s\t%s\t%s\n", (const char *)arg, name, value);
+}
+
+static void dump_calls(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	(void)arg;
+	if (strncmp(name, CALLS_PREFIX, strlen(CALLS_PREFIX)))
+		return;
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	for_each_entry(path, 0, dump_call, (void *)(name + strlen(CALLS_PREFIX)));
+}
+
+static void dump_lines(const char *kind, const char *path, const char *needle)
+{
+	FILE *file = fopen(path, "re");
+	char line[2048];
+
+	if (!file)
+		return;
+	while (fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = '\0';
+		if (!needle || strstr(line, needle))
+			emit("%s\t%s\n", kind, line);
+	}
+	fclose(file);
+}
+
+/* The kernel log since the last call: "priority,sequence,time,flags;text" records. */
+static void dump_log(void)
+{
+	char record[8192];
+	ssize_t n;
+
+	if (kmsg < 0)
+		kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	for (;;) {
+		char *text;
+
+		n = read(kmsg, record, sizeof(record) - 1);
+		if (n < 0 && errno == EPIPE) {
+			emit("log-lost\t\n");
+			continue;
+		}
+		if (n <= 0)
+			return;
+		record[n] = '\0';
+		text = strchr(record, ';');
+		if (!text)
+			continue;
+		text[1 + strcspn(text + 1, "\n")] = '\0';
+		emit("log\t%s\n", text + 1);
+	}
+}
+
+static int do_state(void)
+{
+	for_each_entry(LIVEPATCH, 1, dump_livepatch, NULL);
+	dump_lines("module", "/proc/modules", NULL);
+	for_each_entry(CALLS, 1, dump_calls, NULL);
+	dump_lines("ftrace", "/sys/kernel/tracing/enabled_functions", "klp_ftrace_handler");
+	dump_log();
+	return 0;
+}
+
+/* ---- waiting -------------------------------------------------------------------------------- */
+
+static void unsettled_livepatch(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	if (strcmp(attribute(path, "transition"), "0"))
+		snprintf(arg, 512, "transition\t%s", name);
+	/* Disabled and not in transition: its directory is about to go, klp_free_patch_work_fn(). */
+	else if (!((char *)arg)[0] && !strcmp(attribute(path, "enabled"), "0"))
+		snprintf(arg, 512, "free\t%s", name);
+}
+
+static void unsettled_module(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE], sysfs[PATH_SIZE];
+
+	if (((char *)arg)[0])
+		return;
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	snprintf(sysfs, sizeof(sysfs), LIVEPATCH "/%s", name);
+	/* TAINT_LIVEPATCH, and no longer registered: the reference goes last of all. */
+	if (strchr(attribute(path, "taint"), 'K') && access(sysfs, F_OK) &&
+	    strcmp(attribute(path, "refcnt"), "0"))
+		snprintf(arg, 512, "reference\t%s", name);
+}
+
+/*
+ * Waits until no livepatch is in transition or being freed. What stays unsettled is named in the
+ * reply: "transition NAME", "free NAME" or "reference NAME" (a forced livepatch keeps its
+ * reference for good, so that one is waited for only briefly).
+ */
+static int do_settle(long timeout_ms)
+{
+	const struct timespec pause = { .tv_nsec = POLL_MS * 1000000L };
+	long waited, reference_ms = 0;
+	char what[512];
+
+	for (waited = 0;; waited += POLL_MS) {
+		what[0] = '\0';
+		for_each_entry(LIVEPATCH, 1, unsettled_livepatch, what);
+		for_each_entry("/sys/module", 1, unsettled_module, what);
+		if (!what[0])
+			return 0;
+		if (!strncmp(what, "reference", 9) && (reference_ms += POLL_MS) > 500)
+			break;
+		if (waited >= timeout_ms)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	emit("%s", what);
+	return ETIMEDOUT;
+}
+
+/* ---- tasks that hold a transition open ------------------------------------------------------ */
+
+static int target_state;
+
+static void visit_task(const char *dir, const char *tid, void *arg)
+{
+	char path[PATH_SIZE], comm[64], stack[8192];
+	int state;
+
+	(void)arg;
+	snprintf(path, sizeof(path), "%s/%s", dir, tid);
+	state = atoi(attribute(path, "patch_state"));
+	if (state < 0 || state == target_state)
+		return;
+	snprintf(comm, sizeof(comm), "%s", attribute(path, "comm"));
+	emit("task %s (%s), patch_state %d\n", tid, comm, state);
+	snprintf(path, sizeof(path), "%s/%s/stack", dir, tid);
+	if (!slurp(path, stack, sizeof(stack)))
+		emit("%s\n", stack);
+}
+
+static void visit_process(const char *dir, const char *pid, void *arg)
+{
+	char path[PATH_SIZE];
+
+	if (!isdigit((unsigned char)pid[0]))
+		return;
+	snprintf(path, sizeof(path), "%s/%s/task", dir, pid);
+	for_each_entry(path, 1, visit_task, arg);
+}
+
+static void transition_target(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	if (!strcmp(attribute(path, "transition"), "1"))
+		*(int *)arg = !strcmp(attribute(path, "enabled"), "1");
+}
+
+/* Each task whose /proc/<pid>/patch_state is not yet the transition's target, with its stack. */
+static int do_blocked(void)
+{
+	target_state = -1;
+	for_each_entry(LIVEPATCH, 1, transition_target, &target_state);
+	if (target_state < 0)
+		return 0;
+	for_each_entry("/proc", 1, visit_process, NULL);
+	return 0;
+}
+
+/* ---- modules and files ---------------------------------------------------------------------- */
+
+static int do_load(const char *path, const char *params)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (syscall(SYS_finit_module, fd, params, 0))
+		err = errno;
+	close(fd);
+	return err;
+}
+
+static int do_unload(const char *name)
+{
+	return syscall(SYS_delete_module, name, O_NONBLOCK) ? errno : 0;
+}
+
+static int do_read(const char *path)
+{
+	static char data[65536];
+	int err = slurp(path, data, sizeof(data));
+
+	emit_bytes(data, strlen(data));
+	return err;
+}
+
+static int do_write(const char *path, const char *data)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (write(fd, data, strlen(data)) < 0)
+		err = errno;
+	if (close(fd) && !err)
+		err = errno;
+	return err;
+}
+
+static int do_put(const char *path, size_t len)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), err = fd < 0 ? errno : 0;
+	char block[65536];
+
+	while (len) {
+		size_t n = fread(block, 1, len < sizeof(block) ? len : sizeof(block), stdin);
+
+		if (!n)
+			exit(1);
+		if (!err && write(fd, block, n) != (ssize_t)n)
+			err = errno ? errno : ENOSPC;
+		len -= n;
+	}
+	if (fd >= 0 && close(fd) && !err)
+		err = errno;
+	return err;
+}
+
+static int do_release(void)
+{
+	struct utsname name;
+
+	if (uname(&name))
+		return errno;
+	emit("%s", name.release);
+	return 0;
+}
+
+int main(void)
+{
+	static char line[65536];
+	char *argv[4];
+
+	while (fgets(line, sizeof(line), stdin)) {
+		char *rest = line;
+		int argc, err;
+
+		line[strcspn(line, "\n")] = '\0';
+		for (argc = 0; argc < 4; argc++)
+			argv[argc] = rest ? strsep(&rest, "\t") : "";
+		reply_len = 0;
+		if (!strcmp(argv[0], "release"))
+			err = do_release();
+		else if (!strcmp(argv[0], "put"))
+			err = do_put(argv[1], strtoul(argv[2], NULL, 10));
+		else if (!strcmp(argv[0], "load"))
+			err = do_load(argv[1], argv[2]);
+		else if (!strcmp(argv[0], "unload"))
+			err = do_unload(argv[1]);
+		else if (!strcmp(argv[0], "read"))
+			err = do_read(argv[1]);
+		else if (!strcmp(argv[0], "write"))
+			err = do_write(argv[1], argv[2]);
+		else if (!strcmp(argv[0], "settle"))
+			err = do_settle(strtol(argv[1], NULL, 10));
+		else if (!strcmp(argv[0], "state"))
+			err = do_state();
+		else if (!strcmp(argv[0], "blocked"))
+			err = do_blocked();
+		else
+			err = ENOSYS;
+		printf("%d %zu\n", err, reply_len);
+		fwrite(reply, 1, reply_len, stdout);
+		fflush(stdout);
+	}
+	return 0;
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The processor architectures that the lab builds kernels and boots guests for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+/// A guest's architecture. The order is the one in which architectures are listed everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Arch {
+    /// 64-bit x86.
+    X86_64,
+    /// 64-bit Arm, little endian.
+    Arm64,
+}
+
+impl Arch {
+    /// Every architecture, in listing order.
+    pub const ALL: [Self; 2] = [Self::X86_64, Self::Arm64];
+
+    /// The names of [`Arch::ALL`], as they are written in YAML files and on the command line.
+    pub const NAMES: [&'static str; 2] = [Self::X86_64.name(), Self::Arm64.name()];
+
+    /// The name that users see and write. It is the kernel's name, hence `arm64`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Arm64 => "arm64",
+        }
+    }
+
+    /// The architecture of this machine, if the lab knows it.
+    #[must_use]
+    pub fn host() -> Option<Self> {
+        // Rust calls it `aarch64`, the kernel `arm64`.
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Self::X86_64),
+            "aarch64" => Some(Self::Arm64),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `pad`, so that a width in a format string lines up columns.
+        f.pad(self.name())
+    }
+}
+
+/// The text that [`Arch::from_str`] did not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownArch(
+    /// The text itself.
+    pub String,
+);
+
+impl fmt::Display for UnknownArch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "unknown architecture `{}`; known are {}",
+            self.0,
+            Arch::NAMES.join(" and ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownArch {}
+
+impl FromStr for Arch {
+    type Err = UnknownArch;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|arch| arch.name() == text)
+            .ok_or_else(|| UnknownArch(text.to_owned()))
+    }
+}
+
+impl Serialize for Arch {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_back() {
+        for arch in Arch::ALL {
+            assert_eq!(arch.name().parse(), Ok(arch));
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_the_known_ones() {
+        let error = "aarch64".parse::<Arch>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown architecture `aarch64`; known are x86_64 and arm64"
+        );
+    }
+}

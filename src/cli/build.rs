@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lab build`: kernels and images without a run.
+
+use clap::{Args, ValueEnum};
+
+use super::{ArchName, archs};
+use crate::context::Context;
+use crate::error::Result;
+use crate::{host, image, kernel};
+
+/// What to build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Kernels.
+    Kernel,
+    /// Guest images.
+    Image,
+}
+
+/// Arguments of `lab build`.
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// What to build.
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Names; `lab list` shows them.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Architectures [default: the host's].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
+    arch: Vec<ArchName>,
+    /// Look for a newer source or newer packages first.
+    #[arg(long)]
+    refresh: bool,
+    /// Install missing host packages first.
+    #[arg(long)]
+    setup: bool,
+    /// Do not ask before installing.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Builds, and prints where the results are.
+pub async fn build(ctx: &Context, args: &BuildArgs) -> Result<u8> {
+    let archs = archs(&args.arch);
+    if args.setup {
+        super::setup::setup(ctx, &archs, args.yes).await?;
+    }
+    host::require(&archs)?;
+    for &arch in &archs {
+        for name in &args.names {
+            let path = match args.kind {
+                Kind::Kernel => {
+                    let definition = kernel::Definition::read(&ctx.project, name)?;
+                    let built = kernel::build::build(ctx, &definition, arch, args.refresh).await?;
+                    built.boot_file(arch)
+                }
+                Kind::Image => {
+                    let definition = image::Definition::read(&ctx.project, name)?;
+                    image::build::build(ctx, &definition, arch, args.refresh)
+                        .await?
+                        .initramfs
+                }
+            };
+            super::print(&format!("{name} {arch} {}\n", path.display()));
+        }
+    }
+    Ok(0)
+}

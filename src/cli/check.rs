@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lab check`: the mistakes in scenario files, all of them, in milliseconds.
+
+use std::path::PathBuf;
+
+use super::scenarios::{self, Rejected};
+use crate::error::{Blame, Error, Result};
+use crate::report::paint::{Color, Paint};
+
+/// Checks files; exit code 2 if any has a mistake.
+pub fn check(paths: &[PathBuf], color: Color) -> Result<u8> {
+    let (scenarios, rejected) = scenarios::read(paths)?;
+    if !rejected.is_empty() {
+        show(&rejected, color);
+        return Err(summary(&rejected));
+    }
+    let files = if scenarios.len() == 1 {
+        "scenario"
+    } else {
+        "scenarios"
+    };
+    super::print(&format!("{} {files}, no mistakes\n", scenarios.len()));
+    Ok(0)
+}
+
+/// Shows what is wrong, with the places.
+#[expect(clippy::print_stderr, reason = "diagnostics belong on standard error")]
+pub fn show(rejected: &[Rejected], color: Color) {
+    let paint = Paint::stderr(color);
+    for file in rejected {
+        eprintln!(
+            "{}\n",
+            file.diagnostics
+                .render(&file.source, paint.is_on())
+                .trim_end()
+        );
+    }
+}
+
+/// How much is wrong.
+pub fn summary(rejected: &[Rejected]) -> Error {
+    let count: usize = rejected.iter().map(|file| file.diagnostics.len()).sum();
+    let errors = if count == 1 {
+        "1 mistake".to_owned()
+    } else {
+        format!("{count} mistakes")
+    };
+    let names: Vec<_> = rejected
+        .iter()
+        .map(|file| file.source.path.as_str())
+        .collect();
+    Error::new(Blame::File, format!("{errors} in {}", names.join(", ")))
+}

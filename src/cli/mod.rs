@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line: arguments, and one file per subcommand.
+
+mod build;
+mod check;
+mod list;
+mod review;
+mod run;
+mod scenarios;
+mod setup;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use tokio_util::sync::CancellationToken;
+
+use crate::arch::Arch;
+use crate::cache::Cache;
+use crate::context::{Context, find_project};
+use crate::error::{Blame, Error, Result};
+use crate::event::Events;
+use crate::report::Reports;
+use crate::report::human::{Human, error_text};
+use crate::report::paint::{Color, Paint};
+use crate::{process, scenario};
+
+const EXAMPLES: &str = "\
+Examples:
+  lab run --setup scenarios/tagged-replace.yaml   install what is missing, build, run, compare
+  lab run scenarios --kernel mainline,tags        every scenario on two kernels
+  lab check scenarios                             look for mistakes, build nothing
+  lab review                                      accept or reject what was observed
+
+Exit status: 0 everything as expected, 1 a run failed, 2 usage or an invalid file,
+3 a build, the host or the lab failed, 130 interrupted.";
+
+/// A virtual-machine test lab for Linux kernel livepatches.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    /// The checkout to work in [default: the one that the current folder is in].
+    #[arg(long, global = true, value_name = "DIR", env = "LAB_PROJECT")]
+    project: Option<PathBuf>,
+    /// When to use colours.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN"
+    )]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios: build what they need, boot, play, compare with the snapshots.
+    #[command(after_help = run::EXAMPLES)]
+    Run(run::RunArgs),
+    /// Look for mistakes in scenario files; build and boot nothing.
+    #[command(after_help = "Examples:\n  lab check scenarios\n  lab check my-scenario.yaml")]
+    Check {
+        /// Scenario files, or folders with some.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
+    /// List scenarios, kernels or images.
+    List {
+        /// What to list.
+        #[arg(value_enum)]
+        what: list::What,
+    },
+    /// Build kernels or images without running anything.
+    #[command(
+        after_help = "Examples:\n  lab build kernel tags mainline\n  lab build image default"
+    )]
+    Build(build::BuildArgs),
+    /// Install the host packages that the lab needs.
+    Setup(SetupArgs),
+    /// Accept or reject what runs observed, snapshot by snapshot.
+    Review(review::ReviewArgs),
+    /// Print the JSON schema of scenario files, for editors.
+    Schema,
+    /// Print a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  lab completions bash > ~/.local/share/bash-completion/completions/lab"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Installing host packages.
+#[derive(Debug, Clone, Args)]
+struct SetupArgs {
+    /// Architectures of the guests to prepare for.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
+    arch: Vec<ArchName>,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// An architecture on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ArchName {
+    /// x86_64.
+    #[value(name = "x86_64")]
+    X86_64,
+    /// arm64.
+    Arm64,
+}
+
+/// The architectures that were named, or the host's.
+fn archs(named: &[ArchName]) -> Vec<Arch> {
+    if named.is_empty() {
+        return vec![Arch::host().unwrap_or(Arch::X86_64)];
+    }
+    let arch = |name: &ArchName| match name {
+        ArchName::X86_64 => Arch::X86_64,
+        ArchName::Arm64 => Arch::Arm64,
+    };
+    named.iter().map(arch).collect()
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap knows which stream its messages belong to.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let color = cli.color;
+    let code = dispatch(cli).unwrap_or_else(|error| {
+        print_error(&error, color);
+        error.exit_code()
+    });
+    ExitCode::from(code)
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a failed command")]
+fn print_error(error: &Error, color: Color) {
+    eprintln!("{}", error_text(error, Paint::stderr(color)));
+}
+
+/// Text for standard output; a reader that has gone (`lab … | head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Check { paths } => check::check(&paths, cli.color),
+        Command::List { what } => list::list(&project(cli.project)?, what).map(|()| 0),
+        Command::Schema => {
+            let schema = serde_json::to_string_pretty(&scenario::schema());
+            print(&schema.map_err(|error| Error::lab(error.to_string()))?);
+            print("\n");
+            Ok(0)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lab", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(0)
+        }
+        Command::Review(args) => review::review(&project(cli.project)?, &args, cli.color),
+        Command::Run(args) => {
+            let project = project(cli.project)?;
+            let work = run::prepare(&project, &args)?;
+            let report = args.report_file()?;
+            with_context(project, cli.color, report, async |ctx| {
+                run::run(ctx, &args, &work).await
+            })
+        }
+        Command::Build(args) => {
+            let project = project(cli.project)?;
+            with_context(project, cli.color, None, async |ctx| {
+                build::build(ctx, &args).await
+            })
+        }
+        Command::Setup(args) => {
+            let project = project(cli.project)?;
+            with_context(project, cli.color, None, async |ctx| {
+                setup::setup(ctx, &archs(&args.arch), args.yes)
+                    .await
+                    .map(|()| 0)
+            })
+        }
+    }
+}
+
+fn project(named: Option<PathBuf>) -> Result<PathBuf> {
+    let here = match named {
+        Some(dir) => std::path::absolute(dir),
+        None => std::env::current_dir(),
+    };
+    let here = here.map_err(|error| {
+        Error::new(
+            Blame::Usage,
+            format!("cannot find the current folder: {error}"),
+        )
+    })?;
+    find_project(&here)
+}
+
+/// Runs asynchronous work on this thread, with reports and with Ctrl-C: the first ends the work
+/// in good order, the second at once.
+fn with_context(
+    project: PathBuf,
+    color: Color,
+    jsonl: Option<PathBuf>,
+    work: impl AsyncFnOnce(&Context) -> Result<u8>,
+) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::host(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(async {
+        let (events, receiver) = Events::channel();
+        let cancel = CancellationToken::new();
+        let ctx = Context {
+            project,
+            cache: Cache::from_env()?,
+            events,
+            cancel: cancel.clone(),
+        };
+        let reports = Reports::new(Human::new(color), jsonl.as_deref())?.spawn(receiver);
+        let result = tokio::select! {
+            result = work(&ctx) => result,
+            result = second_interrupt(&cancel) => result,
+        };
+        // The reports end when the last sender has gone.
+        drop(ctx);
+        let reported = reports
+            .await
+            .unwrap_or_else(|error| Err(Error::lab(format!("the report failed: {error}"))));
+        result.and_then(|code| reported.map(|()| code))
+    })
+}
+
+/// Cancels at the first signal; resolves at the second, with everything killed.
+async fn second_interrupt(cancel: &CancellationToken) -> Result<u8> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| {
+        signal(kind).map_err(|error| Error::host(format!("cannot listen for signals: {error}")))
+    };
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    };
+    next().await;
+    cancel.cancel();
+    next().await;
+    process::kill_all();
+    Err(Error::interrupted())
+}

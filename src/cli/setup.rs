@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lab setup`: says which host packages are missing and why, asks, installs.
+
+use std::io::{IsTerminal, Write};
+
+use crate::arch::Arch;
+use crate::context::Context;
+use crate::error::{Error, IoContext, Result};
+use crate::host;
+
+/// Installs what is missing for guests of `archs`.
+#[expect(
+    clippy::print_stderr,
+    reason = "a question and its reasons, before any report"
+)]
+pub async fn setup(ctx: &Context, archs: &[Arch], yes: bool) -> Result<()> {
+    let missing = host::missing(&host::needed(archs));
+    if missing.is_empty() {
+        ctx.events.note("every host package is there");
+        return Ok(());
+    }
+    eprintln!("These host packages will be installed with apt-get:");
+    for package in &missing {
+        eprintln!("  {}", host::describe(package));
+    }
+    if !yes && std::io::stdin().is_terminal() {
+        eprint!("Go on? [Y/n] ");
+        let _ = std::io::stderr().flush();
+        let mut answer = String::new();
+        std::io::stdin()
+            .read_line(&mut answer)
+            .at("read", "standard input".as_ref())?;
+        if !["", "y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+            return Err(Error::host("the packages were not installed")
+                .help("install them yourself, or answer with y"));
+        }
+    }
+    host::install(ctx, &missing).await?;
+    host::require(archs)
+}

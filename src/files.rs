@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reading the YAML files of a project: finding them by name, and errors that show the place.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Blame, Error, IoContext, Result};
+use crate::yaml::{self, Diagnostics, Int, Node, Shape, Source};
+
+/// The `version` of kernel and image definitions.
+pub const VERSION: Shape = Shape::Int(&Int {
+    what: "the version",
+    min: 1,
+    max: 1,
+});
+
+/// The longest file that is read at all.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Reads a YAML file of the user.
+pub fn read_source(path: &Path) -> Result<Source> {
+    let as_file = |mut error: Error| {
+        error.blame = Blame::File;
+        error
+    };
+    let size = fs::metadata(path).at("read", path).map_err(as_file)?.len();
+    if size > FILE_MAX {
+        let what = format!(
+            "{} has {size} bytes; a lab file has 1 MiB at most",
+            path.display()
+        );
+        return Err(Error::new(Blame::File, what));
+    }
+    let bytes = fs::read(path).at("read", path).map_err(as_file)?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|&&byte| byte == b'\n')
+            .count();
+        let what = format!("{}:{} is not UTF-8", path.display(), line + 1);
+        Error::new(Blame::File, what).help("save the file as UTF-8")
+    })?;
+    Ok(Source::new(path.display().to_string(), text))
+}
+
+/// An error that shows the diagnostics of a file.
+pub fn rejected(source: &Source, diagnostics: &Diagnostics) -> Error {
+    let what = match diagnostics.len() {
+        1 => format!("{} has an error", source.path),
+        n => format!("{} has {n} errors", source.path),
+    };
+    Error::new(Blame::File, what).evidence(&diagnostics.render(source, false))
+}
+
+/// Reads and checks `dir/name.yaml`. An unknown name comes with the known ones.
+pub fn read_named(dir: &Path, kind: &str, name: &str, shape: Shape) -> Result<Node> {
+    let path = dir.join(format!("{name}.yaml"));
+    // A name is never a path: it comes from command lines and from other files.
+    if name.contains(['/', '\0']) || name.starts_with('.') || !path.is_file() {
+        let known = names(dir)?;
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let help = match yaml::suggest(name, known.iter().copied()) {
+            Some(other) => format!("did you mean `{other}`?"),
+            None => format!("known: {}", known.join(", ")),
+        };
+        let what = format!("there is no {kind} `{name}`");
+        return Err(Error::new(Blame::Usage, what).help(help));
+    }
+    let source = read_source(&path)?;
+    let checked = yaml::parse(&source).and_then(|root| {
+        yaml::require_version(&root, &format!("a {kind} definition"), 1)?;
+        let mut diagnostics = Diagnostics::new();
+        yaml::check(shape, &root, &mut diagnostics);
+        if diagnostics.is_empty() {
+            Ok(root)
+        } else {
+            Err(diagnostics)
+        }
+    });
+    checked.map_err(|diagnostics| rejected(&source, &diagnostics))
+}
+
+/// The names of the `*.yaml` files of a folder, sorted.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).at("read", dir)? {
+        let path = entry.at("read", dir)?.path();
+        if path.extension().is_some_and(|ending| ending == "yaml")
+            && let Some(stem) = path.file_stem()
+        {
+            names.push(stem.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The guest: an ssh session with the lab's agent at its other end, and the typed operations on
+//! it.
+//!
+//! What comes from a guest is not trusted: replies are bounded, and nothing in them becomes a
+//! path on the host.
+
+pub mod ssh;
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, IoContext, Result};
+use crate::image::keys::RunKeys;
+use crate::scenario::{Errno, kernel_module_name};
+use ssh::Link;
+
+/// Where modules are put in the guest.
+const MODULES: &str = "/lab";
+
+/// Why the agent gave no answer. The console says more, and is to be read first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// Not within the limit: what was asked.
+    Timeout(String),
+    /// The connection ended: why.
+    Lost(String),
+    /// What came was no reply of the agent.
+    Nonsense(String),
+}
+
+impl std::fmt::Display for Silence {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Silence::Timeout(what) => write!(f, "no answer to {what}"),
+            Silence::Lost(why) => write!(f, "the connection to the guest was lost: {why}"),
+            Silence::Nonsense(what) => write!(f, "the guest's answer makes no sense: {what}"),
+        }
+    }
+}
+
+/// The result of asking the guest.
+pub type Answer<T> = std::result::Result<T, Silence>;
+
+/// A system call's outcome in the guest: the errno, 0 if it worked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome(pub i32);
+
+impl Outcome {
+    /// Whether it worked.
+    pub fn is_ok(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// `EINVAL`, `success`, or `errno 523`.
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0, Errno::from_number(self.0)) {
+            (0, _) => f.write_str("success"),
+            (_, Some(errno)) => write!(f, "{errno}"),
+            (number, None) => write!(f, "errno {number}"),
+        }
+    }
+}
+
+/// What keeps a guest from settling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsettled {
+    /// This livepatch is still in transition.
+    Transition(String),
+    /// This disabled livepatch has not been freed.
+    Free(String),
+    /// This livepatch module keeps its reference, as forced ones do for good.
+    Reference(String),
+}
+
+/// A guest whose agent answers.
+#[derive(Debug)]
+pub struct Guest {
+    link: Link,
+    limit: Duration,
+}
+
+impl Guest {
+    /// Logs in through `port` of 127.0.0.1 and starts the agent. `limit` bounds the login and,
+    /// later, each answer.
+    pub async fn connect(port: u16, keys: &RunKeys, limit: Duration) -> Result<Answer<Self>> {
+        let login = ssh::Login {
+            port,
+            private_key: keys.client_private()?,
+            host_key: keys.host_public()?,
+        };
+        Ok(Link::open(login, limit)
+            .await
+            .map(|link| Self { link, limit }))
+    }
+
+    /// `uname -r`.
+    pub async fn release(&self) -> Answer<String> {
+        Ok(self.ask("release", &[], &[], self.limit).await?.1)
+    }
+
+    /// Copies a module into the guest.
+    pub async fn put_module(&self, name: &str, file: &Path) -> Result<Answer<Outcome>> {
+        let data = std::fs::read(file).at("read", file)?;
+        let length = data.len().to_string();
+        let reply = self
+            .ask("put", &[&module_path(name), &length], &data, self.limit)
+            .await;
+        Ok(reply.map(|(errno, _)| Outcome(errno)))
+    }
+
+    /// `finit_module(2)`.
+    pub async fn load(&self, module: &str, params: &[(String, String)]) -> Answer<Outcome> {
+        let params: Vec<_> = params
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let args = [&*module_path(module), &*params.join(" ")];
+        Ok(Outcome(self.ask("load", &args, &[], self.limit).await?.0))
+    }
+
+    /// `delete_module(2)`, without waiting.
+    pub async fn unload(&self, module: &str) -> Answer<Outcome> {
+        let name = kernel_module_name(module);
+        Ok(Outcome(
+            self.ask("unload", &[&name], &[], self.limit).await?.0,
+        ))
+    }
+
+    /// Writes a file.
+    pub async fn write(&self, path: &str, data: &str) -> Answer<Outcome> {
+        Ok(Outcome(
+            self.ask("write", &[path, data], &[], self.limit).await?.0,
+        ))
+    }
+
+    /// Reads a file, without its last newline.
+    pub async fn read(&self, path: &str) -> Answer<(Outcome, String)> {
+        let (errno, data) = self.ask("read", &[path], &[], self.limit).await?;
+        Ok((Outcome(errno), data))
+    }
+
+    /// Waits until no livepatch is in transition or being freed.
+    pub async fn settle(&self, limit: Duration) -> Answer<std::result::Result<(), Unsettled>> {
+        let millis = limit.as_millis().to_string();
+        let (errno, data) = self
+            .ask("settle", &[&millis], &[], limit + self.limit)
+            .await?;
+        if errno == 0 {
+            return Ok(Ok(()));
+        }
+        let (what, name) = data.split_once('\t').unwrap_or((&data, ""));
+        let name = name.to_owned();
+        match what {
+            "transition" => Ok(Err(Unsettled::Transition(name))),
+            "free" => Ok(Err(Unsettled::Free(name))),
+            "reference" => Ok(Err(Unsettled::Reference(name))),
+            _ => Err(Silence::Nonsense(data.clone())),
+        }
+    }
+
+    /// Everything observable, as the agent writes it; see `state::observed`.
+    pub async fn state(&self) -> Answer<String> {
+        Ok(self.ask("state", &[], &[], self.limit).await?.1)
+    }
+
+    /// The tasks that hold a transition open, with their stacks.
+    pub async fn blocked(&self) -> Answer<String> {
+        Ok(self.ask("blocked", &[], &[], self.limit).await?.1)
+    }
+
+    async fn ask(
+        &self,
+        verb: &str,
+        args: &[&str],
+        payload: &[u8],
+        limit: Duration,
+    ) -> Answer<(i32, String)> {
+        let mut request = verb.to_owned();
+        for arg in args {
+            // Validated input has neither; a request must never become two.
+            if arg.contains(['\t', '\n']) {
+                return Err(Silence::Nonsense(format!(
+                    "{verb} with a tab or newline in {arg:?}"
+                )));
+            }
+            request.push('\t');
+            request.push_str(arg);
+        }
+        let what = request.replace('\t', " ");
+        request.push('\n');
+        let mut bytes = request.into_bytes();
+        bytes.extend_from_slice(payload);
+        let reply = self.link.ask(bytes, limit, &what).await?;
+        Ok((
+            reply.errno,
+            String::from_utf8_lossy(&reply.data).into_owned(),
+        ))
+    }
+
+    /// Ends the session.
+    pub async fn close(self) -> Result<()> {
+        self.link
+            .close()
+            .await
+            .map_err(|silence| Error::lab(silence.to_string()))
+    }
+}
+
+fn module_path(name: &str) -> String {
+    format!("{MODULES}/{}.ko", kernel_module_name(name))
+}

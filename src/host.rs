@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The host's packages: what is needed and why, what is missing, how it is installed.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::arch::Arch;
+use crate::cache::write_atomically;
+use crate::context::Context;
+use crate::error::{Error, IoContext, Result};
+use crate::process::Cmd;
+
+/// A host package and the reason for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPackage {
+    /// The Debian package.
+    pub name: &'static str,
+    /// A file that shows that what it gives is there.
+    pub provides: &'static str,
+    /// Why the lab needs it.
+    pub why: &'static str,
+}
+
+const fn package(name: &'static str, provides: &'static str, why: &'static str) -> HostPackage {
+    HostPackage {
+        name,
+        provides,
+        why,
+    }
+}
+
+const COMMON: &[HostPackage] = &[
+    package(
+        "gcc",
+        "gcc",
+        "compiles kernels, modules and the guest's agent",
+    ),
+    package(
+        "libc6-dev",
+        "/usr/include/stdlib.h",
+        "the guest's agent is linked statically",
+    ),
+    package("make", "make", "the kernel's build system"),
+    package("binutils", "ld", "links kernels and modules"),
+    package("flex", "flex", "the kernel's configuration parser"),
+    package("bison", "bison", "the kernel's configuration parser"),
+    package("bc", "bc", "the kernel's time constants"),
+    package(
+        "libelf-dev",
+        "/usr/include/libelf.h",
+        "the kernel's objtool",
+    ),
+    package("perl", "/usr/share/perl/5", "scripts of the kernel's build"),
+    package(
+        "python3-minimal",
+        "python3",
+        "scripts of the kernel's build",
+    ),
+    package("patch", "patch", "applies the kernel patch series"),
+    package("xz-utils", "xz", "unpacks kernel sources"),
+    package("tar", "tar", "unpacks kernel sources"),
+];
+
+/// What the host needs to build and run guests of `archs`.
+pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
+    let mut list = COMMON.to_vec();
+    for &arch in archs {
+        list.push(match arch {
+            Arch::X86_64 => package(
+                "qemu-system-x86",
+                "qemu-system-x86_64",
+                "runs x86_64 guests",
+            ),
+            Arch::Arm64 => package(
+                "qemu-system-arm",
+                "qemu-system-aarch64",
+                "runs arm64 guests",
+            ),
+        });
+        if Arch::host() != Some(arch) {
+            list.push(match arch {
+                Arch::X86_64 => package(
+                    "gcc-x86-64-linux-gnu",
+                    "x86_64-linux-gnu-gcc",
+                    "compiles x86_64 kernels on this host",
+                ),
+                Arch::Arm64 => package(
+                    "gcc-aarch64-linux-gnu",
+                    "aarch64-linux-gnu-gcc",
+                    "compiles arm64 kernels on this host",
+                ),
+            });
+        }
+    }
+    list
+}
+
+/// Those of `packages` that are not there.
+pub fn missing(packages: &[HostPackage]) -> Vec<HostPackage> {
+    packages
+        .iter()
+        .copied()
+        .filter(|package| !is_there(package.provides))
+        .collect()
+}
+
+fn is_there(provides: &str) -> bool {
+    if provides.starts_with('/') {
+        return has_path(provides);
+    }
+    find_tool(provides).is_some()
+}
+
+/// A path, or a folder whose name begins so (`/usr/share/perl/5` → `/usr/share/perl/5.36`).
+fn has_path(path: &str) -> bool {
+    let path = Path::new(path);
+    if path.exists() {
+        return true;
+    }
+    let (Some(parent), Some(start)) = (path.parent(), path.file_name()) else {
+        return false;
+    };
+    let start = start.to_string_lossy();
+    std::fs::read_dir(parent).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.file_name().to_string_lossy().starts_with(&*start))
+    })
+}
+
+/// Where the tool `name` is on PATH.
+pub fn find_tool(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Fails with one error that names everything missing.
+pub fn require(archs: &[Arch]) -> Result<()> {
+    let missing = missing(&needed(archs));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|package| package.name).collect();
+    let lines: Vec<_> = missing.iter().map(describe).collect();
+    Err(
+        Error::host(format!("host packages are missing: {}", names.join(", ")))
+            .evidence(&lines.join("\n"))
+            .help("run `lab setup`, or add --setup to this command"),
+    )
+}
+
+/// `flex — the kernel's configuration parser`.
+pub fn describe(package: &HostPackage) -> String {
+    format!("{:<22} {}", package.name, package.why)
+}
+
+/// Installs packages with apt-get. Never removes or downgrades anything: where the release's own
+/// version would (a `qemu-utils` from backports stands against the release's QEMU), the
+/// release's backports are used for that package.
+pub async fn install(ctx: &Context, packages: &[HostPackage]) -> Result<()> {
+    if find_tool("apt-get").is_none() {
+        return Err(Error::host("this host has no apt-get")
+            .help("install the packages named above with the host's own package manager"));
+    }
+    let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
+    update(ctx, None).await?;
+    let mut plain = names.clone();
+    let mut backported = Vec::new();
+    if !harmless(&simulate(ctx, None, &names).await?) {
+        plain.clear();
+        for name in names {
+            let ok = harmless(&simulate(ctx, None, &[name]).await?);
+            if ok {
+                plain.push(name)
+            } else {
+                backported.push(name)
+            }
+        }
+    }
+    if !plain.is_empty() {
+        apt_install(ctx, None, &plain).await?;
+    }
+    if backported.is_empty() {
+        return Ok(());
+    }
+    let backports = Backports::prepare(ctx).await?;
+    update(ctx, Some(&backports)).await?;
+    let simulation = simulate(ctx, Some(&backports), &backported).await?;
+    if !harmless(&simulation) {
+        let what = format!(
+            "installing {} would remove other packages",
+            backported.join(", ")
+        );
+        return Err(Error::host(what)
+            .evidence(&simulation)
+            .help("resolve the conflict by hand with apt-get, then run `lab setup` again"));
+    }
+    ctx.events.note(format!(
+        "{} from {}: the release's own version would remove installed packages",
+        backported.join(", "),
+        backports.suite
+    ));
+    apt_install(ctx, Some(&backports), &backported).await
+}
+
+fn harmless(simulation: &str) -> bool {
+    let harmful = |line: &str| line.starts_with("Remv ") || line.contains("DOWNGRADED");
+    !simulation.lines().any(harmful)
+}
+
+/// The host's sources plus its release's backports, in lists of our own.
+struct Backports {
+    suite: String,
+    options: Vec<String>,
+}
+
+impl Backports {
+    async fn prepare(ctx: &Context) -> Result<Self> {
+        let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let codename = release
+            .lines()
+            .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+            .map(|name| name.trim_matches('"').to_owned())
+            .ok_or_else(|| Error::host("/etc/os-release names no release"))?;
+        let dir = ctx.cache.kind("apt")?.join("host-backports");
+        let _ = std::fs::remove_dir_all(&dir);
+        let parts = dir.join("sources");
+        let lists = dir.join("lists/partial");
+        for folder in [&parts, &lists] {
+            std::fs::create_dir_all(folder).at("create", folder)?;
+        }
+        let host_list = Path::new("/etc/apt/sources.list");
+        if host_list.exists() {
+            std::fs::copy(host_list, parts.join("host.list")).at("copy", host_list)?;
+        }
+        let host_parts = Path::new("/etc/apt/sources.list.d");
+        for entry in std::fs::read_dir(host_parts)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            std::fs::copy(entry.path(), parts.join(entry.file_name())).at("copy", &entry.path())?;
+        }
+        let suite = format!("{codename}-backports");
+        let sources = crate::apt::host_sources(ctx, &suite).await?;
+        write_atomically(&parts.join("lab-backports.sources"), sources.as_bytes())?;
+        let options = vec![
+            format!("-oDir::State::lists={}", dir.join("lists").display()),
+            "-oDir::Etc::sourcelist=/dev/null".to_owned(),
+            format!("-oDir::Etc::sourceparts={}", parts.display()),
+            format!("-oAPT::Default-Release={suite}"),
+        ];
+        Ok(Self { suite, options })
+    }
+}
+
+fn apt_get(backports: Option<&Backports>) -> Cmd {
+    // Root may not be who runs the lab; sudo asks on the terminal itself.
+    let cmd = if rustix::process::geteuid().is_root() {
+        Cmd::new("apt-get")
+    } else {
+        Cmd::new("sudo")
+            .arg("DEBIAN_FRONTEND=noninteractive")
+            .arg("apt-get")
+    };
+    let options = backports.map(|b| b.options.clone()).unwrap_or_default();
+    cmd.env("DEBIAN_FRONTEND", "noninteractive")
+        .env("LC_ALL", "C.UTF-8")
+        .args(options)
+}
+
+async fn simulate(ctx: &Context, backports: Option<&Backports>, names: &[&str]) -> Result<String> {
+    apt_get(backports)
+        .args(["-s", "-q", "install", "--no-install-recommends"])
+        .args(names.iter().copied())
+        .output(&ctx.cancel)
+        .await
+        .map_err(|error| error.during("apt-get cannot install what is needed"))
+}
+
+async fn update(ctx: &Context, backports: Option<&Backports>) -> Result<()> {
+    let mut phase = ctx.events.phase("read the host's package lists");
+    let finished = apt_get(backports)
+        .args(["-q", "update"])
+        .run(&ctx.cancel, |line| phase.progress(0, None, line))
+        .await?;
+    if !finished.status.success() {
+        return Err(Error::host("apt-get update failed")
+            .evidence(&finished.tail)
+            .help("mend the host's apt configuration or network, then run `lab setup` again"));
+    }
+    phase.done("read the host's package lists");
+    Ok(())
+}
+
+async fn apt_install(ctx: &Context, backports: Option<&Backports>, names: &[&str]) -> Result<()> {
+    let names: BTreeSet<_> = names.iter().copied().collect();
+    let list = names.iter().copied().collect::<Vec<_>>().join(", ");
+    let mut phase = ctx.events.phase(format!("install {list}"));
+    let finished = apt_get(backports)
+        .args([
+            "-y",
+            "-q",
+            "install",
+            "--no-install-recommends",
+            "--no-remove",
+        ])
+        .args(names)
+        .run(&ctx.cancel, |line| phase.progress(0, None, line))
+        .await?;
+    if !finished.status.success() {
+        return Err(Error::host(format!("apt-get could not install {list}"))
+            .evidence(&finished.tail)
+            .help("run `lab setup` again once apt-get works; it continues where it stopped"));
+    }
+    phase.done(format!("installed {list}"));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removal_or_a_downgrade_is_not_harmless() {
+        assert!(harmless("Inst flex (2.6.4)\nConf flex"));
+        assert!(!harmless("Remv qemu-utils [10.0]\nInst qemu-system-x86"));
+        assert!(!harmless("The following packages will be DOWNGRADED:\n  x"));
+    }
+
+    #[test]
+    fn every_architecture_names_its_qemu() {
+        for arch in Arch::ALL {
+            assert!(
+                needed(&[arch])
+                    .iter()
+                    .any(|package| package.name.starts_with("qemu-system"))
+            );
+        }
+    }
+}

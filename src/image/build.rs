@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Building an image: packages → files → agent → initramfs, in the cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Definition;
+use super::archive::Archive;
+use crate::apt::{self, AptRoot, Package, debian_arch};
+use crate::arch::Arch;
+use crate::cache::{self, KeyBuilder, write_atomically};
+use crate::context::Context;
+use crate::error::{Blame, Error, IoContext, Result};
+use crate::kernel::Toolchain;
+use crate::process::Cmd;
+
+/// Counts up when the way an image is built changes.
+const RECIPE: &str = "image-1";
+/// The archive's name in its entry.
+const INITRAMFS: &str = "initramfs.cpio";
+/// Folders that the init and the kernel expect.
+const FOLDERS: [&str; 7] = ["proc", "sys", "dev", "tmp", "root", "lab", "etc/dropbear"];
+
+/// An image in the cache.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    /// The initramfs, to be followed by a run's own archive.
+    pub initramfs: PathBuf,
+    /// Its cache key.
+    pub key: String,
+}
+
+/// Builds `definition` for `arch`, or finds it in the cache. `refresh` looks for newer packages.
+pub async fn build(
+    ctx: &Context,
+    definition: &Definition,
+    arch: Arch,
+    refresh: bool,
+) -> Result<BuiltImage> {
+    let name = format!("{} {arch}", definition.name);
+    let init = fs::read(&definition.init).at("read", &definition.init)?;
+    let agent = fs::read(&definition.agent).at("read", &definition.agent)?;
+    let gcc = Toolchain::of(arch).gcc();
+    let compiler = Cmd::new(&gcc).arg("--version").output(&ctx.cancel).await?;
+    let images = ctx.cache.kind("images")?;
+
+    let mut wish = KeyBuilder::new(RECIPE);
+    wish.part("suite", definition.suite.as_bytes())
+        .part("arch", arch.name().as_bytes());
+    for (package, patterns) in &definition.packages {
+        wish.part("package", package.as_bytes());
+        for pattern in patterns {
+            wish.part("take", pattern.as_bytes());
+        }
+    }
+    let record = images.join(format!("packages-{}.json", wish.finish()));
+    let _lock = ctx
+        .cache
+        .lock(&format!("image-{}", wish.finish()), || {
+            ctx.events
+                .note("waiting for another lab to build the image");
+        })
+        .await?;
+
+    let mut apt = None;
+    let versions = match recorded(&record) {
+        Some(versions) if !refresh => versions,
+        _ => {
+            let root = AptRoot::open(ctx, &definition.suite, debian_arch(arch)).await?;
+            let versions = resolve(ctx, &root, definition).await?;
+            let json = serde_json::to_vec(&versions)
+                .map_err(|error| Error::lab(format!("cannot record packages: {error}")))?;
+            write_atomically(&record, &json)?;
+            apt = Some(root);
+            versions
+        }
+    };
+    let mut key = wish.clone();
+    key.part("init", &init).part("agent", &agent).part(
+        "compiler",
+        compiler.lines().next().unwrap_or_default().as_bytes(),
+    );
+    for (package, version) in &versions {
+        key.part(package, version.as_bytes());
+    }
+    let key = key.finish();
+    let entry = images.join(&key);
+    let built = BuiltImage {
+        initramfs: entry.join(INITRAMFS),
+        key,
+    };
+    if built.initramfs.is_file() {
+        return Ok(built);
+    }
+    let apt = match apt {
+        Some(apt) => apt,
+        None => AptRoot::open(ctx, &definition.suite, debian_arch(arch)).await?,
+    };
+    let packages: Vec<_> = versions
+        .into_iter()
+        .map(|(name, version)| Package { name, version })
+        .collect();
+    let staging = cache::staging_dir(&entry)?;
+    let downloads = staging.path().join("packages");
+    fs::create_dir(&downloads).at("create", &downloads)?;
+    let debs = apt
+        .download(ctx, &packages, &downloads)
+        .await
+        // The recorded version may have left the archive.
+        .map_err(|error| error.help("try `lab build image --refresh`; check the network"))?;
+
+    let phase = ctx.events.phase(format!("build image {name}"));
+    let mut archive = Archive::default();
+    FOLDERS
+        .iter()
+        .try_for_each(|folder| archive.folder(folder))?;
+    for folder in ["bin", "lib", "lib64", "sbin"] {
+        archive.link(folder, &format!("usr/{folder}"))?;
+    }
+    for (deb, (package, patterns)) in debs.iter().zip(&definition.packages) {
+        let root = staging.path().join("root").join(package);
+        apt::unpack(ctx, deb, &root).await?;
+        take(&mut archive, &root, package, patterns)?;
+    }
+    let agent = compile_agent(ctx, &gcc, &definition.agent, staging.path()).await?;
+    archive.file("usr/bin/lab-agent", 0o755, &agent)?;
+    archive.link("usr/bin/sh", "busybox")?;
+    archive.link("usr/bin/dropbear", "../sbin/dropbear")?;
+    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
+    archive.file("etc/shells", 0o644, b"/bin/sh\n")?;
+    archive.file("init", 0o755, &init)?;
+    let bytes = archive.finish()?;
+
+    let finished = cache::staging_dir(&entry)?;
+    let path = finished.path().join(INITRAMFS);
+    fs::write(&path, &bytes).at("write", &path)?;
+    cache::publish(finished, &entry)?;
+    phase.done(format!("built image {name} ({} KiB)", bytes.len() / 1024));
+    Ok(built)
+}
+
+type Versions = Vec<(String, String)>;
+
+fn recorded(record: &Path) -> Option<Versions> {
+    serde_json::from_slice(&fs::read(record).ok()?).ok()
+}
+
+async fn resolve(ctx: &Context, apt: &AptRoot, definition: &Definition) -> Result<Versions> {
+    let mut versions = Vec::new();
+    for (name, _) in &definition.packages {
+        let Some(package) = apt.find(ctx, name).await? else {
+            let what = format!("there is no package `{name}` in {}", definition.suite);
+            return Err(Error::new(Blame::File, what)
+                .help(format!("correct images/{}.yaml", definition.name)));
+        };
+        versions.push((package.name, package.version));
+    }
+    Ok(versions)
+}
+
+/// Puts those files of an unpacked package into the archive that a pattern matches.
+fn take(archive: &mut Archive, root: &Path, package: &str, patterns: &[String]) -> Result<()> {
+    let mut files = Vec::new();
+    collect(root, "", &mut files)?;
+    files.sort();
+    files.retain(|file| patterns.iter().any(|pattern| matches(pattern, file)));
+    if files.is_empty() {
+        let what = format!("package {package} has no file like {}", patterns.join(", "));
+        return Err(Error::new(Blame::File, what).help("correct the image definition"));
+    }
+    for file in files {
+        let path = root.join(&file);
+        let data = fs::symlink_metadata(&path).at("read", &path)?;
+        if data.is_symlink() {
+            let target = fs::read_link(&path).at("read", &path)?;
+            archive.link(&file, &target.to_string_lossy())?;
+        } else {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&data.permissions()) & 0o777;
+            archive.file(&file, mode, &fs::read(&path).at("read", &path)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn collect(root: &Path, below: &str, files: &mut Vec<String>) -> Result<()> {
+    let dir = root.join(below);
+    for entry in fs::read_dir(&dir).at("read", &dir)? {
+        let entry = entry.at("read", &dir)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let path = if below.is_empty() {
+            name
+        } else {
+            format!("{below}/{name}")
+        };
+        if entry.file_type().at("read", &dir)?.is_dir() {
+            collect(root, &path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Whether `pattern` matches `path`; `*` stands for any characters but `/`.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (mut patterns, mut parts) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (patterns.next(), parts.next()) {
+            (None, None) => return true,
+            (Some(pattern), Some(part)) if part_matches(pattern, part) => {}
+            _ => return false,
+        }
+    }
+}
+
+fn part_matches(pattern: &str, part: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == part;
+    };
+    let Some(mut tail) = part.strip_prefix(start) else {
+        return false;
+    };
+    loop {
+        if part_matches(rest, tail) {
+            return true;
+        }
+        let mut chars = tail.chars();
+        if chars.next().is_none() {
+            return false;
+        }
+        tail = chars.as_str();
+    }
+}
+
+async fn compile_agent(ctx: &Context, gcc: &str, source: &Path, dir: &Path) -> Result<Vec<u8>> {
+    let binary = dir.join("lab-agent");
+    Cmd::new(gcc)
+        .args(["-std=gnu11", "-O2", "-Wall", "-static", "-s", "-o"])
+        .arg(&binary)
+        .arg(source)
+        .output(&ctx.cancel)
+        .await
+        .map_err(|error| error.during("compiling the guest's agent"))?;
+    fs::read(&binary).at("read", &binary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stays_within_a_name() {
+        assert!(matches(
+            "usr/lib/*/libz.so.1*",
+            "usr/lib/x86_64-linux-gnu/libz.so.1.3.1"
+        ));
+        assert!(matches(
+            "usr/lib/*/libc.so.6",
+            "usr/lib/aarch64-linux-gnu/libc.so.6"
+        ));
+        assert!(!matches("usr/lib/*", "usr/lib/x86_64-linux-gnu/libc.so.6"));
+        assert!(!matches("usr/lib/*/libc.so.6", "usr/lib/x/libc.so.66"));
+    }
+}

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Building a kernel into the cache.
+//!
+//! The tree is hard links to the pristine source with the series applied; the objects start as a
+//! copy of those of a relative (same source, same config, other patches), and every file that
+//! differs between the two trees gets a new time, so that make rebuilds exactly what it must.
+//! The work folder survives an interruption and is picked up again; it becomes a cache entry
+//! only by the final rename.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::config::{self, Fragment};
+use super::definition::Definition;
+use super::patches::{self, Patch};
+use super::source::{self, Source, SourceTree};
+use super::{BUILD, BuiltKernel, MANIFEST, TREE, Toolchain};
+use crate::arch::Arch;
+use crate::cache::{self, KeyBuilder, blocking, write_atomically};
+use crate::context::Context;
+use crate::error::{Blame, Error, IoContext, Result};
+use crate::process::Cmd;
+
+/// Counts up when the way a kernel is built changes: old entries are not used any more.
+const RECIPE: &str = "kernel-1";
+
+/// Builds `definition` for `arch`, or finds it in the cache. `refresh` resolves the source anew.
+pub async fn build(
+    ctx: &Context,
+    definition: &Definition,
+    arch: Arch,
+    refresh: bool,
+) -> Result<BuiltKernel> {
+    let plan = Plan::make(ctx, definition, arch, refresh).await?;
+    let kernels = ctx.cache.kind("kernels")?;
+    let entry = kernels.join(&plan.key);
+    if let Some(kernel) = BuiltKernel::load(&entry) {
+        return Ok(kernel);
+    }
+    let _lock = ctx
+        .cache
+        .lock(&format!("kernel-{}", plan.key), || {
+            ctx.events.note(format!(
+                "waiting for another lab to build kernel {}",
+                plan.name
+            ));
+        })
+        .await?;
+    if let Some(kernel) = BuiltKernel::load(&entry) {
+        return Ok(kernel);
+    }
+    let work = kernels.join(format!("work-{}", plan.key));
+    if !work.exists() {
+        plan.prepare(ctx, &kernels, &work).await?;
+    }
+    let release = plan.configure(ctx, &work).await?;
+    let objects = plan.make_kernel(ctx, &kernels, &work).await?;
+    let kernel = BuiltKernel {
+        key: plan.key.clone(),
+        release,
+        source: plan.source.label.clone(),
+        family: plan.family.clone(),
+        objects,
+        dir: entry.clone(),
+    };
+    let manifest = serde_json::to_vec_pretty(&kernel)
+        .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
+    write_atomically(&work.join(MANIFEST), &manifest)?;
+    fs::rename(&work, &entry).at("publish", &entry)?;
+    Ok(kernel)
+}
+
+/// Everything that determines the result.
+struct Plan {
+    name: String,
+    arch: Arch,
+    tools: Toolchain,
+    source: SourceTree,
+    series: Vec<Patch>,
+    fragments: Vec<Fragment>,
+    family: String,
+    key: String,
+}
+
+impl Plan {
+    async fn make(
+        ctx: &Context,
+        definition: &Definition,
+        arch: Arch,
+        refresh: bool,
+    ) -> Result<Self> {
+        let tools = Toolchain::of(arch);
+        let source = source::obtain(ctx, &definition.source, refresh).await?;
+        let series = match &definition.patches {
+            Some(dir) => patches::read_series(dir)?,
+            None => Vec::new(),
+        };
+        let fragments = definition
+            .config_for(arch)
+            .into_iter()
+            .map(Fragment::read)
+            .collect::<Result<Vec<_>>>()?;
+        let compiler = Cmd::new(tools.gcc())
+            .arg("--version")
+            .output(&ctx.cancel)
+            .await?;
+        let compiler = compiler.lines().next().unwrap_or_default();
+        // One's own tree stays in its family while it is edited.
+        let origin = match &definition.source {
+            Source::Path(path) => path.display().to_string(),
+            _ => source.id.clone(),
+        };
+        let mut family = KeyBuilder::new(RECIPE);
+        family
+            .part("origin", origin.as_bytes())
+            .part("arch", arch.name().as_bytes())
+            .part("config", config::merge(&fragments).as_bytes())
+            .part("compiler", compiler.as_bytes());
+        let mut key = family.clone();
+        key.part("source", source.id.as_bytes());
+        for patch in &series {
+            key.part("patch", &patch.text);
+        }
+        Ok(Self {
+            name: format!("{} {arch}", definition.name),
+            arch,
+            tools,
+            source,
+            series,
+            fragments,
+            family: family.finish(),
+            key: key.finish(),
+        })
+    }
+
+    fn make_cmd(&self, tree: &Path) -> Cmd {
+        make(tree, self.tools)
+    }
+
+    /// The patched tree and, from a relative, the objects.
+    async fn prepare(&self, ctx: &Context, kernels: &Path, work: &Path) -> Result<()> {
+        let mut phase = ctx
+            .events
+            .phase(format!("prepare the tree of kernel {}", self.name));
+        let staging = cache::staging_dir(work)?;
+        let tree = staging.path().join(TREE);
+        let (from, to, link) = (self.source.dir.clone(), tree.clone(), self.source.immutable);
+        phase.progress(0, None, "copying the source");
+        blocking(move || clone_tree(&from, &to, link)).await?;
+        patches::apply(ctx, &self.series, &tree).await?;
+        let relative = newest_relative(kernels, &self.family);
+        if let Some(relative) = &relative {
+            phase.progress(0, None, "copying the objects of a relative");
+            let objects = relative.tree().join(BUILD);
+            Cmd::new("cp")
+                .args(["--archive", "--reflink=auto"])
+                .arg(objects)
+                .arg(tree.join(BUILD))
+                .output(&ctx.cancel)
+                .await?;
+            let (old, new) = (relative.tree(), tree.clone());
+            blocking(move || renew_differences(&old, &new)).await?;
+        }
+        cache::publish(staging, work)?;
+        let patches = match self.series.len() {
+            0 => "unpatched".to_owned(),
+            1 => "1 patch".to_owned(),
+            n => format!("{n} patches"),
+        };
+        let shared = if relative.is_some() {
+            ", objects shared"
+        } else {
+            ""
+        };
+        let source = &self.source.label;
+        phase.done(format!(
+            "prepared kernel {} ({source}, {patches}{shared})",
+            self.name
+        ));
+        Ok(())
+    }
+
+    /// Writes `.config`, proves that it is what was asked for, and returns the release.
+    async fn configure(&self, ctx: &Context, work: &Path) -> Result<String> {
+        let phase = ctx.events.phase(format!("configure kernel {}", self.name));
+        let tree = work.join(TREE);
+        let build = tree.join(BUILD);
+        fs::create_dir_all(&build).at("create", &build)?;
+        let wanted = work.join("wanted.config");
+        let mut text = config::merge(&self.fragments);
+        text += &format!("CONFIG_LOCALVERSION=\"-lab-{}\"\n", &self.key[..12]);
+        write_atomically(&wanted, text.as_bytes())?;
+        let finished = self
+            .make_cmd(&tree)
+            .arg(format!("KCONFIG_ALLCONFIG={}", wanted.display()))
+            .arg("allnoconfig")
+            .run(&ctx.cancel, |_| {})
+            .await?;
+        if !finished.status.success() {
+            return Err(build_error(
+                &format!("configuring kernel {}", self.name),
+                &finished.tail,
+            ));
+        }
+        let file = build.join(".config");
+        let actual = fs::read_to_string(&file).at("read", &file)?;
+        let fragments = self.fragments.clone();
+        let source = tree.clone();
+        blocking(move || config::check_stuck(&fragments, &actual, &source)).await?;
+        let release = self
+            .make_cmd(&tree)
+            .args(["-s", "kernelrelease"])
+            .output(&ctx.cancel)
+            .await?;
+        phase.done(format!("configured kernel {}", self.name));
+        Ok(release.trim().to_owned())
+    }
+
+    /// Runs make; returns how many objects it made.
+    async fn make_kernel(&self, ctx: &Context, kernels: &Path, work: &Path) -> Result<u64> {
+        let totals = kernels.join(format!("objects-{}", self.arch));
+        let fresh = !work.join(TREE).join(BUILD).join("vmlinux").exists();
+        let total = fs::read_to_string(&totals)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
+        let total = if fresh { total } else { None };
+        let mut phase = ctx.events.phase(format!("build kernel {}", self.name));
+        let log_path = work.join("build.log");
+        let mut log = fs::File::create(&log_path).at("create", &log_path)?;
+        let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut objects = 0;
+        let finished = self
+            .make_cmd(&work.join(TREE))
+            .arg(format!("-j{jobs}"))
+            .args(self.tools.targets.iter().copied())
+            .run(&ctx.cancel, |line| {
+                let _ = writeln!(log, "{line}");
+                if let Some(object) = compiled_object(line) {
+                    objects += 1;
+                    phase.progress(objects, total, object);
+                }
+            })
+            .await?;
+        if !finished.status.success() {
+            let text = fs::read(&log_path).at("read", &log_path)?;
+            let text = String::from_utf8_lossy(&text);
+            let error = build_error(&format!("building kernel {}", self.name), &text);
+            return Err(error.evidence(&format!("the whole output: {}", log_path.display())));
+        }
+        if fresh {
+            write_atomically(&totals, objects.to_string().as_bytes())?;
+        }
+        phase.done(format!("built kernel {} ({objects} objects)", self.name));
+        Ok(objects)
+    }
+}
+
+/// `make` in a tree, with its objects below [`BUILD`] and nothing in them that differs from
+/// build to build.
+pub fn make(tree: &Path, tools: Toolchain) -> Cmd {
+    Cmd::new("make")
+        .arg("-C")
+        .arg(tree)
+        .arg(format!("O={BUILD}"))
+        .arg(format!("ARCH={}", tools.kernel_arch))
+        .arg(format!("CROSS_COMPILE={}", tools.prefix))
+        .env("LC_ALL", "C")
+        .env("KBUILD_BUILD_USER", "lab")
+        .env("KBUILD_BUILD_HOST", "lab")
+        .env("KBUILD_BUILD_TIMESTAMP", "@0")
+}
+
+/// `  CC      kernel/fork.o` → `kernel/fork.o`.
+fn compiled_object(line: &str) -> Option<&str> {
+    let mut words = line.strip_prefix("  ")?.split_whitespace();
+    let verb = words.next()?;
+    let verb_ok = verb
+        .chars()
+        .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit());
+    words
+        .next_back()
+        .filter(|object| verb_ok && object.ends_with(".o"))
+}
+
+/// The lines that say what is wrong, out of thousands.
+pub fn build_error(doing: &str, output: &str) -> Error {
+    if output.contains("No space left on device") {
+        return Error::host(format!("{doing}: no space left on the device"))
+            .help("free some space or set LAB_CACHE_DIR to a larger disk; the build resumes");
+    }
+    let marks = [
+        ": error:",
+        ": fatal error:",
+        "undefined reference",
+        "ERROR: modpost",
+        "*** [",
+    ];
+    let wrong = |line: &&str| marks.iter().any(|mark| line.contains(mark));
+    let mut lines: Vec<&str> = output.lines().filter(wrong).take(12).collect();
+    if lines.is_empty() {
+        let all: Vec<&str> = output.lines().collect();
+        lines = all[all.len().saturating_sub(12)..].to_vec();
+    }
+    Error::new(Blame::Kernel, format!("{doing} failed"))
+        .evidence(&lines.join("\n"))
+        .help("mend the source, the patches or the config fragments; the next build resumes")
+}
+
+/// The most recent finished kernel of the family.
+fn newest_relative(kernels: &Path, family: &str) -> Option<BuiltKernel> {
+    let modified = |kernel: &BuiltKernel| fs::metadata(kernel.dir.join(MANIFEST))?.modified();
+    fs::read_dir(kernels)
+        .ok()?
+        .flatten()
+        .filter_map(|entry| BuiltKernel::load(&entry.path()))
+        .filter(|kernel| kernel.family == family)
+        .max_by_key(|kernel| modified(kernel).ok())
+}
+
+/// Copies the source files of a tree, keeping their times, as hard links where that is safe.
+fn clone_tree(from: &Path, to: &Path, link: bool) -> Result<()> {
+    let mut made: PathBuf = to.to_path_buf();
+    fs::create_dir_all(to).at("create", to)?;
+    for file in source::source_files(from)? {
+        let (source, target) = (from.join(&file), to.join(&file));
+        if let Some(parent) = target.parent()
+            && parent != made
+        {
+            fs::create_dir_all(parent).at("create", parent)?;
+            parent.clone_into(&mut made);
+        }
+        let data = fs::symlink_metadata(&source).at("read", &source)?;
+        if data.is_symlink() {
+            let to = fs::read_link(&source).at("read", &source)?;
+            std::os::unix::fs::symlink(to, &target).at("create", &target)?;
+        } else if link {
+            fs::hard_link(&source, &target).at("link", &target)?;
+        } else {
+            fs::copy(&source, &target).at("copy", &source)?;
+            let time = data.modified().at("read", &source)?;
+            let file = fs::File::options()
+                .write(true)
+                .open(&target)
+                .at("open", &target)?;
+            file.set_modified(time).at("write", &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives each file of `new` that is not the same in `old` a new time.
+fn renew_differences(old: &Path, new: &Path) -> Result<()> {
+    for file in source::source_files(new)? {
+        let path = new.join(&file);
+        let data = fs::symlink_metadata(&path).at("read", &path)?;
+        let same = fs::symlink_metadata(old.join(&file)).is_ok_and(|other| {
+            (other.dev(), other.ino()) == (data.dev(), data.ino())
+                || (other.len(), other.mtime(), other.mtime_nsec())
+                    == (data.len(), data.mtime(), data.mtime_nsec())
+        });
+        if !same && data.is_file() {
+            patches::renew(new, &file)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_counted_from_makes_output() {
+        assert_eq!(
+            compiled_object("  CC      kernel/fork.o"),
+            Some("kernel/fork.o")
+        );
+        assert_eq!(
+            compiled_object("  CC [M]  drivers/x.o"),
+            Some("drivers/x.o")
+        );
+        assert_eq!(
+            compiled_object("  UPD     include/config/kernel.release"),
+            None
+        );
+        assert_eq!(compiled_object("make[1]: Entering directory 'x.o'"), None);
+    }
+
+    #[test]
+    fn a_compiler_error_is_found_among_the_noise() {
+        let noise = "  CC      kernel/a.o\n".repeat(3000);
+        let output = format!("{noise}kernel/x.c:3:1: error: expected ';'\n{noise}");
+        let error = build_error("building kernel tags x86_64", &output);
+        assert_eq!(error.evidence, ["kernel/x.c:3:1: error: expected ';'"]);
+        assert_eq!(error.blame, Blame::Kernel);
+    }
+
+    #[test]
+    fn a_full_disk_is_the_hosts_fault() {
+        let error = build_error("building", "x.c: error: x\ncc: No space left on device\n");
+        assert_eq!(error.blame, Blame::Host);
+    }
+
+    #[test]
+    fn only_what_differs_gets_a_new_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new, source) = (
+            dir.path().join("o"),
+            dir.path().join("n"),
+            dir.path().join("s"),
+        );
+        fs::create_dir(&source).unwrap();
+        for name in ["same.c", "patched.c"] {
+            fs::write(source.join(name), name).unwrap();
+        }
+        clone_tree(&source, &old, true).unwrap();
+        clone_tree(&source, &new, true).unwrap();
+        patches::renew(&old, Path::new("patched.c")).unwrap();
+        let before = fs::metadata(new.join("patched.c"))
+            .unwrap()
+            .modified()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        renew_differences(&old, &new).unwrap();
+        assert!(
+            fs::metadata(new.join("patched.c"))
+                .unwrap()
+                .modified()
+                .unwrap()
+                > before
+        );
+        let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+        assert_eq!(inode(new.join("same.c")), inode(source.join("same.c")));
+    }
+}

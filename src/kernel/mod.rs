@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kernels: definition → source tree → patched, configured, built.
+//!
+//! A built kernel is a cache entry that holds the whole tree: modules must be built against the
+//! very tree their kernel came from. Its release carries the cache key, so that the kernel itself
+//! refuses a module of another variant (vermagic).
+
+pub mod build;
+pub mod config;
+pub mod definition;
+pub mod patches;
+pub mod source;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::Arch;
+pub use definition::Definition;
+
+/// What tools call an architecture, and which compiler builds it on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Toolchain {
+    /// `ARCH=` of the kernel's build system.
+    pub kernel_arch: &'static str,
+    /// `CROSS_COMPILE=`; empty on a host of the same architecture.
+    pub prefix: &'static str,
+    /// The make targets that make what QEMU boots and modules need.
+    pub targets: &'static [&'static str],
+    /// What QEMU boots, below the build folder.
+    pub boot_file: &'static str,
+}
+
+impl Toolchain {
+    /// The tool chain for guests of `arch`.
+    pub fn of(arch: Arch) -> Self {
+        let native = Arch::host() == Some(arch);
+        match arch {
+            Arch::X86_64 => Self {
+                kernel_arch: "x86_64",
+                prefix: if native { "" } else { "x86_64-linux-gnu-" },
+                targets: &["vmlinux", "modules"],
+                boot_file: "vmlinux",
+            },
+            Arch::Arm64 => Self {
+                kernel_arch: "arm64",
+                prefix: if native { "" } else { "aarch64-linux-gnu-" },
+                targets: &["Image", "modules"],
+                boot_file: "arch/arm64/boot/Image",
+            },
+        }
+    }
+
+    /// The C compiler.
+    pub fn gcc(self) -> String {
+        format!("{}gcc", self.prefix)
+    }
+}
+
+/// A kernel in the cache.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BuiltKernel {
+    /// Its cache key.
+    pub key: String,
+    /// `uname -r`.
+    pub release: String,
+    /// Where the source came from: `linux-source-7.3 7.3.4-1~bpo13+1`.
+    pub source: String,
+    /// Kernels of one family differ in their patches only and share objects.
+    pub family: String,
+    /// Objects that its build made.
+    pub objects: u64,
+    /// The entry's folder.
+    #[serde(skip)]
+    pub dir: PathBuf,
+}
+
+impl BuiltKernel {
+    /// The source tree.
+    pub fn tree(&self) -> PathBuf {
+        self.dir.join(TREE)
+    }
+
+    /// What QEMU boots.
+    pub fn boot_file(&self, arch: Arch) -> PathBuf {
+        self.tree().join(BUILD).join(Toolchain::of(arch).boot_file)
+    }
+
+    /// Reads an entry; `None` if it is not there or unreadable.
+    pub fn load(dir: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(dir.join(MANIFEST)).ok()?;
+        let mut kernel: Self = serde_json::from_str(&text).ok()?;
+        dir.clone_into(&mut kernel.dir);
+        Some(kernel)
+    }
+}
+
+/// The source tree in an entry.
+const TREE: &str = "tree";
+/// The objects, a direct child of the tree: the build system then uses relative paths only, and
+/// the whole can be copied and renamed without a rebuild.
+pub const BUILD: &str = "build";
+/// Written last.
+const MANIFEST: &str = "kernel.json";

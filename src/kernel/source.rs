@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where a kernel's source comes from, and the pristine tree in the cache.
+//!
+//! What was resolved once (which Debian version, which commit) is recorded and used again, so
+//! that a second run asks nobody and a kernel does not change under one's hands;
+//! `lab build kernel --refresh` resolves anew.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::apt::AptRoot;
+use crate::cache::{self, KeyBuilder, blocking, sha256_of, write_atomically};
+use crate::context::Context;
+use crate::error::{Blame, Error, IoContext, Result};
+use crate::process::Cmd;
+
+/// A definition's `source`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub enum Source {
+    /// Debian source packages, newest first: an archive keeps only its current ones.
+    Debian(Vec<DebianSource>),
+    /// A revision of a git repository.
+    Git {
+        /// What `git fetch` takes.
+        repository: String,
+        /// A commit, tag or branch.
+        revision: String,
+    },
+    /// A tarball.
+    Tarball {
+        /// A URL or a file.
+        location: String,
+        /// Its checksum, in hex.
+        sha256: String,
+    },
+    /// The user's own tree, which is only read.
+    Path(PathBuf),
+}
+
+/// A Debian package that holds a kernel source, such as `linux-source-7.3`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DebianSource {
+    /// The package.
+    pub package: String,
+    /// The suite that has it.
+    pub suite: String,
+}
+
+/// A source tree that can be copied from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SourceTree {
+    /// Identifies the content.
+    pub id: String,
+    /// For people.
+    pub label: String,
+    /// The tree.
+    pub dir: PathBuf,
+    /// Made by the lab and never changed: hard links to its files are safe.
+    pub immutable: bool,
+}
+
+/// Finds or fetches the source. `refresh` ignores what was resolved before.
+pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<SourceTree> {
+    if let Source::Path(path) = source {
+        return own_tree(path.clone()).await;
+    }
+    let text = serde_json::to_vec(source).map_err(|error| Error::lab(error.to_string()))?;
+    let name = KeyBuilder::new("source-1")
+        .part("definition", &text)
+        .finish();
+    let record = ctx.cache.kind("sources")?.join(format!("{name}.json"));
+    let _lock = ctx
+        .cache
+        .lock(&format!("source-{name}"), || {
+            ctx.events.note("waiting for another lab's fetch")
+        })
+        .await?;
+    if !refresh && let Some(tree) = recorded(&record) {
+        return Ok(tree);
+    }
+    let tree = match source {
+        Source::Debian(candidates) => debian(ctx, candidates).await?,
+        Source::Git {
+            repository,
+            revision,
+        } => git(ctx, repository, revision).await?,
+        Source::Tarball { location, sha256 } => tarball(ctx, location, sha256).await?,
+        Source::Path(_) => unreachable!("handled above"),
+    };
+    let json = serde_json::to_vec_pretty(&tree).map_err(|error| Error::lab(error.to_string()))?;
+    write_atomically(&record, &json)?;
+    Ok(tree)
+}
+
+fn recorded(record: &Path) -> Option<SourceTree> {
+    let tree: SourceTree = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
+    tree.dir.join("Makefile").is_file().then_some(tree)
+}
+
+async fn debian(ctx: &Context, candidates: &[DebianSource]) -> Result<SourceTree> {
+    let mut tried = Vec::new();
+    for candidate in candidates {
+        // Kernel sources are architecture-independent: any architecture's lists name them.
+        let apt = AptRoot::open(ctx, &candidate.suite, "amd64").await?;
+        let Some(package) = apt.find(ctx, &candidate.package).await? else {
+            tried.push(format!(
+                "{} is not in {}",
+                candidate.package, candidate.suite
+            ));
+            continue;
+        };
+        let label = format!("{} {}", package.name, package.version);
+        let id = KeyBuilder::new("debian-source-1")
+            .part("package", label.as_bytes())
+            .finish();
+        let dir = ctx.cache.kind("sources")?.join(&id);
+        if !dir.exists() {
+            let staging = cache::staging_dir(&dir)?;
+            let debs = apt.download(ctx, &[package], staging.path()).await?;
+            let unpacked = staging.path().join("deb");
+            for deb in &debs {
+                crate::apt::unpack(ctx, deb, &unpacked).await?;
+            }
+            let archive = find_tarball(&unpacked.join("usr/src"))?;
+            unpack_tarball(ctx, &archive, &label, &dir).await?;
+        }
+        return Ok(SourceTree {
+            id,
+            label,
+            dir,
+            immutable: true,
+        });
+    }
+    Err(
+        Error::host("no candidate of the kernel's source is in the archive any more")
+            .evidence(&tried.join("\n"))
+            .help("add the archive's current linux-source package to the definition's candidates"),
+    )
+}
+
+fn find_tarball(dir: &Path) -> Result<PathBuf> {
+    for entry in fs::read_dir(dir).at("read", dir)? {
+        let path = entry.at("read", dir)?.path();
+        if path.to_string_lossy().contains(".tar") {
+            return Ok(path);
+        }
+    }
+    Err(Error::host(format!(
+        "the source package holds no tarball in {}",
+        dir.display()
+    )))
+}
+
+/// Unpacks an archive with one top folder as `dir`.
+async fn unpack_tarball(ctx: &Context, archive: &Path, label: &str, dir: &Path) -> Result<()> {
+    let staging = cache::staging_dir(dir)?;
+    let mut phase = ctx.events.phase(format!("unpack {label}"));
+    let mut files = 0;
+    let finished = Cmd::new("tar")
+        .args([
+            "--extract",
+            "--verbose",
+            "--no-same-owner",
+            "--strip-components=1",
+            "--file",
+        ])
+        .arg(archive)
+        .arg("--directory")
+        .arg(staging.path())
+        .run(&ctx.cancel, |line| {
+            files += 1;
+            phase.progress(files, None, line);
+        })
+        .await?;
+    if !finished.status.success() {
+        return Err(Error::host(format!("cannot unpack {}", archive.display()))
+            .evidence(&finished.tail)
+            .help("look at the free disk space (a tree takes 1.6 GB), then try again"));
+    }
+    require_kernel(staging.path(), label)?;
+    cache::publish(staging, dir)?;
+    phase.done(format!("unpacked {label}, {files} files"));
+    Ok(())
+}
+
+fn require_kernel(dir: &Path, label: &str) -> Result<()> {
+    if dir.join("kernel/livepatch/core.c").is_file() && dir.join("Makefile").is_file() {
+        return Ok(());
+    }
+    Err(
+        Error::new(Blame::File, format!("{label} is no kernel source"))
+            .help("a source tree has Makefile and kernel/livepatch/core.c at its top"),
+    )
+}
+
+async fn tarball(ctx: &Context, location: &str, sha256: &str) -> Result<SourceTree> {
+    let label = location.rsplit('/').next().unwrap_or(location).to_owned();
+    let id = KeyBuilder::new("tarball-1")
+        .part("sha256", sha256.as_bytes())
+        .finish();
+    let dir = ctx.cache.kind("sources")?.join(&id);
+    if !dir.exists() {
+        let staging = cache::staging_dir(&dir)?;
+        let archive = if location.contains("://") {
+            let file = staging.path().join("archive");
+            let phase = ctx.events.phase(format!("fetch {label}"));
+            Cmd::new("curl")
+                .args([
+                    "--fail",
+                    "--silent",
+                    "--show-error",
+                    "--location",
+                    "--output",
+                ])
+                .arg(&file)
+                .arg(location)
+                .output(&ctx.cancel)
+                .await?;
+            phase.done(format!("fetched {label}"));
+            file
+        } else {
+            PathBuf::from(location)
+        };
+        let path = archive.clone();
+        let actual = blocking(move || sha256_of(&path)).await?;
+        if !actual.eq_ignore_ascii_case(sha256) {
+            return Err(
+                Error::new(Blame::File, format!("{label} has another sha256"))
+                    .evidence(&format!("wanted {sha256}\nfound  {actual}"))
+                    .help("the file is damaged or not the one that the definition means"),
+            );
+        }
+        unpack_tarball(ctx, &archive, &label, &dir).await?;
+    }
+    Ok(SourceTree {
+        id,
+        label,
+        dir,
+        immutable: true,
+    })
+}
+
+async fn git(ctx: &Context, repository: &str, revision: &str) -> Result<SourceTree> {
+    let phase = ctx
+        .events
+        .phase(format!("fetch {revision} from {repository}"));
+    let sources = ctx.cache.kind("sources")?;
+    let staging = cache::staging_dir(&sources.join("git"))?;
+    let git = || {
+        Cmd::new("git")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .dir(staging.path())
+    };
+    git().args(["init", "--quiet"]).output(&ctx.cancel).await?;
+    git()
+        .args(["fetch", "--quiet", "--depth=1", "--", repository, revision])
+        .output(&ctx.cancel)
+        .await
+        .map_err(|error| {
+            error.help("does the repository have that revision, and may you read it?")
+        })?;
+    let commit = git()
+        .args(["rev-parse", "FETCH_HEAD"])
+        .output(&ctx.cancel)
+        .await?;
+    let commit = commit.trim().to_owned();
+    let id = KeyBuilder::new("git-1")
+        .part("commit", commit.as_bytes())
+        .finish();
+    let dir = sources.join(&id);
+    let label = format!("{revision} ({})", &commit[..commit.len().min(12)]);
+    if !dir.exists() {
+        git()
+            .args(["checkout", "--quiet", "FETCH_HEAD"])
+            .output(&ctx.cancel)
+            .await?;
+        fs::remove_dir_all(staging.path().join(".git")).at("tidy", staging.path())?;
+        require_kernel(staging.path(), &label)?;
+        cache::publish(staging, &dir)?;
+    }
+    phase.done(format!("fetched {label}"));
+    Ok(SourceTree {
+        id,
+        label,
+        dir,
+        immutable: true,
+    })
+}
+
+/// The user's tree is identified by the names, sizes and times of its source files.
+async fn own_tree(path: PathBuf) -> Result<SourceTree> {
+    blocking(move || {
+        let dir = std::path::absolute(&path).at("resolve", &path)?;
+        require_kernel(&dir, &dir.display().to_string())?;
+        let mut key = KeyBuilder::new("path-1");
+        for file in source_files(&dir)? {
+            let data = fs::symlink_metadata(dir.join(&file)).at("read", &file)?;
+            let stamp = format!("{} {} {}", data.len(), data.mtime(), data.mtime_nsec());
+            key.part(&file.to_string_lossy(), stamp.as_bytes());
+        }
+        let label = dir.display().to_string();
+        Ok(SourceTree {
+            id: key.finish(),
+            label,
+            dir,
+            immutable: false,
+        })
+    })
+    .await
+}
+
+/// The files of a tree that are source, sorted, relative: build products and git's own folder are
+/// left out, so that a tree that has been built in can be used.
+pub fn source_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut folders = vec![PathBuf::new()];
+    while let Some(folder) = folders.pop() {
+        let path = dir.join(&folder);
+        for entry in fs::read_dir(&path).at("read", &path)? {
+            let entry = entry.at("read", &path)?;
+            let relative = folder.join(entry.file_name());
+            if is_build_product(&relative) {
+                continue;
+            }
+            if entry.file_type().at("read", &path)?.is_dir() {
+                folders.push(relative);
+            } else {
+                files.push(relative);
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// What `make mrproper` would remove, as far as it would disturb a build elsewhere.
+fn is_build_product(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let text = path.to_string_lossy();
+    let endings = [
+        ".o", ".a", ".ko", ".cmd", ".mod", ".mod.c", ".order", ".symvers",
+    ];
+    let folders = [".git", "include/config", "include/generated", "build"];
+    let files = [
+        ".config",
+        ".config.old",
+        "vmlinux",
+        "System.map",
+        ".version",
+        "source",
+    ];
+    folders.contains(&&*text)
+        || files.contains(&&*text)
+        || text.starts_with("arch/") && text.ends_with("/include/generated")
+        || endings.iter().any(|ending| name.ends_with(ending))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_products_of_a_users_tree_are_not_source() {
+        for product in [
+            "kernel/fork.o",
+            ".config",
+            "arch/x86/include/generated",
+            ".git",
+        ] {
+            assert!(is_build_product(Path::new(product)), "{product}");
+        }
+        for source in [
+            "kernel/fork.c",
+            "include/linux/livepatch.h",
+            "Makefile",
+            "tools/build",
+        ] {
+            assert!(!is_build_product(Path::new(source)), "{source}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_folder_that_is_no_kernel_is_the_files_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = own_tree(dir.path().to_path_buf()).await.unwrap_err();
+        assert_eq!(error.blame, Blame::File);
+    }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lab`: a virtual-machine test lab for Linux kernel livepatches. ARCHITECTURE.md is the map.
+
+pub mod apt;
+pub mod arch;
+pub mod cache;
+pub mod cli;
+pub mod context;
+pub mod error;
+pub mod event;
+pub mod files;
+pub mod guest;
+pub mod host;
+pub mod image;
+pub mod kernel;
+pub mod module;
+pub mod plan;
+pub mod process;
+pub mod report;
+pub mod runner;
+pub mod scenario;
+pub mod state;
+pub mod step;
+pub mod vm;
+pub mod yaml;

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Modules: scenario → generated C → `.ko`, built against the very tree of the kernel.
+
+pub mod build;
+pub mod generate;
+
+use std::path::PathBuf;
+
+/// A built module.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// Its name in the scenario.
+    pub name: String,
+    /// Its file.
+    pub path: PathBuf,
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The record of a run: `.lab/runs/<time>-<scenario>-<kernel>-<arch>/`, written as it happens.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::verdict::Verdict;
+use crate::error::{Error, IoContext, Result};
+use crate::event::{Event, Events, RunId};
+use crate::module::generate::SourceFile;
+
+/// A run's folder and its events.
+#[derive(Debug, Clone)]
+pub struct Record {
+    dir: PathBuf,
+    log: Arc<Mutex<File>>,
+    events: Events,
+}
+
+impl Record {
+    /// Makes the folder and points `.lab/runs/latest` at it.
+    pub fn create(project: &Path, run: &RunId, events: &Events) -> Result<Self> {
+        let runs = project.join(".lab/runs");
+        fs::create_dir_all(&runs).at("create", &runs)?;
+        let time = jiff::Timestamp::now()
+            .strftime("%Y%m%d-%H%M%S%.3f")
+            .to_string();
+        let name = format!("{time}-{}-{}-{}", run.scenario, run.kernel, run.arch);
+        let dir = runs.join(&name);
+        fs::create_dir(&dir).at("create", &dir)?;
+        // Renamed into place: there is always a latest run.
+        let (latest, new) = (runs.join("latest"), runs.join(format!(".latest-{name}")));
+        std::os::unix::fs::symlink(&name, &new).at("create", &new)?;
+        fs::rename(&new, &latest).at("write", &latest)?;
+        let path = dir.join("events.jsonl");
+        let log = Arc::new(Mutex::new(File::create(&path).at("create", &path)?));
+        Ok(Self {
+            dir,
+            log,
+            events: events.clone(),
+        })
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its folder as it is shown: relative to where the lab was started, if it is below.
+    pub fn shown(&self) -> String {
+        let here = std::env::current_dir().unwrap_or_default();
+        self.dir
+            .strip_prefix(&here)
+            .unwrap_or(&self.dir)
+            .display()
+            .to_string()
+    }
+
+    /// Sends an event of this run and keeps it.
+    pub fn event(&self, event: Event) {
+        let stamped = self.events.send(event);
+        if let (Ok(json), Ok(mut log)) = (serde_json::to_string(&stamped), self.log.lock()) {
+            // The stream has the event as well; a full disk shows elsewhere.
+            let _ = writeln!(log, "{json}");
+        }
+    }
+
+    /// Keeps a file.
+    pub fn write(&self, name: &str, data: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).at("create", parent)?;
+        }
+        fs::write(&path, data).at("write", &path)
+    }
+
+    /// Keeps and reports the verdict.
+    pub fn finish(&self, run: RunId, verdict: Verdict, ms: u64) -> Result<Verdict> {
+        let json = serde_json::to_string_pretty(&verdict)
+            .map_err(|error| Error::lab(format!("cannot write the verdict: {error}")))?;
+        self.write("verdict.json", &json)?;
+        let record = self.shown();
+        self.event(Event::RunFinished {
+            run,
+            verdict: verdict.clone(),
+            ms,
+            record,
+        });
+        Ok(verdict)
+    }
+
+    /// Keeps the generated sources.
+    pub fn write_sources(&self, sources: &[SourceFile]) -> Result<()> {
+        sources
+            .iter()
+            .try_for_each(|file| self.write(&format!("sources/{}", file.name), &file.text))
+    }
+}

@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One run: boot, steps, states, snapshot, verdict.
+//!
+//! Whatever happens, QEMU is stopped and waited for before the verdict is given.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::record::Record;
+use super::verdict::{Outcome, Verdict};
+use crate::context::Context;
+use crate::error::{Blame, Error, Result};
+use crate::event::{Event, RunId, millis};
+use crate::guest::{Answer, Guest, Silence};
+use crate::image::build::BuiltImage;
+use crate::image::keys::RunKeys;
+use crate::module::Module;
+use crate::scenario::{Scenario, Step};
+use crate::state::observed::run_text;
+use crate::state::snapshot::{Comparison, SnapshotFile};
+use crate::state::{Names, Observed, diff};
+use crate::step;
+use crate::vm::Accel;
+use crate::vm::machine::{Gone, Machine, Parts};
+
+/// What to do with a snapshot that is missing or differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotPolicy {
+    /// Write `.snap.new` for a review.
+    Review,
+    /// Take what was observed.
+    Accept,
+    /// Write nothing (`CI=true`).
+    ReadOnly,
+}
+
+/// A console's last words may come after the connection is lost.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// A run that is ready to boot.
+#[derive(Debug)]
+pub struct Guesting {
+    /// Its identity.
+    pub run: RunId,
+    /// What is played.
+    pub scenario: Scenario,
+    /// What is booted.
+    pub boot_file: PathBuf,
+    /// `uname -r` of the kernel that the modules were built for.
+    pub release: String,
+    /// The image.
+    pub image: BuiltImage,
+    /// How it is executed.
+    pub accel: Accel,
+    /// The scenario's modules.
+    pub modules: Vec<Module>,
+    /// Where it is recorded.
+    pub record: Record,
+    /// What to do with a snapshot that differs.
+    pub snapshots: SnapshotPolicy,
+}
+
+/// A run that ended before its last step.
+enum Cut {
+    /// With a verdict on the guest.
+    Verdict(Box<Verdict>),
+    /// The lab could not go on.
+    Error(Error),
+}
+
+impl From<Error> for Cut {
+    fn from(error: Error) -> Self {
+        Cut::Error(error)
+    }
+}
+
+impl From<Verdict> for Cut {
+    fn from(verdict: Verdict) -> Self {
+        Cut::Verdict(Box::new(verdict))
+    }
+}
+
+/// What the steps gave.
+#[derive(Default)]
+struct Played {
+    states: Vec<(String, Observed)>,
+    problems: Vec<String>,
+}
+
+impl Guesting {
+    /// Plays the scenario. An `Err` is the lab's; everything else is a verdict.
+    pub async fn play(self, ctx: &Context) -> Result<(RunId, Verdict)> {
+        let started = Instant::now();
+        let verdict = match self.boot_and_play(ctx).await {
+            Ok(verdict) => verdict,
+            Err(error) => Verdict::infra(&error),
+        };
+        let verdict = if verdict.outcome == Outcome::Passed {
+            verdict
+        } else {
+            let command = self.record.dir().join("qemu.sh");
+            let command = std::fs::read_to_string(command).unwrap_or_default();
+            verdict.with(
+                "QEMU's command line",
+                command.trim_start_matches("#!/bin/sh\n"),
+            )
+        };
+        let verdict = self
+            .record
+            .finish(self.run.clone(), verdict, millis(started.elapsed()))?;
+        Ok((self.run, verdict))
+    }
+
+    async fn boot_and_play(&self, ctx: &Context) -> Result<Verdict> {
+        let started = Instant::now();
+        let keys = RunKeys::generate()?;
+        let parts = Parts {
+            arch: self.run.arch,
+            accel: self.accel,
+            kernel: self.boot_file.clone(),
+            image: &self.image.initramfs,
+            keys: keys.archive()?,
+            record: self.record.dir(),
+        };
+        let mut machine = Machine::start(&parts).await?;
+        let mut played = Played::default();
+        let result = tokio::select! {
+            result = self.play_on(ctx, &mut machine, &keys, started, &mut played) => result,
+            () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
+        };
+        machine.stop().await?;
+        match result {
+            // A complaint may be the very last thing that a kernel says.
+            Ok(()) => match machine.console.splat() {
+                Some(splat) => Ok(splat_verdict("after the last step", &splat)),
+                None => self.judge(ctx, &played),
+            },
+            Err(Cut::Verdict(verdict)) => Ok(*verdict),
+            Err(Cut::Error(error)) => Err(error),
+        }
+    }
+
+    async fn play_on(
+        &self,
+        ctx: &Context,
+        machine: &mut Machine,
+        keys: &RunKeys,
+        started: Instant,
+        played: &mut Played,
+    ) -> std::result::Result<(), Cut> {
+        let limits = machine.deadlines;
+        if let Err(gone) = machine.wait_ready(limits.boot, &ctx.cancel).await? {
+            tokio::time::sleep(DRAIN).await;
+            return Err(Verdict::of_gone(&gone, "booting", &machine.console)
+                .help("the whole console is in the run record: console.log")
+                .into());
+        }
+        let port = machine.ssh_port().await?;
+        let guest = Guest::connect(port, keys, limits.answer).await?;
+        let guest = self.answered(machine, "logging in", guest).await?;
+        let result = self.steps(machine, &guest, started, played).await;
+        guest.close().await?;
+        result
+    }
+
+    async fn steps(
+        &self,
+        machine: &mut Machine,
+        guest: &Guest,
+        started: Instant,
+        played: &mut Played,
+    ) -> std::result::Result<(), Cut> {
+        let release = self
+            .ask(machine, "asking for the release", guest.release())
+            .await?;
+        if release != self.release {
+            let what = format!(
+                "the guest runs `{release}`, its modules are for `{}`",
+                self.release
+            );
+            return Err(Error::lab(what).into());
+        }
+        let ms = millis(started.elapsed());
+        self.record.event(Event::Booted {
+            run: self.run.clone(),
+            accel: self.accel.to_string(),
+            ms,
+        });
+        for module in &self.modules {
+            let doing = format!("copying {} into the guest", module.name);
+            let outcome = guest.put_module(&module.name, &module.path).await?;
+            let outcome = self.answered(machine, &doing, outcome).await?;
+            if !outcome.is_ok() {
+                return Err(Error::new(Blame::Guest, format!("{doing}: {outcome}")).into());
+            }
+        }
+        let names = Names::of(&self.scenario);
+        // What the log said before the first step belongs to the boot.
+        self.ask(machine, "reading the state", guest.state())
+            .await?;
+        let of = self.scenario.steps.len();
+        for (index, step) in self.scenario.steps.iter().enumerate() {
+            let (number, label) = (index + 1, step.action.label());
+            let begun = Instant::now();
+            self.record.event(Event::StepStarted {
+                run: self.run.clone(),
+                step: number,
+                of,
+                label: label.clone(),
+            });
+            let doing = format!("step {number} ({label})");
+            let problems = self
+                .step(machine, guest, step, &doing, &names, played)
+                .await?;
+            self.record.event(Event::StepFinished {
+                run: self.run.clone(),
+                step: number,
+                ms: millis(begun.elapsed()),
+                problems,
+            });
+        }
+        Ok(())
+    }
+
+    /// Performs a step, observes, and checks; returns what was not as expected.
+    async fn step(
+        &self,
+        machine: &mut Machine,
+        guest: &Guest,
+        step: &Step,
+        doing: &str,
+        names: &Names,
+        played: &mut Played,
+    ) -> std::result::Result<Vec<String>, Cut> {
+        let limits = machine.deadlines;
+        let done = self
+            .ask(machine, doing, step::perform(guest, step, limits))
+            .await?;
+        if let Some(splat) = machine.console.splat() {
+            return Err(splat_verdict(doing, &splat).into());
+        }
+        let dump = self.ask(machine, doing, guest.state()).await?;
+        let mut state = Observed::parse(&dump, names);
+        state.result = done.result;
+        let mut problems = done.problems;
+        if let Some(expect) = &step.expect {
+            problems.extend(step::expect::check(expect, &state));
+        }
+        let number = played.states.len() + 1;
+        self.record
+            .write(&format!("states/{number:02}.txt"), &state.text())?;
+        let at = format!(
+            "step {number} (line {}, {})",
+            step.line,
+            step.action.label()
+        );
+        played
+            .problems
+            .extend(problems.iter().map(|problem| format!("{at}: {problem}")));
+        played.states.push((step.action.label(), state));
+        if let Some(livepatch) = done.stalled {
+            let blocked = self.ask(machine, doing, guest.blocked()).await?;
+            let limit = step.timeout.unwrap_or(limits.transition);
+            let reason = format!("{at}: the transition of {livepatch} did not end in {limit:?}");
+            return Err(Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason)
+                .with("tasks that have not switched, with their stacks", &blocked)
+                .with("the console's last lines", &machine.console.tail(25))
+                .help("a task stays in a patched function, or its stack is not reliable; a step's \
+                       `timeout:` gives a transition more time")
+                .into());
+        }
+        Ok(problems)
+    }
+
+    /// Waits for an answer while watching the machine: a dead guest ends the wait at once.
+    async fn ask<T>(
+        &self,
+        machine: &mut Machine,
+        doing: &str,
+        answer: impl Future<Output = Answer<T>>,
+    ) -> std::result::Result<T, Cut> {
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            gone = machine.wait_gone() => {
+                tokio::time::sleep(DRAIN).await;
+                return Err(Verdict::of_gone(&gone, doing, &machine.console).into());
+            }
+        };
+        self.answered(machine, doing, answer).await
+    }
+
+    /// Turns a silence into a verdict; what the console and QEMU say comes first.
+    async fn answered<T>(
+        &self,
+        machine: &mut Machine,
+        doing: &str,
+        answer: Answer<T>,
+    ) -> std::result::Result<T, Cut> {
+        let silence = match answer {
+            Ok(value) => return Ok(value),
+            Err(silence) => silence,
+        };
+        tokio::time::sleep(DRAIN).await;
+        if let Silence::Nonsense(what) = &silence {
+            let reason = format!("{doing}: the guest's answer makes no sense: {what}");
+            return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
+                .with("the console's last lines", &machine.console.tail(25))
+                .into());
+        }
+        let gone = machine
+            .gone()
+            .unwrap_or_else(|| Gone::Silent(silence.to_string()));
+        Err(Verdict::of_gone(&gone, doing, &machine.console).into())
+    }
+
+    /// The verdict on a run that reached its end: expectations first, then the snapshot.
+    fn judge(&self, ctx: &Context, played: &Played) -> Result<Verdict> {
+        let observed = run_text(&played.states);
+        self.record.write("observed.txt", &observed)?;
+        let file = SnapshotFile::of(&ctx.project, &self.run);
+        let comparison = file.compare(&observed)?;
+        let mut verdict = Verdict::passed();
+        if !played.problems.is_empty() {
+            verdict = Verdict::against(Outcome::Failed, Blame::Kernel, "");
+            verdict.reasons.clone_from(&played.problems);
+        }
+        let accepted = match &comparison {
+            Comparison::Same => {
+                if self.snapshots != SnapshotPolicy::ReadOnly {
+                    file.remove_pending()?;
+                }
+                return Ok(verdict);
+            }
+            Comparison::Missing => "",
+            Comparison::Different(accepted) => accepted,
+        };
+        let difference = diff::render(accepted, &observed);
+        self.record.write("diff.txt", &difference)?;
+        // What breaks an expectation is not accepted unseen.
+        if self.snapshots == SnapshotPolicy::Accept && played.problems.is_empty() {
+            file.accept(&observed)?;
+            return Ok(verdict);
+        }
+        let path = file.path();
+        let name = path.strip_prefix(&ctx.project).unwrap_or(path).display();
+        let reason = match comparison {
+            Comparison::Missing => format!("there is no snapshot {name} yet"),
+            _ => format!("the states differ from {name}"),
+        };
+        if verdict.outcome == Outcome::Passed {
+            verdict = Verdict::against(Outcome::Failed, Blame::Kernel, reason);
+        } else {
+            verdict.reasons.push(reason);
+        }
+        verdict = verdict.with("states by step (- accepted, + observed)", &difference);
+        if self.snapshots == SnapshotPolicy::ReadOnly {
+            return Ok(verdict.help("run it without CI=true, then `lab review`"));
+        }
+        file.write_pending(&observed)?;
+        Ok(verdict.help("if what was observed is right: `lab review` (or `cargo insta review`)"))
+    }
+}
+
+fn splat_verdict(doing: &str, splat: &crate::vm::console::Splat) -> Verdict {
+    let outcome = if splat.fatal {
+        Outcome::Panicked
+    } else {
+        Outcome::Splat
+    };
+    Verdict::against(outcome, Blame::Kernel, format!("{doing}: {}", splat.title))
+        .with("what the kernel said", &splat.text)
+}

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Scenarios: the stories that the lab plays to a kernel, read from YAML.
+//!
+//! [`parse`] checks a file against the tables in `shape`, lowers it to the [`Scenario`] model and
+//! checks what refers to what. Every error of a file is reported at once; a `Scenario` that exists
+//! is right, as far as that can be known without a kernel. In particular, no name or path in it has
+//! white space or control characters, which the line protocol with a guest relies on.
+
+mod definitions;
+mod errno;
+mod model;
+mod names;
+mod shape;
+mod steps;
+
+pub use errno::Errno;
+pub use model::{
+    Action, Expect, FunctionRef, Livepatch, NewFunction, PatchedFunction, PatchedObject, Replace,
+    ReplaceCapability, Requires, Scenario, Step, Target, TargetFunction, VMLINUX, WaitUntil,
+};
+pub use names::kernel_module_name;
+
+use crate::yaml::{self, Diagnostic, Diagnostics, Source, Span};
+
+/// The version of the format that this lab reads.
+const VERSION: i64 = 1;
+
+/// Reads a scenario. `name` is the file's name without its extension.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, in its order; the one exception is a version that is
+/// not known, about which nothing else can be said.
+pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
+    let root = yaml::parse(source)?;
+    yaml::require_version(&root, "a scenario", VERSION)?;
+
+    let mut diagnostics = Diagnostics::new();
+    if !names::is_scenario_name(name) {
+        let message = format!("`{name}` is not the name of a scenario");
+        let help = "name the file with lower-case letters, digits and `-`";
+        diagnostics.push(Diagnostic::new(Span::default(), message).help(help));
+    }
+    yaml::check(shape::SCENARIO, &root, &mut diagnostics);
+    let requires = definitions::requires(&root);
+    let (targets, livepatches) = definitions::read(&root, &requires, &mut diagnostics);
+    let steps = steps::read(&root, source, &targets, &livepatches, &mut diagnostics);
+    if !diagnostics.is_empty() {
+        return Err(diagnostics);
+    }
+    let summary = root
+        .get("summary")
+        .and_then(yaml::Node::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    Ok(Scenario {
+        name: name.to_owned(),
+        summary,
+        requires,
+        targets,
+        livepatches,
+        steps,
+    })
+}
+
+/// The JSON schema of scenario files, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    yaml::json_schema(
+        shape::SCENARIO,
+        "Livepatch scenario",
+        "urn:livepatch-lab:scenario:1",
+    )
+}

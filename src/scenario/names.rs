@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which names and paths a scenario may use.
+
+/// The name under which the kernel knows a module: its build turns `-` into `_`.
+#[must_use]
+pub fn kernel_module_name(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+/// Whether a file can be named so. The name ends up in file names and in reports.
+pub(super) fn is_scenario_name(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.chars().all(inner)
+        && name.len() <= 60
+}
+
+/// A function cannot have a keyword's name, nor one of those that every module's glue defines.
+const RESERVED: &[&str] = &[
+    "auto",
+    "break",
+    "case",
+    "char",
+    "const",
+    "continue",
+    "default",
+    "do",
+    "double",
+    "else",
+    "enum",
+    "extern",
+    "float",
+    "for",
+    "goto",
+    "if",
+    "inline",
+    "int",
+    "long",
+    "register",
+    "restrict",
+    "return",
+    "short",
+    "signed",
+    "sizeof",
+    "static",
+    "struct",
+    "switch",
+    "typedef",
+    "typeof",
+    "union",
+    "unsigned",
+    "void",
+    "volatile",
+    "while",
+    "asm",
+    "bool",
+    "true",
+    "false",
+    "init_module",
+    "cleanup_module",
+];
+
+/// Whether a C function can have this name. 128 is the kernel's own limit for a symbol that a
+/// livepatch names.
+pub(super) fn is_function_name(name: &str) -> bool {
+    let mut chars = name.chars();
+    chars
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && name.len() <= 128
+        && !RESERVED.contains(&name)
+}
+
+/// Whether a step may read this file: in one of the kernel's own file systems, without detours.
+pub(super) fn is_kernel_path(path: &str) -> bool {
+    ["/proc/", "/sys/", "/dev/"]
+        .iter()
+        .any(|root| path.starts_with(root))
+        && path.chars().all(|c| !c.is_control() && !c.is_whitespace())
+        && path
+            .split('/')
+            .skip(1)
+            .all(|part| !matches!(part, "" | "." | ".."))
+        && path.len() <= 1024
+}
+
+/// Whether this can be the value of a module parameter: the kernel splits parameters at white
+/// space, and gives quotes a meaning of their own.
+pub(super) fn is_param_value(value: &str) -> bool {
+    value
+        .chars()
+        .all(|c| !c.is_control() && !c.is_whitespace() && c != '"')
+        && value.len() <= 256
+}
+
+/// Whether this declares a function called `name`.
+pub(super) fn declares(signature: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    signature.match_indices(name).any(|(at, _)| {
+        !signature[..at].ends_with(is_word)
+            && signature[at + name.len()..].trim_start().starts_with('(')
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_knows_modules_without_hyphens() {
+        assert_eq!(kernel_module_name("pricing-v1"), "pricing_v1");
+    }
+
+    #[test]
+    fn scenario_names_are_fit_for_file_names() {
+        assert!(is_scenario_name("tagged-u32-max"));
+        for wrong in ["", "-x", "A", "a/b", "a b", "a\n", "a.b"] {
+            assert!(!is_scenario_name(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn function_names_are_c_identifiers_and_no_keywords() {
+        assert!(is_function_name("cmdline_proc_show") && is_function_name("__x64_sys_getpid"));
+        for wrong in ["", "1st", "a-b", "a.b", "é", "while", "init_module"] {
+            assert!(!is_function_name(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn paths_stay_within_the_kernels_file_systems() {
+        assert!(is_kernel_path("/proc/cmdline"));
+        assert!(is_kernel_path("/sys/kernel/livepatch/x/transition"));
+        for wrong in [
+            "",
+            "proc/cmdline",
+            "/etc/passwd",
+            "/proc/../etc",
+            "/proc/a\tb",
+            "/proc//x",
+            "/sys/",
+        ] {
+            assert!(!is_kernel_path(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_declares_only_the_whole_name() {
+        assert!(declares("int show(struct seq_file *m)", "show"));
+        assert!(declares("int *show (void)", "show"));
+        assert!(!declares("int do_show(void)", "show"));
+        assert!(!declares("int show_all(void)", "show"));
+    }
+}

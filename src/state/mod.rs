@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! States: observed → normalised → text, and their comparison. Pure, but for reading and writing
+//! snapshot files.
+
+pub mod diff;
+pub mod observed;
+pub mod snapshot;
+
+pub use observed::{Livepatch, Names, Object, Observed};

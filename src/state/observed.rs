@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the agent saw, as a value; and its text in snapshots.
+//!
+//! Normalised means: no addresses, pids, times, and no order that the kernel does not promise.
+//! Modules are shown by the scenario's names.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::scenario::{Scenario, kernel_module_name};
+
+/// The scenario's names of kernel modules: `pricing_v1` → `pricing-v1`.
+#[derive(Debug, Clone, Default)]
+pub struct Names(BTreeMap<String, String>);
+
+impl Names {
+    /// The names of a scenario's modules.
+    pub fn of(scenario: &Scenario) -> Self {
+        let targets = scenario.targets.iter().map(|target| &target.name);
+        let all = targets.chain(scenario.livepatches.iter().map(|livepatch| &livepatch.name));
+        Self(
+            all.map(|name| (kernel_module_name(name), name.clone()))
+                .collect(),
+        )
+    }
+
+    fn of_module(&self, module: &str) -> String {
+        self.0
+            .get(module)
+            .cloned()
+            .unwrap_or_else(|| module.to_owned())
+    }
+}
+
+/// The state after a step.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// What the step itself found out: an errno, what a file held.
+    pub result: Option<String>,
+    /// Livepatches in stack order.
+    pub livepatches: Vec<Livepatch>,
+    /// Loaded modules and their reference counts.
+    pub modules: BTreeMap<String, String>,
+    /// `shop.price` → what it answered.
+    pub calls: BTreeMap<String, String>,
+    /// Functions with a livepatch's ftrace handler: `shop.price`.
+    pub handlers: Vec<String>,
+    /// The kernel log's livepatch lines since the last step.
+    pub log: Vec<String>,
+}
+
+/// A directory in `/sys/kernel/livepatch`. Attributes are as they read; `-` if absent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Livepatch {
+    /// The scenario's name.
+    pub name: String,
+    /// `enabled`.
+    pub enabled: String,
+    /// `transition`.
+    pub transition: String,
+    /// `replace`: the tag, or the bool.
+    pub replace: String,
+    /// `stack_order`.
+    pub stack_order: String,
+    /// Its objects, by name.
+    pub objects: Vec<Object>,
+}
+
+/// An object of a livepatch.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// `vmlinux` or a module.
+    pub name: String,
+    /// `patched`.
+    pub patched: String,
+    /// Its functions: `price,1`.
+    pub functions: Vec<String>,
+}
+
+impl Observed {
+    /// Reads the agent's `state` reply. Lines of an unknown kind are left out.
+    pub fn parse(dump: &str, names: &Names) -> Self {
+        let mut state = Self::default();
+        for line in dump.lines() {
+            let fields: Vec<&str> = line.split('\t').collect();
+            match fields[..] {
+                ["livepatch", name, enabled, transition, replace, stack_order] => {
+                    state.livepatches.push(Livepatch {
+                        name: names.of_module(name),
+                        enabled: enabled.to_owned(),
+                        transition: transition.to_owned(),
+                        replace: replace.to_owned(),
+                        stack_order: stack_order.to_owned(),
+                        objects: Vec::new(),
+                    });
+                }
+                ["object", name, patched] => {
+                    if let Some(livepatch) = state.livepatches.last_mut() {
+                        livepatch.objects.push(Object {
+                            name: names.of_module(name),
+                            patched: patched.to_owned(),
+                            functions: Vec::new(),
+                        });
+                    }
+                }
+                ["function", name] => {
+                    let livepatch = state.livepatches.last_mut();
+                    if let Some(object) = livepatch.and_then(|l| l.objects.last_mut()) {
+                        object.functions.push(name.to_owned());
+                    }
+                }
+                ["module", line] => {
+                    let mut words = line.split(' ');
+                    if let (Some(name), Some(references)) = (words.next(), words.nth(1)) {
+                        state
+                            .modules
+                            .insert(names.of_module(name), references.to_owned());
+                    }
+                }
+                ["call", target, function, answer] => {
+                    let function = format!("{}.{function}", names.of_module(target));
+                    state.calls.insert(function, answer.to_owned());
+                }
+                ["ftrace", line, ..] => state.handlers.extend(patched_function(line, names)),
+                ["log", ref text @ ..] => state.log.extend(livepatch_line(&text.join("\t"))),
+                ["log-lost", ..] => state.log.push("(lines lost)".to_owned()),
+                _ => {}
+            }
+        }
+        // Without stack_order (before 6.14) by name, so that the order is at least stable.
+        state.livepatches.sort_by_key(|livepatch| {
+            (
+                livepatch.stack_order.parse::<u64>().unwrap_or(u64::MAX),
+                livepatch.name.clone(),
+            )
+        });
+        state.handlers.sort();
+        state
+    }
+
+    /// The livepatches that are enabled, in stack order.
+    pub fn enabled(&self) -> Vec<&str> {
+        let enabled = self
+            .livepatches
+            .iter()
+            .filter(|livepatch| livepatch.enabled == "1");
+        enabled.map(|livepatch| livepatch.name.as_str()).collect()
+    }
+
+    /// The livepatch with this name.
+    pub fn livepatch(&self, name: &str) -> Option<&Livepatch> {
+        self.livepatches
+            .iter()
+            .find(|livepatch| livepatch.name == name)
+    }
+
+    /// The state in a snapshot, indented by two spaces.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if let Some(result) = &self.result {
+            let _ = writeln!(text, "  result: {}", result.replace('\n', "\n    "));
+        }
+        for livepatch in &self.livepatches {
+            let _ = writeln!(
+                text,
+                "  livepatch {}: enabled {}, transition {}, replace {}, stack_order {}",
+                livepatch.name,
+                livepatch.enabled,
+                livepatch.transition,
+                livepatch.replace,
+                livepatch.stack_order
+            );
+            for object in &livepatch.objects {
+                let functions = object.functions.join(" ");
+                let patched = &object.patched;
+                let _ = writeln!(text, "    {}: patched {patched}: {functions}", object.name);
+            }
+        }
+        for (module, references) in &self.modules {
+            let _ = writeln!(text, "  module {module}: {references} references");
+        }
+        for (function, answer) in &self.calls {
+            let _ = writeln!(text, "  call {function}: {answer}");
+        }
+        for function in &self.handlers {
+            let _ = writeln!(text, "  handler on {function}");
+        }
+        for line in &self.log {
+            let _ = writeln!(text, "  log {line}");
+        }
+        text
+    }
+}
+
+/// A line of ftrace's `enabled_functions`: `price [shop] (1) R I …klp_ftrace_handler…`.
+fn patched_function(line: &str, names: &Names) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let function = words.next()?;
+    let module = words
+        .next()?
+        .strip_prefix('[')
+        .and_then(|word| word.strip_suffix(']'));
+    Some(format!(
+        "{}.{function}",
+        module.map_or("vmlinux".to_owned(), |m| names.of_module(m))
+    ))
+}
+
+/// A livepatch line of the kernel log, unless it speaks of a task or of time that has passed.
+fn livepatch_line(text: &str) -> Option<String> {
+    let line = text.strip_prefix("livepatch: ")?;
+    let varies = ["klp_try_switch_task: ", "signaling remaining tasks"];
+    (!varies.iter().any(|start| line.starts_with(start))).then(|| line.to_owned())
+}
+
+/// All states of a run as the text of its snapshot.
+pub fn run_text(steps: &[(String, Observed)]) -> String {
+    let mut text = String::new();
+    for (index, (label, state)) in steps.iter().enumerate() {
+        let _ = write!(text, "step {}: {label}\n{}", index + 1, state.text());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUMP: &str = "livepatch\tstock_hotfix\t1\t0\t2\t2\nobject\tshop\t1\nfunction\tstock,1\n\
+        livepatch\tpricing_v1\t1\t0\t4294967295\t1\nobject\tshop\t1\nfunction\tprice,1\n\
+        module\tpricing_v1 12288 1 - Live 0x0000000000000000 (OK)\n\
+        module\tshop 12288 0 - Live 0x0000000000000000 (O)\n\
+        call\tshop\tprice\t11\ncall\tshop\tstock\t21\n\
+        ftrace\tstock [shop] (1) R I     \ttramp: 0xffff (klp_ftrace_handler+0x0/0x1f0)\n\
+        ftrace\tcmdline_proc_show (1) R I  \ttramp: 0xffff (klp_ftrace_handler+0x0/0x1f0)\n\
+        log\tlivepatch: enabling patch 'pricing_v1'\n\
+        log\tlivepatch: klp_try_switch_task: swapper/1:0 is running\n\
+        log\tvirtio_net virtio1 eth0: renamed\nlog\tlivepatch: 'pricing_v1': patching complete\n";
+
+    fn names() -> Names {
+        let names = ["shop", "pricing-v1", "stock-hotfix"];
+        Names(
+            names
+                .map(|name| (kernel_module_name(name), name.to_owned()))
+                .into(),
+        )
+    }
+
+    #[test]
+    fn the_text_is_free_of_what_differs_between_runs() {
+        let state = Observed::parse(DUMP, &names());
+        insta::assert_snapshot!(run_text(&[("load pricing-v1".to_owned(), state)]), @r"
+        step 1: load pricing-v1
+          livepatch pricing-v1: enabled 1, transition 0, replace 4294967295, stack_order 1
+            shop: patched 1: price,1
+          livepatch stock-hotfix: enabled 1, transition 0, replace 2, stack_order 2
+            shop: patched 1: stock,1
+          module pricing-v1: 1 references
+          module shop: 0 references
+          call shop.price: 11
+          call shop.stock: 21
+          handler on shop.stock
+          handler on vmlinux.cmdline_proc_show
+          log enabling patch 'pricing_v1'
+          log 'pricing_v1': patching complete
+        ");
+    }
+
+    #[test]
+    fn enabled_livepatches_come_in_stack_order() {
+        let state = Observed::parse(DUMP, &names());
+        assert_eq!(state.enabled(), ["pricing-v1", "stock-hotfix"]);
+    }
+
+    #[test]
+    fn hostile_lines_are_left_out() {
+        let state = Observed::parse(
+            "object\tx\t1\nfunction\ty\nlivepatch\ta\nmodule\t\n\t\t\t",
+            &names(),
+        );
+        assert_eq!(state.livepatches, []);
+    }
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Snapshot files: what was observed and accepted, in insta's file format.
+//!
+//! A snapshot belongs to a scenario and a kernel; one serves all architectures. What differs is
+//! written next to it as `.snap.new`, which `lab review` and `cargo insta review` both know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use insta::Snapshot;
+
+use crate::cache::write_atomically;
+use crate::error::{Blame, Error, IoContext, Result};
+use crate::event::RunId;
+
+/// What the snapshot's `description` says: the version of its text.
+const FORMAT: &str = "livepatch-lab snapshot, format 1";
+
+/// The snapshot of a scenario on a kernel.
+#[derive(Debug, Clone)]
+pub struct SnapshotFile {
+    path: PathBuf,
+    scenario: String,
+    kernel: String,
+}
+
+/// How a run compares with its snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Comparison {
+    /// As accepted.
+    Same,
+    /// There is no snapshot yet.
+    Missing,
+    /// Not as accepted: the accepted text.
+    Different(String),
+}
+
+impl SnapshotFile {
+    /// The file for a run.
+    pub fn of(project: &Path, run: &RunId) -> Self {
+        let name = format!("{}@{}.snap", run.scenario, run.kernel);
+        Self {
+            path: project.join("snapshots").join(name),
+            scenario: run.scenario.clone(),
+            kernel: run.kernel.clone(),
+        }
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of what waits for a review.
+    pub fn pending(&self) -> PathBuf {
+        self.path.with_extension("snap.new")
+    }
+
+    /// Compares what was observed with what was accepted.
+    pub fn compare(&self, observed: &str) -> Result<Comparison> {
+        let Some(accepted) = read(&self.path)? else {
+            return Ok(Comparison::Missing);
+        };
+        Ok(if accepted.trim_end() == observed.trim_end() {
+            Comparison::Same
+        } else {
+            Comparison::Different(accepted)
+        })
+    }
+
+    /// Writes what was observed for a review.
+    pub fn write_pending(&self, observed: &str) -> Result<()> {
+        write_atomically(&self.pending(), self.file_text(observed).as_bytes())
+    }
+
+    /// Makes what was observed the snapshot, and removes what waited.
+    pub fn accept(&self, observed: &str) -> Result<()> {
+        write_atomically(&self.path, self.file_text(observed).as_bytes())?;
+        self.remove_pending()
+    }
+
+    /// Removes what waited for a review, if anything did.
+    pub fn remove_pending(&self) -> Result<()> {
+        let pending = self.pending();
+        if pending.exists() {
+            fs::remove_file(&pending).at("remove", &pending)?;
+        }
+        Ok(())
+    }
+
+    fn file_text(&self, observed: &str) -> String {
+        let (scenario, kernel) = (&self.scenario, &self.kernel);
+        format!(
+            "---\nsource: scenarios/{scenario}.yaml\ndescription: \"{FORMAT}\"\n\
+             expression: \"{scenario} on {kernel}\"\n---\n{}\n",
+            observed.trim_end()
+        )
+    }
+}
+
+/// The text of a snapshot file; `None` if there is none.
+pub fn read(path: &Path) -> Result<Option<String>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let broken = |why: String| {
+        Error::new(
+            Blame::File,
+            format!("{} is no snapshot: {why}", path.display()),
+        )
+        .help("restore it from version control, or remove it and accept a new one")
+    };
+    let snapshot = Snapshot::from_file(path).map_err(|error| broken(error.to_string()))?;
+    let format = snapshot.metadata().description();
+    if format.is_some_and(|format| format != FORMAT) {
+        let what = format!("{} is of another format than this lab's", path.display());
+        return Err(Error::new(Blame::File, what)
+            .evidence(&format!(
+                "found   {}\nexpects {FORMAT}",
+                format.unwrap_or_default()
+            ))
+            .help("use the lab that wrote it, or remove it and accept a new one"));
+    }
+    let text = snapshot
+        .as_text()
+        .ok_or_else(|| broken("it holds no text".to_owned()))?;
+    Ok(Some(text.to_string()))
+}
+
+/// What waits for a review: `(pending, accepted)` paths, sorted.
+pub fn all_pending(project: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let dir = project.join("snapshots");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dir).at("read", &dir)? {
+        let path = entry.at("read", &dir)?.path();
+        if path.to_string_lossy().ends_with(".snap.new") {
+            found.push((path.clone(), path.with_extension("")));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::Arch;
+
+    fn file(project: &Path) -> SnapshotFile {
+        let run = RunId {
+            scenario: "s".into(),
+            kernel: "k".into(),
+            arch: Arch::X86_64,
+        };
+        SnapshotFile::of(project, &run)
+    }
+
+    #[test]
+    fn what_was_accepted_compares_as_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(dir.path());
+        let text = "step 1: load shop\n  call shop.price: 10\n  log 'quotes': \"and\" --- more\n";
+        assert_eq!(file.compare(text).unwrap(), Comparison::Missing);
+        file.accept(text).unwrap();
+        assert_eq!(file.compare(text).unwrap(), Comparison::Same);
+        assert!(matches!(
+            file.compare("step 1: x\n").unwrap(),
+            Comparison::Different(_)
+        ));
+    }
+
+    #[test]
+    fn accepting_leaves_nothing_to_review() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(dir.path());
+        file.write_pending("a\n").unwrap();
+        assert_eq!(
+            all_pending(dir.path()).unwrap(),
+            [(file.pending(), file.path.clone())]
+        );
+        file.accept("a\n").unwrap();
+        assert_eq!(all_pending(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_snapshot_of_another_format_is_not_compared() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(dir.path());
+        file.accept("a\n").unwrap();
+        let text = fs::read_to_string(file.path())
+            .unwrap()
+            .replace("format 1", "format 9");
+        fs::write(file.path(), text).unwrap();
+        assert_eq!(file.compare("a\n").unwrap_err().blame, Blame::File);
+    }
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A running QEMU: started, watched, stopped.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qapi::qmp;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::args::{self, MachineSpec};
+use super::console::{CONSOLE_MAX, Console};
+use super::qmp::{MachineState, Qmp};
+use super::{Accel, Deadlines};
+use crate::arch::Arch;
+use crate::error::{Blame, Error, IoContext, Result};
+use crate::process::{Process, to_file};
+
+/// What the init says last.
+const READY: &str = "lab: ready";
+/// How often files and processes are looked at.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Why a guest is not there (any more). Always read together with the console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gone {
+    /// The kernel panicked.
+    Panicked,
+    /// QEMU ended or closed QMP: the reason.
+    Ended(String),
+    /// Nothing happened within the time that it may take: what was waited for.
+    Silent(String),
+    /// It wrote more to its console than anybody can read.
+    Flooded,
+}
+
+/// A running guest. It must be stopped with [`Machine::stop`].
+#[derive(Debug)]
+pub struct Machine {
+    process: Process,
+    qmp: Qmp,
+    /// Its console.
+    pub console: Console,
+    /// Its limits.
+    pub deadlines: Deadlines,
+    /// Its sockets and its initramfs; removed with it.
+    _scratch: tempfile::TempDir,
+}
+
+/// What a machine is made from.
+#[derive(Debug, Clone)]
+pub struct Parts<'a> {
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// How it is executed.
+    pub accel: Accel,
+    /// What to boot.
+    pub kernel: PathBuf,
+    /// The image's initramfs.
+    pub image: &'a Path,
+    /// The run's own archive, which follows it.
+    pub keys: Vec<u8>,
+    /// The folder for console, QMP log and command line.
+    pub record: &'a Path,
+}
+
+impl Machine {
+    /// Starts QEMU and lets the guest run.
+    pub async fn start(parts: &Parts<'_>) -> Result<Self> {
+        // Short, because a unix socket's path may have 107 bytes.
+        let scratch = tempfile::Builder::new()
+            .prefix("lab-")
+            .tempdir()
+            .at("create a folder in", &std::env::temp_dir())?;
+        let initrd = scratch.path().join("initrd");
+        let mut archive = std::fs::read(parts.image).at("read", parts.image)?;
+        archive.extend_from_slice(&parts.keys);
+        std::fs::write(&initrd, archive).at("write", &initrd)?;
+        let spec = MachineSpec {
+            arch: parts.arch,
+            accel: parts.accel,
+            kernel: parts.kernel.clone(),
+            initrd,
+            console: parts.record.join("console.log"),
+            qmp: scratch.path().join("qmp"),
+        };
+        let command = args::command(&spec);
+        let line = parts.record.join("qemu.sh");
+        std::fs::write(&line, format!("#!/bin/sh\n{command}\n")).at("write", &line)?;
+        let stderr = parts.record.join("qemu.stderr");
+        let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
+        let stream = match connect(&spec.qmp, &mut process, &stderr).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                process.stop().await?;
+                return Err(error.evidence(&format!("command: {command}")));
+            }
+        };
+        let mut qmp = Qmp::connect(stream, &parts.record.join("qmp.log")).await?;
+        qmp.execute(qmp::cont {}).await?;
+        Ok(Self {
+            process,
+            qmp,
+            console: Console::new(spec.console),
+            deadlines: Deadlines::of(parts.accel, parts.arch),
+            _scratch: scratch,
+        })
+    }
+
+    /// Waits until the init says that the guest can be logged into.
+    pub async fn wait_ready(
+        &mut self,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<std::result::Result<(), Gone>> {
+        let deadline = Instant::now() + limit;
+        let mut seen = 0;
+        loop {
+            // The console first: the line may be there although the guest has gone since.
+            let len = self.console.len();
+            if len != seen {
+                seen = len;
+                if self
+                    .console
+                    .text()
+                    .lines()
+                    .any(|line| line.ends_with(READY))
+                {
+                    return Ok(Ok(()));
+                }
+            }
+            if let Some(gone) = self.gone() {
+                return Ok(Err(gone));
+            }
+            if Instant::now() >= deadline {
+                let what = format!("the guest did not finish booting within {limit:?}");
+                return Ok(Err(Gone::Silent(what)));
+            }
+            tokio::select! {
+                () = sleep(POLL) => {}
+                () = cancel.cancelled() => return Err(Error::interrupted()),
+            }
+        }
+    }
+
+    /// Whether the guest has gone, as far as is known now.
+    pub fn gone(&mut self) -> Option<Gone> {
+        match &*self.qmp.state().borrow() {
+            MachineState::Running => {}
+            MachineState::Panicked => return Some(Gone::Panicked),
+            MachineState::Shutdown(reason) => {
+                return Some(Gone::Ended(format!("the machine was shut down: {reason}")));
+            }
+            MachineState::Disconnected => return Some(Gone::Ended("QEMU has gone".to_owned())),
+        }
+        if let Some(status) = self.process.try_wait() {
+            return Some(Gone::Ended(format!("QEMU ended ({status})")));
+        }
+        (self.console.len() > CONSOLE_MAX).then_some(Gone::Flooded)
+    }
+
+    /// Resolves when the guest has gone.
+    pub async fn wait_gone(&mut self) -> Gone {
+        loop {
+            if let Some(gone) = self.gone() {
+                return gone;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The port of 127.0.0.1 that QEMU forwards to the guest's ssh.
+    pub async fn ssh_port(&mut self) -> Result<u16> {
+        let command = qmp::human_monitor_command {
+            cpu_index: None,
+            command_line: "info usernet".to_owned(),
+        };
+        let text = self.qmp.execute(command).await?;
+        forwarded_port(&text)
+            .ok_or_else(|| Error::host("QEMU does not say which port it forwards").evidence(&text))
+    }
+
+    /// Ends QEMU: `quit`, then SIGTERM, then SIGKILL.
+    pub async fn stop(&mut self) -> Result<()> {
+        let quit = self
+            .qmp
+            .execute_within(qmp::quit {}, Duration::from_secs(2))
+            .await;
+        if quit.is_ok() {
+            let waited = tokio::time::timeout(Duration::from_secs(5), self.process.wait()).await;
+            if let Ok(status) = waited {
+                return status.map(drop);
+            }
+        }
+        self.process.stop().await
+    }
+}
+
+/// Connects to QEMU's socket as soon as it is there.
+async fn connect(path: &Path, process: &mut Process, stderr: &Path) -> Result<UnixStream> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match UnixStream::connect(path).await {
+            Ok(stream) => return Ok(stream),
+            Err(_) if Instant::now() < deadline => {}
+            Err(error) => {
+                return Err(Error::host(format!("QEMU opened no QMP socket: {error}")));
+            }
+        }
+        if let Some(status) = process.try_wait() {
+            let said = std::fs::read_to_string(stderr).unwrap_or_default();
+            return Err(
+                Error::new(Blame::Host, format!("QEMU did not start ({status})"))
+                    .evidence(&said)
+                    .help(
+                        "check QEMU's installation and the accelerator (--accel tcg always works)",
+                    ),
+            );
+        }
+        sleep(POLL).await;
+    }
+}
+
+/// `TCP[HOST_FORWARD]   3   127.0.0.1 41297   10.0.2.15    22 …` → 41297.
+fn forwarded_port(usernet: &str) -> Option<u16> {
+    let line = usernet.lines().find(|line| line.contains("HOST_FORWARD"))?;
+    let mut words = line
+        .split_whitespace()
+        .skip_while(|word| *word != "127.0.0.1");
+    words.nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forwarded_port_is_read_from_qemus_table() {
+        let text = "Hub -1 (net):\r\n  Protocol[State]    FD  Source Address  Port   Dest. Address  \
+                    Port RecvQ SendQ\r\n  TCP[HOST_FORWARD]   3       127.0.0.1 41297       \
+                    10.0.2.15    22     0     0\r\n";
+        assert_eq!(forwarded_port(text), Some(41297));
+        assert_eq!(forwarded_port("none"), None);
+    }
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The virtual machine: QEMU's arguments (pure), its process, QMP, the console, and the question
+//! whether KVM works here.
+
+pub mod accel;
+pub mod args;
+pub mod console;
+pub mod machine;
+pub mod qmp;
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arch::Arch;
+
+/// How guest code is executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// By the host's processor.
+    Kvm,
+    /// By QEMU's translator.
+    Tcg,
+}
+
+impl Accel {
+    /// QEMU's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        }
+    }
+}
+
+impl std::fmt::Display for Accel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// All limits on waiting for a guest, in one place: generous, because a loaded CI machine is slow
+/// and a limit that is met costs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From QEMU's start to the init's last line.
+    pub boot: Duration,
+    /// Login, upload, and each answer of the agent beyond what the request itself waits for.
+    pub answer: Duration,
+    /// For a transition to end. The kernel signals the tasks that hold one up after 15 s.
+    pub transition: Duration,
+}
+
+impl Deadlines {
+    /// The limits for an accelerator and an architecture.
+    pub fn of(accel: Accel, arch: Arch) -> Self {
+        let scale = match (accel, arch) {
+            (Accel::Kvm, _) => 1,
+            (Accel::Tcg, Arch::X86_64) => 3,
+            (Accel::Tcg, Arch::Arm64) => 4,
+        };
+        Self {
+            boot: Duration::from_secs(30) * scale,
+            answer: Duration::from_secs(10) * scale,
+            transition: Duration::from_secs(30) * scale,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! QMP over a unix socket: qapi's types on a transport of our own.
+//!
+//! qapi's own tokio transport panics when a timed-out command is followed by another, and an
+//! event that its types do not know ends the stream. Here each command has an id, a late answer
+//! is dropped, and an unknown event is only logged.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use qapi::qmp::{Event, QmpCommand, qmp_capabilities};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{oneshot, watch};
+
+use crate::error::{Blame, Error, IoContext, Result};
+
+/// How long QEMU may take to answer a command.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// What QMP's events have said about the machine, the last word first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineState {
+    /// Nothing bad yet.
+    Running,
+    /// pvpanic reported a panic of the guest.
+    Panicked,
+    /// The machine was shut down or reset: the reason in QEMU's words.
+    Shutdown(String),
+    /// The socket is closed: QEMU has gone.
+    Disconnected,
+}
+
+type Answers = Arc<Mutex<HashMap<u64, oneshot::Sender<std::result::Result<Value, String>>>>>;
+type Log = Arc<Mutex<File>>;
+
+/// A connection to QEMU.
+#[derive(Debug)]
+pub struct Qmp {
+    writer: OwnedWriteHalf,
+    answers: Answers,
+    state: watch::Receiver<MachineState>,
+    log: Log,
+    next: u64,
+}
+
+impl Qmp {
+    /// Negotiates on a connected socket. Every line in both directions goes to `log`.
+    pub async fn connect(stream: UnixStream, log: &Path) -> Result<Self> {
+        let log = Arc::new(Mutex::new(File::create(log).at("create", log)?));
+        let (reader, writer) = stream.into_split();
+        let answers = Answers::default();
+        let (sender, state) = watch::channel(MachineState::Running);
+        tokio::spawn(read(reader, answers.clone(), sender, log.clone()));
+        let mut qmp = Self {
+            writer,
+            answers,
+            state,
+            log,
+            next: 1,
+        };
+        qmp.execute(qmp_capabilities { enable: None }).await?;
+        Ok(qmp)
+    }
+
+    /// Runs a command.
+    pub async fn execute<C: QmpCommand>(&mut self, command: C) -> Result<C::Ok> {
+        self.execute_within(command, ANSWER).await
+    }
+
+    /// Runs a command with a limit. After a timeout the connection is as good as before.
+    pub async fn execute_within<C: QmpCommand>(
+        &mut self,
+        command: C,
+        limit: Duration,
+    ) -> Result<C::Ok> {
+        let id = self.next;
+        self.next += 1;
+        let request = json!({ "execute": C::NAME, "arguments": command, "id": id });
+        let (sender, receiver) = oneshot::channel();
+        lock(&self.answers).insert(id, sender);
+        record(&self.log, "->", &request.to_string());
+        let line = format!("{request}\n");
+        let failed = |why: &str| Error::new(Blame::Host, format!("QMP {}: {why}", C::NAME));
+        self.writer
+            .write_all(line.as_bytes())
+            .await
+            .map_err(|error| failed(&error.to_string()))?;
+        let answer = tokio::time::timeout(limit, receiver).await;
+        lock(&self.answers).remove(&id);
+        match answer {
+            Err(_) => Err(failed(&format!("no answer within {limit:?}"))),
+            Ok(Err(_)) => Err(failed("QEMU closed the connection")),
+            Ok(Ok(Err(reason))) => Err(failed(&reason)),
+            Ok(Ok(Ok(value))) => {
+                serde_json::from_value(value).map_err(|error| failed(&error.to_string()))
+            }
+        }
+    }
+
+    /// What the events have said, and a way to wait for more.
+    pub fn state(&self) -> watch::Receiver<MachineState> {
+        self.state.clone()
+    }
+}
+
+/// Reads lines until the socket closes; never gives up on a line it does not understand.
+async fn read(
+    reader: OwnedReadHalf,
+    answers: Answers,
+    state: watch::Sender<MachineState>,
+    log: Log,
+) {
+    let mut lines = BufReader::new(reader).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        record(&log, "<-", &line);
+        let Ok(message) = serde_json::from_str::<Value>(&line) else {
+            continue;
+        };
+        if message.get("event").is_some() {
+            // Events newer than the types do not parse, and do not matter.
+            if let Ok(event) = serde_json::from_value::<Event>(message) {
+                note_event(&event, &state);
+            }
+        } else if let Some(id) = message.get("id").and_then(Value::as_u64) {
+            let answer = match message.get("error") {
+                Some(error) => Err(error["desc"].as_str().unwrap_or("unknown error").to_owned()),
+                None => Ok(message.get("return").cloned().unwrap_or_default()),
+            };
+            if let Some(sender) = lock(&answers).remove(&id) {
+                let _ = sender.send(answer);
+            }
+        }
+    }
+    lock(&answers).clear();
+    state.send_if_modified(|state| {
+        let first = *state == MachineState::Running;
+        if first {
+            *state = MachineState::Disconnected;
+        }
+        first
+    });
+}
+
+fn note_event(event: &Event, state: &watch::Sender<MachineState>) {
+    let new = match event {
+        Event::GUEST_PANICKED { .. } => MachineState::Panicked,
+        Event::SHUTDOWN { data, .. } => MachineState::Shutdown(format!("{:?}", data.reason)),
+        _ => return,
+    };
+    // A panic is the cause of the shutdown that follows it.
+    state.send_if_modified(|state| {
+        let first = *state == MachineState::Running;
+        if first {
+            *state = new;
+        }
+        first
+    });
+}
+
+fn record(log: &Log, direction: &str, line: &str) {
+    let _ = writeln!(lock(log), "{direction} {line}");
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qapi::qmp::{cont, stop};
+
+    /// A scripted QEMU on a real unix socket: answers each command with the lines that `script`
+    /// gives for its name and id.
+    async fn connect(script: impl Fn(&str, u64) -> Vec<String> + Send + 'static) -> Qmp {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        tokio::spawn(async move {
+            let (reader, mut writer) = theirs.into_split();
+            writer
+                .write_all(b"{\"QMP\": {\"version\": {}}}\n")
+                .await
+                .unwrap();
+            let mut lines = BufReader::new(reader).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let request: Value = serde_json::from_str(&line).unwrap();
+                let name = request["execute"].as_str().unwrap();
+                let id = request["id"].as_u64().unwrap();
+                let answers = if name == "qmp_capabilities" {
+                    vec![format!("{{\"return\": {{}}, \"id\": {id}}}")]
+                } else {
+                    script(name, id)
+                };
+                for answer in answers {
+                    writer
+                        .write_all(format!("{answer}\n").as_bytes())
+                        .await
+                        .unwrap();
+                }
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        Qmp::connect(ours, &dir.path().join("qmp.log"))
+            .await
+            .unwrap()
+    }
+
+    fn ok(id: u64) -> String {
+        format!("{{\"return\": {{}}, \"id\": {id}}}")
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_timed_out_command_leaves_the_connection_usable() {
+        // `stop` is answered late, together with the answer to what comes next.
+        let script = |name: &str, id: u64| match name {
+            "stop" => vec![],
+            _ => vec![ok(id - 1), ok(id)],
+        };
+        let mut qmp = connect(script).await;
+        let late = qmp.execute_within(stop {}, Duration::from_millis(20)).await;
+        assert!(late.unwrap_err().what.contains("no answer"));
+        qmp.execute(cont {}).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_unknown_event_and_a_broken_line_are_skipped() {
+        let mut qmp = connect(|_, id| {
+            let event = "{\"event\": \"FROM_THE_FUTURE\", \"timestamp\": {\"seconds\": 1}}";
+            vec![event.to_owned(), "{broken".to_owned(), ok(id)]
+        })
+        .await;
+        qmp.execute(cont {}).await.unwrap();
+        qmp.execute(cont {}).await.unwrap();
+        assert_eq!(*qmp.state().borrow(), MachineState::Running);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_panic_is_not_covered_up_by_the_shutdown_after_it() {
+        let time = "\"timestamp\": {\"seconds\": 1, \"microseconds\": 0}";
+        let mut qmp = connect(move |_, id| {
+            vec![
+                format!(
+                    "{{\"event\": \"GUEST_PANICKED\", \"data\": {{\"action\": \"pause\"}}, {time}}}"
+                ),
+                format!(
+                    "{{\"event\": \"SHUTDOWN\", \"data\": {{\"guest\": true, \"reason\": \
+                     \"guest-panic\"}}, {time}}}"
+                ),
+                ok(id),
+            ]
+        })
+        .await;
+        qmp.execute(cont {}).await.unwrap();
+        assert_eq!(*qmp.state().borrow(), MachineState::Panicked);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_error_carries_qemus_words() {
+        let mut qmp = connect(|_, id| {
+            vec![format!(
+                "{{\"error\": {{\"class\": \"GenericError\", \"desc\": \"no\"}}, \"id\": {id}}}"
+            )]
+        })
+        .await;
+        assert_eq!(qmp.execute(cont {}).await.unwrap_err().what, "QMP cont: no");
+    }
+}
