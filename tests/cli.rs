@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The real binary on prepared projects, with fake tools on PATH where real ones are too slow:
+//! output, exit codes, Ctrl-C, and nothing left behind.
+
+mod common;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::Project;
+
+#[test]
+fn a_broken_scenario_exits_2_quickly_and_builds_nothing() {
+    let project = Project::new();
+    project.write("scenarios/bad.yaml", "version: 1\nsummary: x\nlivepatches: {}\nsteps:\n  - lod: x\n");
+    let started = Instant::now();
+    let output = project.lab(&["run", "scenarios/bad.yaml"]);
+    let took = started.elapsed();
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.stderr.contains("did you mean `load`?"), "{}", output.stderr);
+    assert!(output.stderr.contains("--> scenarios/bad.yaml:5:5"), "{}", output.stderr);
+    assert!(!project.cache().exists() || project.cache_is_empty());
+    // Not a speed test: a build would take minutes.
+    assert!(took < Duration::from_secs(20));
+}
+
+#[test]
+fn check_reports_every_file_at_once() {
+    let project = Project::new();
+    project.write("scenarios/a.yaml", "version: 1\nsummary: x\nsteps: 3\n");
+    project.write("scenarios/b.yaml", "version: 2\n");
+    let output = project.lab(&["check", "scenarios"]);
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("a.yaml:") && output.stderr.contains("b.yaml:1:"));
+    assert_eq!(output.stdout, "");
+}
+
+#[test]
+fn the_projects_own_scenarios_have_no_mistakes() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let output = common::lab_env(root.as_ref(), &["check", "scenarios"], &[]);
+    assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_path_that_is_not_there_is_a_usage_error() {
+    let project = Project::new();
+    let output = project.lab(&["run", "scenarios/none.yaml"]);
+    assert_eq!(output.code, 2);
+    insta::assert_snapshot!(output.stderr, @r"
+    error: there is no scenarios/none.yaml
+    next: `lab list scenarios` shows what there is
+    ");
+}
+
+#[test]
+fn an_unknown_kernel_comes_with_a_suggestion() {
+    let project = Project::new();
+    project.write_scenario();
+    let output = project.lab(&["run", "scenarios/s.yaml", "--kernel", "fak"]);
+    assert_eq!(output.code, 2);
+    insta::assert_snapshot!(output.stderr, @r"
+    error: there is no kernel `fak`
+    next: did you mean `fake`?
+    ");
+}
+
+#[test]
+fn missing_host_packages_are_named_with_their_reasons() {
+    let project = Project::new();
+    project.write_scenario();
+    project.remove_tool("flex");
+    project.remove_tool("qemu-system-x86_64");
+    let output = project.lab(&["run", "scenarios/s.yaml", "--arch", "x86_64"]);
+    assert_eq!(output.code, 3);
+    insta::assert_snapshot!(output.stderr, @r"
+    error (host): host packages are missing: flex, qemu-system-x86
+      flex                   the kernel's configuration parser
+      qemu-system-x86        runs x86_64 guests
+    next: run `lab setup`, or add --setup to this command
+    ");
+}
+
+#[test]
+fn under_ci_nothing_can_be_accepted() {
+    let project = Project::new();
+    project.write_scenario();
+    let output = project.lab_with(&["run", "scenarios/s.yaml", "--accept"], &[("CI", "true")]);
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("--accept does not go with CI=true"));
+}
+
+#[test]
+fn a_failed_build_shows_the_compilers_error_and_leaves_no_entry() {
+    let project = Project::new();
+    let noise = "  CC      kernel/a.o\\n".repeat(50);
+    project.make_script(&format!(
+        "printf '{noise}'; echo 'kernel/x.c:3:1: error: no such thing' >&2; exit 2"
+    ));
+    let output = project.lab(&["build", "kernel", "fake"]);
+    assert_eq!(output.code, 3, "{output:?}");
+    assert!(output.stderr.contains("error (kernel): building kernel fake"), "{}", output.stderr);
+    assert!(output.stderr.contains("kernel/x.c:3:1: error: no such thing"));
+    assert!(output.stderr.lines().count() < 15, "{}", output.stderr);
+    assert_eq!(project.finished_kernels(), 0);
+}
+
+#[test]
+fn after_a_failure_the_build_resumes_and_the_next_run_builds_nothing() {
+    let project = Project::new();
+    project.make_script("exit 2");
+    assert_eq!(project.lab(&["build", "kernel", "fake"]).code, 3);
+    project.make_script("touch build/vmlinux");
+    let resumed = project.lab(&["build", "kernel", "fake"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    assert!(!resumed.stderr.contains("prepared"), "the tree was there: {}", resumed.stderr);
+    assert_eq!(project.finished_kernels(), 1);
+    project.make_script("echo must not run >&2; exit 1");
+    let cached = project.lab(&["build", "kernel", "fake"]);
+    assert_eq!((cached.code, cached.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn the_users_own_tree_is_never_written_to() {
+    let project = Project::new();
+    project.make_script("touch build/vmlinux kernel/written.c; echo changed > Makefile");
+    let before = project.tree_listing();
+    assert_eq!(project.lab(&["build", "kernel", "fake"]).code, 0);
+    assert_eq!(project.tree_listing(), before);
+}
+
+#[test]
+fn an_edit_in_the_users_tree_gives_another_kernel() {
+    let project = Project::new();
+    project.make_script("touch build/vmlinux");
+    assert_eq!(project.lab(&["build", "kernel", "fake"]).code, 0);
+    project.write("linux/kernel/livepatch/core.c", "int edited;\n");
+    assert_eq!(project.lab(&["build", "kernel", "fake"]).code, 0);
+    assert_eq!(project.finished_kernels(), 2);
+}
+
+#[test]
+fn a_patch_that_does_not_apply_names_file_and_hunk() {
+    let project = Project::new();
+    let patch = "--- a/kernel/livepatch/core.c\n+++ b/kernel/livepatch/core.c\n\
+                 @@ -1,1 +1,1 @@\n-int not_there;\n+int other;\n";
+    project.write("kernels/patches/p/0001-x.patch", patch);
+    project.write(
+        "kernels/patched.yaml",
+        "version: 1\nsummary: x\nextends: fake\npatches: patches/p\n",
+    );
+    let output = project.lab(&["build", "kernel", "patched"]);
+    assert_eq!(output.code, 3);
+    let expected = "0001-x.patch does not apply: kernel/livepatch/core.c: Hunk #1 FAILED at 1";
+    assert!(output.stderr.contains(expected), "{}", output.stderr);
+    assert_eq!(project.finished_kernels(), 0);
+}
+
+#[test]
+fn a_config_option_that_did_not_stick_is_named() {
+    let project = Project::new();
+    project.write("kernels/config/x.config", "CONFIG_LIVEPATCH=y\nCONFIG_GONE=y\n");
+    project.write("linux/Kconfig", "config GONE\n\tbool \"gone\"\n\tdepends on ELSEWHERE\n");
+    let output = project.lab(&["build", "kernel", "fake"]);
+    assert_eq!(output.code, 3);
+    assert!(output.stderr.contains("config option CONFIG_GONE did not stick"), "{}", output.stderr);
+    assert!(output.stderr.contains("depends on ELSEWHERE"));
+}
+
+#[test]
+fn one_interrupt_ends_a_build_in_good_order() {
+    let project = Project::new();
+    project.make_script("echo $$ > \"$LAB_TEST_PIDS\"; sleep 60 & wait");
+    let mut lab = project.spawn(&["build", "kernel", "fake"]);
+    let make = project.wait_for_pid();
+    common::signal(lab.id(), "INT");
+    let status = lab.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(common::is_gone(make));
+    assert_eq!(project.finished_kernels(), 0);
+}
+
+#[test]
+fn a_second_interrupt_ends_it_at_once() {
+    let project = Project::new();
+    project.make_script("trap '' TERM INT; echo $$ > \"$LAB_TEST_PIDS\"; sleep 60; sleep 60");
+    let mut lab = project.spawn(&["build", "kernel", "fake"]);
+    let make = project.wait_for_pid();
+    common::signal(lab.id(), "INT");
+    std::thread::sleep(Duration::from_millis(200));
+    common::signal(lab.id(), "INT");
+    assert_eq!(lab.wait().unwrap().code(), Some(130));
+    assert!(common::is_gone(make));
+}
+
+#[test]
+fn a_killed_lab_leaves_no_build_running() {
+    let project = Project::new();
+    project.make_script("echo $$ > \"$LAB_TEST_PIDS\"; exec sleep 60");
+    let mut lab = project.spawn(&["build", "kernel", "fake"]);
+    let make = project.wait_for_pid();
+    common::signal(lab.id(), "KILL");
+    lab.wait().unwrap();
+    assert!(common::is_gone(make));
+    project.make_script("touch build/vmlinux");
+    assert_eq!(project.lab(&["build", "kernel", "fake"]).code, 0, "no stale lock");
+}
+
+#[test]
+fn a_cache_path_that_make_cannot_work_in_is_refused() {
+    let project = Project::new();
+    let cache = project.path("a b");
+    let environment = [("LAB_CACHE_DIR", cache.to_str().unwrap())];
+    let output = project.lab_with(&["build", "kernel", "fake"], &environment);
+    assert_eq!(output.code, 3);
+    assert!(output.stderr.contains("has a space or a colon"), "{}", output.stderr);
+}
+
+#[test]
+fn review_accepts_and_rejects() {
+    let project = Project::new();
+    let snapshot = |text: &str| format!("---\nsource: s\nexpression: e\n---\n{text}\n");
+    project.write("snapshots/a@k.snap", &snapshot("step 1: x\n  call f: 1"));
+    project.write("snapshots/a@k.snap.new", &snapshot("step 1: x\n  call f: 2"));
+    project.write("snapshots/b@k.snap.new", &snapshot("step 1: y"));
+    let output = project.lab_input(&["review"], "a\nr\n");
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("-   call f: 1\n+   call f: 2"), "{}", output.stdout);
+    let accepted = fs::read_to_string(project.path("snapshots/a@k.snap")).unwrap();
+    assert!(accepted.contains("call f: 2"));
+    assert!(!project.path("snapshots/b@k.snap").exists());
+    assert_eq!(project.lab(&["review"]).stdout, "nothing to review\n");
+}
+
+#[test]
+fn completions_and_schema_are_printed() {
+    let project = Project::new();
+    assert!(project.lab(&["completions", "bash"]).stdout.contains("_lab()"));
+    let schema = project.lab(&["schema"]).stdout;
+    assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap().is_object());
+}
+
+#[test]
+fn help_has_examples_and_fits_100_columns() {
+    let project = Project::new();
+    for args in [&["--help"][..], &["run", "--help"], &["build", "--help"], &["check", "--help"]] {
+        let output = project.lab(args);
+        assert_eq!(output.code, 0);
+        assert!(output.stdout.contains("Examples:"), "{args:?}");
+        let long = output.stdout.lines().find(|line| line.chars().count() > 100);
+        assert_eq!(long, None, "{args:?}");
+    }
+}
