@@ -336,8 +336,25 @@ impl Drop for Process {
     }
 }
 
+/// Whether no process of the group lives. Orphans that ended but were not reaped keep the group
+/// in existence where process 1 reaps late or never, as in many containers: zombies do not count.
 fn group_is_gone(group: Pid) -> bool {
-    rustix::process::test_kill_process_group(group).is_err()
+    if rustix::process::test_kill_process_group(group).is_err() {
+        return true;
+    }
+    let group = group.as_raw_nonzero().to_string();
+    let lives = |entry: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // pid (comm) state ppid pgrp …; comm may hold anything, so count from its end.
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let state = fields.next();
+        fields.nth(1) == Some(&group) && !matches!(state, Some("Z" | "X"))
+    };
+    !std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(lives)
 }
 
 /// SIGKILL to every process group that is alive: the second Ctrl-C.

@@ -12,13 +12,24 @@ use common::Project;
 #[test]
 fn a_broken_scenario_exits_2_quickly_and_builds_nothing() {
     let project = Project::new();
-    project.write("scenarios/bad.yaml", "version: 1\nsummary: x\nlivepatches: {}\nsteps:\n  - lod: x\n");
+    project.write(
+        "scenarios/bad.yaml",
+        "version: 1\nsummary: x\nlivepatches: {}\nsteps:\n  - lod: x\n",
+    );
     let started = Instant::now();
     let output = project.lab(&["run", "scenarios/bad.yaml"]);
     let took = started.elapsed();
     assert_eq!(output.code, 2, "{output:?}");
-    assert!(output.stderr.contains("did you mean `load`?"), "{}", output.stderr);
-    assert!(output.stderr.contains("--> scenarios/bad.yaml:5:5"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("did you mean `load`?"),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output.stderr.contains("--> scenarios/bad.yaml:5:5"),
+        "{}",
+        output.stderr
+    );
     assert!(!project.cache().exists() || project.cache_is_empty());
     // Not a speed test: a build would take minutes.
     assert!(took < Duration::from_secs(20));
@@ -99,8 +110,18 @@ fn a_failed_build_shows_the_compilers_error_and_leaves_no_entry() {
     ));
     let output = project.lab(&["build", "kernel", "fake"]);
     assert_eq!(output.code, 3, "{output:?}");
-    assert!(output.stderr.contains("error (kernel): building kernel fake"), "{}", output.stderr);
-    assert!(output.stderr.contains("kernel/x.c:3:1: error: no such thing"));
+    assert!(
+        output
+            .stderr
+            .contains("error (kernel): building kernel fake"),
+        "{}",
+        output.stderr
+    );
+    assert!(
+        output
+            .stderr
+            .contains("kernel/x.c:3:1: error: no such thing")
+    );
     assert!(output.stderr.lines().count() < 15, "{}", output.stderr);
     assert_eq!(project.finished_kernels(), 0);
 }
@@ -113,7 +134,11 @@ fn after_a_failure_the_build_resumes_and_the_next_run_builds_nothing() {
     project.make_script("touch build/vmlinux");
     let resumed = project.lab(&["build", "kernel", "fake"]);
     assert_eq!(resumed.code, 0, "{resumed:?}");
-    assert!(!resumed.stderr.contains("prepared"), "the tree was there: {}", resumed.stderr);
+    assert!(
+        !resumed.stderr.contains("prepared"),
+        "the tree was there: {}",
+        resumed.stderr
+    );
     assert_eq!(project.finished_kernels(), 1);
     project.make_script("echo must not run >&2; exit 1");
     let cached = project.lab(&["build", "kernel", "fake"]);
@@ -159,11 +184,23 @@ fn a_patch_that_does_not_apply_names_file_and_hunk() {
 #[test]
 fn a_config_option_that_did_not_stick_is_named() {
     let project = Project::new();
-    project.write("kernels/config/x.config", "CONFIG_LIVEPATCH=y\nCONFIG_GONE=y\n");
-    project.write("linux/Kconfig", "config GONE\n\tbool \"gone\"\n\tdepends on ELSEWHERE\n");
+    project.write(
+        "kernels/config/x.config",
+        "CONFIG_LIVEPATCH=y\nCONFIG_GONE=y\n",
+    );
+    project.write(
+        "linux/Kconfig",
+        "config GONE\n\tbool \"gone\"\n\tdepends on ELSEWHERE\n",
+    );
     let output = project.lab(&["build", "kernel", "fake"]);
     assert_eq!(output.code, 3);
-    assert!(output.stderr.contains("config option CONFIG_GONE did not stick"), "{}", output.stderr);
+    assert!(
+        output
+            .stderr
+            .contains("config option CONFIG_GONE did not stick"),
+        "{}",
+        output.stderr
+    );
     assert!(output.stderr.contains("depends on ELSEWHERE"));
 }
 
@@ -203,7 +240,11 @@ fn a_killed_lab_leaves_no_build_running() {
     lab.wait().unwrap();
     assert!(common::is_gone(make));
     project.make_script("touch build/vmlinux");
-    assert_eq!(project.lab(&["build", "kernel", "fake"]).code, 0, "no stale lock");
+    assert_eq!(
+        project.lab(&["build", "kernel", "fake"]).code,
+        0,
+        "no stale lock"
+    );
 }
 
 #[test]
@@ -213,7 +254,11 @@ fn a_cache_path_that_make_cannot_work_in_is_refused() {
     let environment = [("LAB_CACHE_DIR", cache.to_str().unwrap())];
     let output = project.lab_with(&["build", "kernel", "fake"], &environment);
     assert_eq!(output.code, 3);
-    assert!(output.stderr.contains("has a space or a colon"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("has a space or a colon"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]
@@ -221,11 +266,18 @@ fn review_accepts_and_rejects() {
     let project = Project::new();
     let snapshot = |text: &str| format!("---\nsource: s\nexpression: e\n---\n{text}\n");
     project.write("snapshots/a@k.snap", &snapshot("step 1: x\n  call f: 1"));
-    project.write("snapshots/a@k.snap.new", &snapshot("step 1: x\n  call f: 2"));
+    project.write(
+        "snapshots/a@k.snap.new",
+        &snapshot("step 1: x\n  call f: 2"),
+    );
     project.write("snapshots/b@k.snap.new", &snapshot("step 1: y"));
     let output = project.lab_input(&["review"], "a\nr\n");
     assert_eq!(output.code, 0, "{output:?}");
-    assert!(output.stdout.contains("-   call f: 1\n+   call f: 2"), "{}", output.stdout);
+    assert!(
+        output.stdout.contains("-   call f: 1\n+   call f: 2"),
+        "{}",
+        output.stdout
+    );
     let accepted = fs::read_to_string(project.path("snapshots/a@k.snap")).unwrap();
     assert!(accepted.contains("call f: 2"));
     assert!(!project.path("snapshots/b@k.snap").exists());
@@ -235,19 +287,36 @@ fn review_accepts_and_rejects() {
 #[test]
 fn completions_and_schema_are_printed() {
     let project = Project::new();
-    assert!(project.lab(&["completions", "bash"]).stdout.contains("_lab()"));
+    assert!(
+        project
+            .lab(&["completions", "bash"])
+            .stdout
+            .contains("_lab()")
+    );
     let schema = project.lab(&["schema"]).stdout;
-    assert!(serde_json::from_str::<serde_json::Value>(&schema).unwrap().is_object());
+    assert!(
+        serde_json::from_str::<serde_json::Value>(&schema)
+            .unwrap()
+            .is_object()
+    );
 }
 
 #[test]
 fn help_has_examples_and_fits_100_columns() {
     let project = Project::new();
-    for args in [&["--help"][..], &["run", "--help"], &["build", "--help"], &["check", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["build", "--help"],
+        &["check", "--help"],
+    ] {
         let output = project.lab(args);
         assert_eq!(output.code, 0);
         assert!(output.stdout.contains("Examples:"), "{args:?}");
-        let long = output.stdout.lines().find(|line| line.chars().count() > 100);
+        let long = output
+            .stdout
+            .lines()
+            .find(|line| line.chars().count() > 100);
         assert_eq!(long, None, "{args:?}");
     }
 }

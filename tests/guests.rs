@@ -94,12 +94,25 @@ fn assert_contains(text: &str, parts: &[&str]) {
 #[test]
 fn the_projects_scenarios_hold_on_every_kernel() {
     built();
-    let scenarios = fs::read_dir(Path::new(ROOT).join("scenarios")).unwrap().count();
+    let scenarios = fs::read_dir(Path::new(ROOT).join("scenarios"))
+        .unwrap()
+        .count();
     let args = ["run", "scenarios", "--kernel", "mainline,tags"];
     let output = lab_env(ROOT.as_ref(), &args, &CI);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
-    let count = |word: &str| output.stdout.lines().filter(|line| line.starts_with(word)).count();
-    assert_eq!(count("passed  ") + count("skipped  "), 2 * scenarios, "{}", output.stdout);
+    let count = |word: &str| {
+        output
+            .stdout
+            .lines()
+            .filter(|line| line.starts_with(word))
+            .count()
+    };
+    assert_eq!(
+        count("passed  ") + count("skipped  "),
+        2 * scenarios,
+        "{}",
+        output.stdout
+    );
     // On `tags` nothing is skipped.
     assert!(count("passed  ") > scenarios, "{}", output.stdout);
 }
@@ -135,8 +148,16 @@ fn a_tampered_snapshot_exits_1_with_a_diff_by_step() {
             "next: if what was observed is right: `lab review`",
         ],
     );
-    assert_eq!(fs::read_to_string(sandbox.path(name)).unwrap(), tampered, "not overwritten");
-    assert!(sandbox.path("snapshots/tagged-replace@tags.snap.new").exists());
+    assert_eq!(
+        fs::read_to_string(sandbox.path(name)).unwrap(),
+        tampered,
+        "not overwritten"
+    );
+    assert!(
+        sandbox
+            .path("snapshots/tagged-replace@tags.snap.new")
+            .exists()
+    );
 }
 
 #[test]
@@ -146,7 +167,10 @@ fn a_missing_snapshot_fails_and_under_ci_nothing_is_written() {
     let args = ["run", "scenarios", "--kernel", "mainline"];
     let output = lab_env(sandbox.0.path(), &args, &CI);
     assert_eq!(output.code, 1);
-    assert_contains(&output.stdout, &["there is no snapshot snapshots/builtin-cmdline@mainline.snap"]);
+    assert_contains(
+        &output.stdout,
+        &["there is no snapshot snapshots/builtin-cmdline@mainline.snap"],
+    );
     assert_eq!(fs::read_dir(sandbox.path("snapshots")).unwrap().count(), 0);
 }
 
@@ -169,8 +193,19 @@ fn a_module_that_does_not_compile_is_the_module_builds_fault() {
     let sandbox = Sandbox::new();
     let output = sandbox.run_cmdline("no_such_function(m);");
     assert_eq!(output.code, 3);
-    assert_contains(&output.stdout, &["could not run  culprit", "[module build]", "no_such_function"]);
-    assert!(sandbox.record("sources/culprit.c").contains("no_such_function(m);"));
+    assert_contains(
+        &output.stdout,
+        &[
+            "could not run  culprit",
+            "[module build]",
+            "no_such_function",
+        ],
+    );
+    assert!(
+        sandbox
+            .record("sources/culprit.c")
+            .contains("no_such_function(m);")
+    );
 }
 
 #[test]
@@ -178,8 +213,14 @@ fn a_warning_of_the_kernel_fails_the_run() {
     let sandbox = Sandbox::new();
     let output = sandbox.run_cmdline("WARN(1, \"provoked\");");
     assert_eq!(output.code, 1);
-    assert_contains(&output.stdout, &["splat  culprit", "step 2 (read /proc/cmdline): WARNING: "]);
-    assert_contains(&output.stdout, &["provoked", "qemu-system-", "record: .lab/runs/"]);
+    assert_contains(
+        &output.stdout,
+        &["splat  culprit", "step 2 (read /proc/cmdline): WARNING: "],
+    );
+    assert_contains(
+        &output.stdout,
+        &["provoked", "qemu-system-", "record: .lab/runs/"],
+    );
 }
 
 #[test]
@@ -198,13 +239,21 @@ fn a_panic_at_boot_shows_the_console() {
     fs::create_dir_all(sandbox.path("images/guest")).unwrap();
     sandbox.copy("images/default.yaml");
     sandbox.copy("images/guest/agent.c");
-    fs::write(sandbox.path("images/guest/init"), "#!/bin/busybox sh\necho last words\nexit 3\n").unwrap();
+    fs::write(
+        sandbox.path("images/guest/init"),
+        "#!/bin/busybox sh\necho last words\nexit 3\n",
+    )
+    .unwrap();
     sandbox.copy("scenarios/builtin-cmdline.yaml");
     let output = sandbox.lab(&["run", "scenarios", "--kernel", "mainline"]);
     assert_eq!(output.code, 1);
     assert_contains(
         &output.stdout,
-        &["panicked  builtin-cmdline", "booting: Kernel panic - not syncing", "last words"],
+        &[
+            "panicked  builtin-cmdline",
+            "booting: Kernel panic - not syncing",
+            "last words",
+        ],
     );
 }
 
@@ -235,6 +284,9 @@ fn nothing_is_left_running() {
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
-        assert!(!(line.contains("qemu-system") && line.contains(&marker)), "{line}");
+        assert!(
+            !(line.contains("qemu-system") && line.contains(&marker)),
+            "{line}"
+        );
     }
 }

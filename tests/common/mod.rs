@@ -27,8 +27,18 @@ const REAL: [&str; 20] = [
 ];
 /// Tools that only have to be there.
 const FAKE: [&str; 12] = [
-    "gcc", "ld", "flex", "bison", "bc", "python3", "xz", "perl", "qemu-system-x86_64",
-    "qemu-system-aarch64", "aarch64-linux-gnu-gcc", "x86_64-linux-gnu-gcc",
+    "gcc",
+    "ld",
+    "flex",
+    "bison",
+    "bc",
+    "python3",
+    "xz",
+    "perl",
+    "qemu-system-x86_64",
+    "qemu-system-aarch64",
+    "aarch64-linux-gnu-gcc",
+    "x86_64-linux-gnu-gcc",
 ];
 
 impl Project {
@@ -109,11 +119,16 @@ impl Project {
     }
 
     pub fn finished_kernels(&self) -> usize {
-        let Ok(entries) = fs::read_dir(self.cache().join("kernels")) else { return 0 };
-        entries.flatten().filter(|entry| {
-            !entry.file_name().to_string_lossy().starts_with("work-")
-                && entry.path().join("kernel.json").exists()
-        }).count()
+        let Ok(entries) = fs::read_dir(self.cache().join("kernels")) else {
+            return 0;
+        };
+        entries
+            .flatten()
+            .filter(|entry| {
+                !entry.file_name().to_string_lossy().starts_with("work-")
+                    && entry.path().join("kernel.json").exists()
+            })
+            .count()
     }
 
     /// Names, contents and times below linux/.
@@ -166,8 +181,17 @@ impl Project {
     }
 
     pub fn lab_input(&self, args: &[&str], input: &str) -> Output {
-        let mut child = self.command(args, &[]).stdin(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let mut child = self
+            .command(args, &[])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
         finish(child)
     }
 
@@ -191,7 +215,12 @@ fn command(dir: &Path, args: &[&str]) -> Command {
 
 /// Runs lab in a folder with the real tools.
 pub fn lab_env(dir: &Path, args: &[&str], environment: &[(&str, &str)]) -> Output {
-    finish(command(dir, args).envs(environment.iter().copied()).spawn().unwrap())
+    finish(
+        command(dir, args)
+            .envs(environment.iter().copied())
+            .spawn()
+            .unwrap(),
+    )
 }
 
 fn finish(child: Child) -> Output {
@@ -212,7 +241,10 @@ fn find_tool(name: &str) -> PathBuf {
 }
 
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
+    let status = Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .status();
     assert!(status.unwrap().success());
 }
 
@@ -222,7 +254,10 @@ pub fn is_gone(pid: u32) -> bool {
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(5) {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').next());
+        let state = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.split(' ').next());
         if stat.is_empty() || state == Some("Z") {
             return true;
         }
@@ -230,4 +265,3 @@ pub fn is_gone(pid: u32) -> bool {
     }
     false
 }
-
