@@ -165,6 +165,7 @@ pub async fn host_sources(ctx: &Context, suite: &str) -> Result<String> {
 
 /// Unpacks a package into `dir`, without root.
 pub async fn unpack(ctx: &Context, deb: &Path, dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).at("create", dir)?;
     Cmd::new("dpkg")
         .arg("-x")
         .arg(deb)

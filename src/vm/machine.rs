@@ -14,11 +14,13 @@ use super::console::{CONSOLE_MAX, Console};
 use super::qmp::{MachineState, Qmp};
 use super::{Accel, Deadlines};
 use crate::arch::Arch;
-use crate::error::{Blame, Error, IoContext, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::process::{Process, to_file};
 
 /// What the init says last.
 const READY: &str = "lab: ready";
+/// How long QEMU may take to open its QMP socket.
+const START: Duration = Duration::from_secs(30);
 /// How often files and processes are looked at.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -90,15 +92,14 @@ impl Machine {
         std::fs::write(&line, format!("#!/bin/sh\n{command}\n")).at("write", &line)?;
         let stderr = parts.record.join("qemu.stderr");
         let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
-        let stream = match connect(&spec.qmp, &mut process, &stderr).await {
-            Ok(stream) => stream,
+        let qmp = match connect(&spec.qmp, &mut process, parts.record).await {
+            Ok(qmp) => qmp,
             Err(error) => {
                 process.stop().await?;
-                return Err(error.evidence(&format!("command: {command}")));
+                let said = std::fs::read_to_string(&stderr).unwrap_or_default();
+                return Err(error.evidence(&said).evidence(&format!("command: {command}")));
             }
         };
-        let mut qmp = Qmp::connect(stream, &parts.record.join("qmp.log")).await?;
-        qmp.execute(qmp::cont {}).await?;
         Ok(Self {
             process,
             qmp,
@@ -197,29 +198,40 @@ impl Machine {
     }
 }
 
-/// Connects to QEMU's socket as soon as it is there.
-async fn connect(path: &Path, process: &mut Process, stderr: &Path) -> Result<UnixStream> {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
+/// Connects to QEMU's socket as soon as it is there, and lets the guest run.
+async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qmp> {
+    let deadline = Instant::now() + START;
+    let stream = loop {
         match UnixStream::connect(path).await {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => break stream,
             Err(_) if Instant::now() < deadline => {}
             Err(error) => {
                 return Err(Error::host(format!("QEMU opened no QMP socket: {error}")));
             }
         }
         if let Some(status) = process.try_wait() {
-            let said = std::fs::read_to_string(stderr).unwrap_or_default();
-            return Err(
-                Error::new(Blame::Host, format!("QEMU did not start ({status})"))
-                    .evidence(&said)
-                    .help(
-                        "check QEMU's installation and the accelerator (--accel tcg always works)",
-                    ),
-            );
+            return Err(did_not_start(&status));
         }
         sleep(POLL).await;
+    };
+    let start = async {
+        let mut qmp = Qmp::connect(stream, &record.join("qmp.log")).await?;
+        qmp.execute(qmp::cont {}).await?;
+        Ok(qmp)
+    };
+    match start.await {
+        Ok(qmp) => Ok(qmp),
+        // QEMU aborts after it has opened the socket when KVM refuses a vCPU.
+        Err(error) => {
+            let ended = tokio::time::timeout(Duration::from_secs(2), process.wait()).await;
+            Err(ended.map_or(error, |status| status.map_or_else(|e| e, |s| did_not_start(&s))))
+        }
     }
+}
+
+fn did_not_start(status: &std::process::ExitStatus) -> Error {
+    Error::host(format!("QEMU did not start ({status})"))
+        .help("check QEMU's installation and the accelerator (--accel tcg always works)")
 }
 
 /// `TCP[HOST_FORWARD]   3   127.0.0.1 41297   10.0.2.15    22 …` → 41297.
