@@ -55,8 +55,13 @@ pub async fn build(
     if !work.exists() {
         plan.prepare(ctx, &kernels, &work).await?;
     }
-    let release = plan.configure(ctx, &work).await?;
+    plan.configure(ctx, &work).await?;
     let objects = plan.make_kernel(ctx, &kernels, &work).await?;
+    // Only now: objects that came from a relative brought its release along.
+    let release = plan
+        .make_cmd(&work.join(TREE))
+        .args(["-s", "kernelrelease"]);
+    let release = release.output(&ctx.cancel).await?.trim().to_owned();
     let kernel = BuiltKernel {
         key: plan.key.clone(),
         release,
@@ -182,8 +187,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Writes `.config`, proves that it is what was asked for, and returns the release.
-    async fn configure(&self, ctx: &Context, work: &Path) -> Result<String> {
+    /// Writes `.config` and proves that it is what was asked for.
+    async fn configure(&self, ctx: &Context, work: &Path) -> Result<()> {
         let phase = ctx.events.phase(format!("configure kernel {}", self.name));
         let tree = work.join(TREE);
         let build = tree.join(BUILD);
@@ -209,13 +214,8 @@ impl Plan {
         let fragments = self.fragments.clone();
         let source = tree.clone();
         blocking(move || config::check_stuck(&fragments, &actual, &source)).await?;
-        let release = self
-            .make_cmd(&tree)
-            .args(["-s", "kernelrelease"])
-            .output(&ctx.cancel)
-            .await?;
         phase.done(format!("configured kernel {}", self.name));
-        Ok(release.trim().to_owned())
+        Ok(())
     }
 
     /// Runs make; returns how many objects it made.

@@ -97,7 +97,9 @@ impl Machine {
             Err(error) => {
                 process.stop().await?;
                 let said = std::fs::read_to_string(&stderr).unwrap_or_default();
-                return Err(error.evidence(&said).evidence(&format!("command: {command}")));
+                return Err(error
+                    .evidence(&said)
+                    .evidence(&format!("command: {command}")));
             }
         };
         Ok(Self {
@@ -224,7 +226,9 @@ async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qm
         // QEMU aborts after it has opened the socket when KVM refuses a vCPU.
         Err(error) => {
             let ended = tokio::time::timeout(Duration::from_secs(2), process.wait()).await;
-            Err(ended.map_or(error, |status| status.map_or_else(|e| e, |s| did_not_start(&s))))
+            Err(ended.map_or(error, |status| {
+                status.map_or_else(|e| e, |s| did_not_start(&s))
+            }))
         }
     }
 }
