@@ -3,6 +3,8 @@
 //!
 //! The first test to come installs what is missing and builds the kernels; a missing tool fails.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::fs;

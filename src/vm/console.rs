@@ -23,7 +23,7 @@ pub struct Splat {
     pub title: String,
     /// Whether the kernel stopped.
     pub fatal: bool,
-    /// The lines from there on.
+    /// Its lines, from the cut to the end of the trace.
     pub text: String,
 }
 
@@ -119,12 +119,20 @@ pub fn find_splat(text: &str) -> Option<Splat> {
         .iter()
         .position(|line| line.contains("---[ end "))
         .map_or(lines.len().min(at + 60), |offset| at + offset + 1);
+    // The message of WARN() stands before its first line, after the cut.
+    let cut = |line: &&str| line.contains("---[ cut here ]---");
+    let start = lines[..at]
+        .iter()
+        .rev()
+        .take(4)
+        .position(cut)
+        .map_or(at, |back| at - back - 1);
     // A warning can be followed by a panic.
     let panics = |line: &&str| without_time(line).starts_with("Kernel panic - not syncing");
     Some(Splat {
         title: without_time(lines[at]).to_owned(),
         fatal: fatal || lines[at..].iter().any(panics),
-        text: lines[at..end].join("\n"),
+        text: lines[start..end].join("\n"),
     })
 }
 
@@ -152,6 +160,7 @@ mod tests {
     fn a_warning_is_found_with_its_text() {
         let text = "[    1.0] livepatch: enabling patch 'x'\n\
                     [    1.1] ------------[ cut here ]------------\n\
+                    [    1.1] a message\n\
                     [    1.2] WARNING: CPU: 1 PID: 71 at kernel/livepatch/core.c:1067 x+0x1/0x2\n\
                     [    1.3] Call Trace:\n\
                     [    1.4] ---[ end trace 0000000000000000 ]---\n\
@@ -162,7 +171,7 @@ mod tests {
             "WARNING: CPU: 1 PID: 71 at kernel/livepatch/core.c:1067 x+0x1/0x2"
         );
         assert!(!splat.fatal);
-        assert_eq!(splat.text.lines().count(), 3);
+        assert_eq!(splat.text.lines().count(), 5);
     }
 
     #[test]
