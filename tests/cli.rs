@@ -165,6 +165,64 @@ fn an_edit_in_the_users_tree_gives_another_kernel() {
 }
 
 #[test]
+fn a_tarball_is_checked_against_its_sum() {
+    let project = Project::new();
+    project.tool("tar", &["czf", "linux.tar.gz", "linux"]);
+    let sum = project.tool("sha256sum", &["linux.tar.gz"]);
+    let sum = sum.split(' ').next().unwrap();
+    let wrong = "0".repeat(64);
+    project.write_kernel(&format!(
+        "{{ tarball: ../linux.tar.gz, sha256: \"{wrong}\" }}"
+    ));
+    let output = project.lab(&["build", "kernel", "other"]);
+    assert_eq!(output.code, 2);
+    let found = format!("found  {sum}");
+    assert!(output.stderr.contains(&found) && output.stderr.contains("has another sha256"));
+    project.write_kernel(&format!(
+        "{{ tarball: ../linux.tar.gz, sha256: \"{sum}\" }}"
+    ));
+    let output = project.lab(&["build", "kernel", "other"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let url = format!("file://{}", project.path("linux.tar.gz").display());
+    project.write_kernel(&format!("{{ tarball: \"{url}\", sha256: \"{sum}\" }}"));
+    let output = project.lab(&["build", "kernel", "other"]);
+    assert_eq!(output.code, 0, "{output:?}");
+}
+
+#[test]
+fn a_git_revision_is_resolved_once_and_anew_with_refresh() {
+    let project = Project::new();
+    let git = |args: &[&str]| {
+        let identity = [
+            "-C",
+            "linux",
+            "-c",
+            "user.name=x",
+            "-c",
+            "user.email=x@localhost",
+        ];
+        project.tool("git", &[&identity, args].concat())
+    };
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    git(&["add", "."]);
+    git(&["commit", "--quiet", "-m", "one"]);
+    project.write_kernel(&format!(
+        "{{ git: \"{}\", revision: main }}",
+        project.path("linux").display()
+    ));
+    let build = |more: &[&str]| {
+        let output = project.lab(&[&["build", "kernel", "other"], more].concat());
+        assert_eq!(output.code, 0, "{output:?}");
+        output.stdout
+    };
+    let first = build(&[]);
+    project.write("linux/kernel/livepatch/core.c", "int changed;\n");
+    git(&["commit", "--quiet", "-a", "-m", "two"]);
+    assert_eq!(build(&[]), first, "what was resolved once stays");
+    assert_ne!(build(&["--refresh"]), first);
+}
+
+#[test]
 fn a_patch_that_does_not_apply_names_file_and_hunk() {
     let project = Project::new();
     let patch = "--- a/kernel/livepatch/core.c\n+++ b/kernel/livepatch/core.c\n\

@@ -11,6 +11,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use common::{Output, lab_env};
 
@@ -80,6 +81,18 @@ impl Sandbox {
              return 0;"
         );
         self.run_vmlinux(&patch, "  - load: culprit\n  - read: /proc/cmdline")
+    }
+
+    /// The command lines of this sandbox's living QEMUs, known by their console files.
+    fn guests(&self) -> Vec<String> {
+        let console = self.path(".lab").to_string_lossy().into_owned();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let line = |entry: fs::DirEntry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).replace('\0', " ")
+        };
+        let ours = |line: &String| line.starts_with("qemu-system") && line.contains(&console);
+        entries.map(line).filter(ours).collect()
     }
 
     fn record(&self, name: &str) -> String {
@@ -278,17 +291,41 @@ fn a_transition_that_never_ends_names_the_task_and_its_stack() {
     );
 }
 
-#[test]
-fn nothing_is_left_running() {
-    let sandbox = Sandbox::new();
-    sandbox.run_cmdline("panic(\"provoked\");");
-    let marker = sandbox.0.path().to_string_lossy().into_owned();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        assert!(
-            !(line.contains("qemu-system") && line.contains(&marker)),
-            "{line}"
-        );
+/// Starts a run in the sandbox and waits for its guest.
+fn start_a_guest(sandbox: &Sandbox) -> std::process::Child {
+    sandbox.copy("scenarios/builtin-cmdline.yaml");
+    let args = ["run", "scenarios", "--kernel", "mainline", "--accel", "tcg"];
+    let lab = common::spawn(sandbox.0.path(), &args);
+    let started = Instant::now();
+    while sandbox.guests().is_empty() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
     }
+    assert_eq!(sandbox.guests().len(), 1);
+    lab
+}
+
+#[test]
+fn an_interrupted_run_leaves_no_guest_running() {
+    let sandbox = Sandbox::new();
+    let mut lab = start_a_guest(&sandbox);
+    common::signal(lab.id(), "INT");
+    assert_eq!(lab.wait().unwrap().code(), Some(130));
+    assert_eq!(sandbox.guests(), Vec::<String>::new());
+    assert_contains(
+        &sandbox.record("verdict.json"),
+        &["\"outcome\": \"cancelled\""],
+    );
+}
+
+#[test]
+fn a_killed_lab_leaves_no_guest_running() {
+    let sandbox = Sandbox::new();
+    let mut lab = start_a_guest(&sandbox);
+    common::signal(lab.id(), "KILL");
+    lab.wait().unwrap();
+    let started = Instant::now();
+    while !sandbox.guests().is_empty() && started.elapsed() < Duration::from_secs(10) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(sandbox.guests(), Vec::<String>::new());
 }

@@ -102,7 +102,7 @@ impl Guesting {
             let command = std::fs::read_to_string(command).unwrap_or_default();
             verdict.with(
                 "QEMU's command line",
-                command.trim_start_matches("#!/bin/sh\n"),
+                command.lines().last().unwrap_or_default(),
             )
         };
         let verdict = self

@@ -89,7 +89,8 @@ impl Machine {
         };
         let command = args::command(&spec);
         let line = parts.record.join("qemu.sh");
-        std::fs::write(&line, format!("#!/bin/sh\n{command}\n")).at("write", &line)?;
+        let script = script(&command.to_string(), parts.image);
+        std::fs::write(&line, script).at("write", &line)?;
         let stderr = parts.record.join("qemu.stderr");
         let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
         let qmp = match connect(&spec.qmp, &mut process, parts.record).await {
@@ -231,6 +232,16 @@ async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qm
             }))
         }
     }
+}
+
+/// The command line, and what one needs to repeat it without the lab.
+fn script(command: &str, image: &Path) -> String {
+    format!(
+        "#!/bin/sh\n# The initrd was the image followed by this run's keys, and is gone. To boot \
+         it by hand: drop -S and -qmp,\n# give -serial stdio, and the image as -initrd.\n\
+         # image: {}\n{command}\n",
+        image.display()
+    )
 }
 
 fn did_not_start(status: &std::process::ExitStatus) -> Error {

@@ -22,9 +22,9 @@ pub struct Output {
 pub struct Project(tempfile::TempDir);
 
 /// Tools that the tests use for real.
-const REAL: [&str; 20] = [
+const REAL: [&str; 23] = [
     "sh", "cp", "patch", "touch", "sleep", "echo", "printf", "cat", "mkdir", "rm", "tar", "env",
-    "grep", "sed", "true", "false", "kill", "dirname", "mv", "head",
+    "grep", "sed", "true", "false", "kill", "dirname", "mv", "head", "git", "gzip", "curl",
 ];
 /// Tools that only have to be there.
 const FAKE: [&str; 12] = [
@@ -105,6 +105,24 @@ impl Project {
                  esac; done\n{body}"
             ),
         );
+    }
+
+    /// A definition `other` with another source, and nothing else new.
+    pub fn write_kernel(&self, source: &str) {
+        let text = format!("version: 1\nsummary: x\nextends: fake\nsource: {source}\n");
+        self.write("kernels/other.yaml", &text);
+    }
+
+    /// Runs a real tool in the project's folder.
+    pub fn tool(&self, name: &str, args: &[&str]) -> String {
+        let mut command = Command::new(name);
+        command
+            .args(args)
+            .current_dir(self.0.path())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{name} {args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
     }
 
     pub fn remove_tool(&self, name: &str) {
@@ -212,6 +230,11 @@ fn command(dir: &Path, args: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Starts lab in a folder with the real tools.
+pub fn spawn(dir: &Path, args: &[&str]) -> Child {
+    command(dir, args).spawn().unwrap()
 }
 
 /// Runs lab in a folder with the real tools.
