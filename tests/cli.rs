@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use common::Project;
@@ -162,6 +163,41 @@ fn an_edit_in_the_users_tree_gives_another_kernel() {
     project.write("linux/kernel/livepatch/core.c", "int edited;\n");
     assert_eq!(project.lab(&["build", "kernel", "fake"]).code, 0);
     assert_eq!(project.finished_kernels(), 2);
+}
+
+#[test]
+fn what_did_not_change_in_the_users_tree_is_not_copied_again() {
+    let project = Project::new();
+    let build = || {
+        let output = project.lab(&["build", "kernel", "fake"]);
+        assert_eq!(output.code, 0, "{output:?}");
+        let boot_file = output
+            .stdout
+            .trim_end()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .to_owned();
+        std::path::PathBuf::from(boot_file)
+            .ancestors()
+            .nth(2)
+            .unwrap()
+            .to_path_buf()
+    };
+    let first = build();
+    project.write("linux/kernel/livepatch/core.c", "int edited;\n");
+    let second = build();
+    let inode = |path: std::path::PathBuf| fs::metadata(path).unwrap().ino();
+    assert_eq!(
+        inode(first.join("Makefile")),
+        inode(second.join("Makefile"))
+    );
+    let core = "kernel/livepatch/core.c";
+    assert_ne!(inode(first.join(core)), inode(second.join(core)));
+    assert_ne!(
+        inode(first.join("Makefile")),
+        inode(project.path("linux/Makefile"))
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::config::{self, Fragment};
 use super::definition::Definition;
@@ -151,11 +151,18 @@ impl Plan {
             .phase(format!("prepare the tree of kernel {}", self.name));
         let staging = cache::staging_dir(work)?;
         let tree = staging.path().join(TREE);
-        let (from, to, link) = (self.source.dir.clone(), tree.clone(), self.source.immutable);
+        let (from, to) = (self.source.dir.clone(), tree.clone());
         phase.progress(0, None, "copying the source");
-        blocking(move || clone_tree(&from, &to, link)).await?;
-        patches::apply(ctx, &self.series, &tree).await?;
         let relative = newest_relative(kernels, &self.family);
+        // The lab's own trees are never changed in place, so links into them are safe. One's own
+        // tree is copied, but for what has not changed since the last copy.
+        let links = if self.source.immutable {
+            Some(from.clone())
+        } else {
+            relative.as_ref().map(BuiltKernel::tree)
+        };
+        blocking(move || clone_tree(&from, &to, links.as_deref())).await?;
+        patches::apply(ctx, &self.series, &tree).await?;
         if let Some(relative) = &relative {
             phase.progress(0, None, "copying the objects of a relative");
             let objects = relative.tree().join(BUILD);
@@ -249,7 +256,8 @@ impl Plan {
             let error = build_error(&format!("building kernel {}", self.name), &text);
             return Err(error.evidence(&format!("the whole output: {}", log_path.display())));
         }
-        if fresh {
+        // A resumed build made only the rest.
+        if fresh && objects > total.unwrap_or(0) {
             write_atomically(&totals, objects.to_string().as_bytes())?;
         }
         phase.done(format!("built kernel {} ({objects} objects)", self.name));
@@ -319,9 +327,10 @@ fn newest_relative(kernels: &Path, family: &str) -> Option<BuiltKernel> {
         .max_by_key(|kernel| modified(kernel).ok())
 }
 
-/// Copies the source files of a tree, keeping their times, as hard links where that is safe.
-fn clone_tree(from: &Path, to: &Path, link: bool) -> Result<()> {
-    let mut made: PathBuf = to.to_path_buf();
+/// Copies the source files of a tree, keeping their times. A file that is the same in `links` is
+/// not copied but linked from there.
+fn clone_tree(from: &Path, to: &Path, links: Option<&Path>) -> Result<()> {
+    let mut made = to.to_path_buf();
     fs::create_dir_all(to).at("create", to)?;
     for file in source::source_files(from)? {
         let (source, target) = (from.join(&file), to.join(&file));
@@ -332,22 +341,32 @@ fn clone_tree(from: &Path, to: &Path, link: bool) -> Result<()> {
             parent.clone_into(&mut made);
         }
         let data = fs::symlink_metadata(&source).at("read", &source)?;
+        let link = links
+            .map(|links| links.join(&file))
+            .filter(|link| is_same(link, &data));
         if data.is_symlink() {
             let to = fs::read_link(&source).at("read", &source)?;
             std::os::unix::fs::symlink(to, &target).at("create", &target)?;
-        } else if link {
-            fs::hard_link(&source, &target).at("link", &target)?;
+        } else if let Some(link) = link {
+            fs::hard_link(&link, &target).at("link", &target)?;
         } else {
             fs::copy(&source, &target).at("copy", &source)?;
             let time = data.modified().at("read", &source)?;
-            let file = fs::File::options()
-                .write(true)
-                .open(&target)
-                .at("open", &target)?;
+            // The owner may set times through any descriptor, also of a read-only file.
+            let file = fs::File::open(&target).at("open", &target)?;
             file.set_modified(time).at("write", &target)?;
         }
     }
     Ok(())
+}
+
+/// Whether the file at `path` is the one with `data`, or a faithful copy of it.
+fn is_same(path: &Path, data: &fs::Metadata) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|other| {
+        (other.dev(), other.ino()) == (data.dev(), data.ino())
+            || (other.len(), other.mtime(), other.mtime_nsec())
+                == (data.len(), data.mtime(), data.mtime_nsec())
+    })
 }
 
 /// Gives each file of `new` that is not the same in `old` a new time.
@@ -355,12 +374,7 @@ fn renew_differences(old: &Path, new: &Path) -> Result<()> {
     for file in source::source_files(new)? {
         let path = new.join(&file);
         let data = fs::symlink_metadata(&path).at("read", &path)?;
-        let same = fs::symlink_metadata(old.join(&file)).is_ok_and(|other| {
-            (other.dev(), other.ino()) == (data.dev(), data.ino())
-                || (other.len(), other.mtime(), other.mtime_nsec())
-                    == (data.len(), data.mtime(), data.mtime_nsec())
-        });
-        if !same && data.is_file() {
+        if !is_same(&old.join(&file), &data) && data.is_file() {
             patches::renew(new, &file)?;
         }
     }
@@ -415,8 +429,8 @@ mod tests {
         for name in ["same.c", "patched.c"] {
             fs::write(source.join(name), name).unwrap();
         }
-        clone_tree(&source, &old, true).unwrap();
-        clone_tree(&source, &new, true).unwrap();
+        clone_tree(&source, &old, Some(&source)).unwrap();
+        clone_tree(&source, &new, Some(&source)).unwrap();
         patches::renew(&old, Path::new("patched.c")).unwrap();
         let before = fs::metadata(new.join("patched.c"))
             .unwrap()

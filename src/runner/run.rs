@@ -95,20 +95,25 @@ impl Guesting {
             Ok(verdict) => verdict,
             Err(error) => Verdict::infra(&error),
         };
-        let verdict = if verdict.outcome == Outcome::Passed {
-            verdict
-        } else {
-            let command = self.record.dir().join("qemu.sh");
-            let command = std::fs::read_to_string(command).unwrap_or_default();
-            verdict.with(
-                "QEMU's command line",
-                command.lines().last().unwrap_or_default(),
-            )
+        let verdict = match verdict.outcome {
+            // The guest did its work; what it answered is the matter.
+            Outcome::Passed | Outcome::Failed => verdict,
+            _ => verdict.with("QEMU's command line", &self.command_line()),
         };
         let verdict = self
             .record
             .finish(self.run.clone(), verdict, millis(started.elapsed()))?;
         Ok((self.run, verdict))
+    }
+
+    /// QEMU's command line, an option a line; it can be pasted as it is.
+    fn command_line(&self) -> String {
+        let script = std::fs::read_to_string(self.record.dir().join("qemu.sh")).unwrap_or_default();
+        script
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .replace(" -", " \\\n  -")
     }
 
     async fn boot_and_play(&self, ctx: &Context) -> Result<Verdict> {
@@ -344,12 +349,12 @@ impl Guesting {
         }
         let path = file.path();
         let name = path.strip_prefix(&ctx.project).unwrap_or(path).display();
-        let reason = match comparison {
-            Comparison::Missing => format!("there is no snapshot {name} yet"),
-            _ => format!("the states differ from {name}"),
+        let (blame, reason) = match comparison {
+            Comparison::Missing => (Blame::File, format!("there is no snapshot {name} yet")),
+            _ => (Blame::Kernel, format!("the states differ from {name}")),
         };
         if verdict.outcome == Outcome::Passed {
-            verdict = Verdict::against(Outcome::Failed, Blame::Kernel, reason);
+            verdict = Verdict::against(Outcome::Failed, blame, reason);
         } else {
             verdict.reasons.push(reason);
         }

@@ -8,7 +8,9 @@ use similar::{ChangeTag, TextDiff};
 /// Renders the difference: for each step that differs, its heading and the lines around each
 /// change, `-` as accepted, `+` as observed now.
 pub fn render(accepted: &str, observed: &str) -> String {
-    let diff = TextDiff::from_lines(accepted, observed);
+    // A missing newline at the end is no difference.
+    let [accepted, observed] = [accepted, observed].map(|text| format!("{}\n", text.trim_end()));
+    let diff = TextDiff::from_lines(&accepted, &observed);
     let mut text = String::new();
     let mut heading = String::new();
     let mut shown_heading = String::new();
@@ -51,6 +53,6 @@ mod tests {
 
     #[test]
     fn equal_runs_have_no_difference() {
-        assert_eq!(render("step 1: x\n", "step 1: x\n"), "");
+        assert_eq!(render("step 1: x", "step 1: x\n"), "");
     }
 }

@@ -150,12 +150,10 @@ async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result
     let mut machine = match Machine::start(&parts).await {
         Ok(machine) => machine,
         Err(error) if error.blame == Blame::Host => {
-            let said = error
-                .evidence
-                .first()
-                .map(|line| format!(" ({line})"))
-                .unwrap_or_default();
-            return Ok(Some(format!("{}{said}", error.what)));
+            return Ok(Some(match error.evidence.first() {
+                Some(line) => format!("QEMU says: {}", without_program(line)),
+                None => error.what,
+            }));
         }
         Err(error) => return Err(error),
     };
@@ -182,6 +180,15 @@ async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result
     })
 }
 
+/// `qemu-system-x86_64: error: failed to set MSR …` → `failed to set MSR …`.
+fn without_program(line: &str) -> &str {
+    let rest = line
+        .strip_prefix("qemu-system-")
+        .and_then(|line| line.split_once(": "));
+    let rest = rest.map_or(line, |(_, message)| message);
+    rest.strip_prefix("error: ").unwrap_or(rest)
+}
+
 /// What became of a guest, in words.
 pub fn describe(gone: &Gone) -> String {
     match gone {
@@ -203,6 +210,16 @@ mod tests {
         assert_eq!(
             kvm_open_problem(&IoError::from(ErrorKind::NotFound)),
             "there is no /dev/kvm"
+        );
+    }
+
+    #[test]
+    fn qemus_words_come_without_its_name() {
+        let line = "qemu-system-x86_64: error: failed to set MSR 0x10a to 0x69";
+        assert_eq!(without_program(line), "failed to set MSR 0x10a to 0x69");
+        assert_eq!(
+            without_program("Could not access KVM"),
+            "Could not access KVM"
         );
     }
 
