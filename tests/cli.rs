@@ -219,7 +219,7 @@ fn a_tarball_is_checked_against_its_sum() {
     ));
     let output = project.lab(&["build", "kernel", "other"]);
     assert_eq!(output.code, 0, "{output:?}");
-    let url = format!("file://{}", project.path("linux.tar.gz").display());
+    let url = format!("copy://{}", project.path("linux.tar.gz").display());
     project.write_kernel(&format!("{{ tarball: \"{url}\", sha256: \"{sum}\" }}"));
     let output = project.lab(&["build", "kernel", "other"]);
     assert_eq!(output.code, 0, "{output:?}");

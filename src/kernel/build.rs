@@ -445,7 +445,7 @@ mod tests {
                 .unwrap()
                 > before
         );
-        let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
+        let inode = |path: std::path::PathBuf| fs::metadata(path).unwrap().ino();
         assert_eq!(inode(new.join("same.c")), inode(source.join("same.c")));
     }
 }

@@ -207,18 +207,14 @@ async fn tarball(ctx: &Context, location: &str, sha256: &str) -> Result<SourceTr
         let archive = if location.contains("://") {
             let file = staging.path().join("archive");
             let phase = ctx.events.phase(format!("fetch {label}"));
-            Cmd::new("curl")
-                .args([
-                    "--fail",
-                    "--silent",
-                    "--show-error",
-                    "--location",
-                    "--output",
-                ])
-                .arg(&file)
+            // apt's own transport is on every machine that can set itself up, and knows the proxy.
+            Cmd::new("/usr/lib/apt/apt-helper")
+                .arg("download-file")
                 .arg(location)
+                .arg(&file)
                 .output(&ctx.cancel)
-                .await?;
+                .await
+                .map_err(|error| error.help("check the URL, the network and the disk space"))?;
             phase.done(format!("fetched {label}"));
             file
         } else {
@@ -244,6 +240,12 @@ async fn tarball(ctx: &Context, location: &str, sha256: &str) -> Result<SourceTr
 }
 
 async fn git(ctx: &Context, repository: &str, revision: &str) -> Result<SourceTree> {
+    if crate::host::find_tool("git").is_none() {
+        return Err(
+            Error::host("`git` is not installed, and this kernel's source is in git")
+                .help("apt-get install git"),
+        );
+    }
     let phase = ctx
         .events
         .phase(format!("fetch {revision} from {repository}"));

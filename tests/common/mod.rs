@@ -22,9 +22,9 @@ pub struct Output {
 pub struct Project(tempfile::TempDir);
 
 /// Tools that the tests use for real.
-const REAL: [&str; 23] = [
+const REAL: [&str; 22] = [
     "sh", "cp", "patch", "touch", "sleep", "echo", "printf", "cat", "mkdir", "rm", "tar", "env",
-    "grep", "sed", "true", "false", "kill", "dirname", "mv", "head", "git", "gzip", "curl",
+    "grep", "sed", "true", "false", "kill", "dirname", "mv", "head", "git", "gzip",
 ];
 /// Tools that only have to be there.
 const FAKE: [&str; 12] = [
