@@ -30,113 +30,149 @@ pub struct BuiltImage {
     pub key: String,
 }
 
-/// Builds `definition` for `arch`, or finds it in the cache. `refresh` looks for newer packages.
+/// Builds `definition` for `arch`, or finds it in the cache. Which versions were taken is
+/// recorded, so that a later run asks nobody; `refresh` looks for newer ones.
 pub async fn build(
     ctx: &Context,
     definition: &Definition,
     arch: Arch,
     refresh: bool,
 ) -> Result<BuiltImage> {
-    let name = format!("{} {arch}", definition.name);
-    let init = fs::read(&definition.init).at("read", &definition.init)?;
-    let agent = fs::read(&definition.agent).at("read", &definition.agent)?;
-    let gcc = Toolchain::of(arch).gcc();
-    let compiler = Cmd::new(&gcc).arg("--version").output(&ctx.cancel).await?;
     let images = ctx.cache.kind("images")?;
-
-    let mut wish = KeyBuilder::new(RECIPE);
-    wish.part("suite", definition.suite.as_bytes())
-        .part("arch", arch.name().as_bytes());
-    for (package, patterns) in &definition.packages {
-        wish.part("package", package.as_bytes());
-        for pattern in patterns {
-            wish.part("take", pattern.as_bytes());
-        }
-    }
-    let record = images.join(format!("packages-{}.json", wish.finish()));
+    let plan = Plan::make(ctx, definition, arch).await?;
+    let wish = plan.wish();
+    let record = images.join(format!("packages-{wish}.json"));
     let _lock = ctx
         .cache
-        .lock(&format!("image-{}", wish.finish()), || {
+        .lock(&format!("image-{wish}"), || {
             ctx.events
                 .note("waiting for another lab to build the image");
         })
         .await?;
-
-    let mut apt = None;
-    let versions = match recorded(&record) {
-        Some(versions) if !refresh => versions,
-        _ => {
-            let root = AptRoot::open(ctx, &definition.suite, debian_arch(arch)).await?;
-            let versions = resolve(ctx, &root, definition).await?;
-            let json = serde_json::to_vec(&versions)
-                .map_err(|error| Error::lab(format!("cannot record packages: {error}")))?;
-            write_atomically(&record, &json)?;
-            apt = Some(root);
-            versions
-        }
-    };
-    let mut key = wish.clone();
-    key.part("init", &init).part("agent", &agent).part(
-        "compiler",
-        compiler.lines().next().unwrap_or_default().as_bytes(),
-    );
-    for (package, version) in &versions {
-        key.part(package, version.as_bytes());
-    }
-    let key = key.finish();
-    let entry = images.join(&key);
-    let built = BuiltImage {
-        initramfs: entry.join(INITRAMFS),
-        key,
-    };
-    if built.initramfs.is_file() {
+    if !refresh
+        && let Some(versions) = recorded(&record)
+        && let Some(built) = plan.find(&images, &versions)
+    {
         return Ok(built);
     }
-    let apt = match apt {
-        Some(apt) => apt,
-        None => AptRoot::open(ctx, &definition.suite, debian_arch(arch)).await?,
-    };
-    let packages: Vec<_> = versions
-        .into_iter()
-        .map(|(name, version)| Package { name, version })
-        .collect();
-    let staging = cache::staging_dir(&entry)?;
-    let downloads = staging.path().join("packages");
-    fs::create_dir(&downloads).at("create", &downloads)?;
-    let debs = apt
-        .download(ctx, &packages, &downloads)
-        .await
-        // The recorded version may have left the archive.
-        .map_err(|error| error.help("try `lab build image --refresh`; check the network"))?;
-
-    let phase = ctx.events.phase(format!("build image {name}"));
-    let mut archive = Archive::default();
-    FOLDERS
-        .iter()
-        .try_for_each(|folder| archive.folder(folder))?;
-    for folder in ["bin", "lib", "lib64", "sbin"] {
-        archive.link(folder, &format!("usr/{folder}"))?;
+    let apt = AptRoot::open(ctx, &definition.suite, debian_arch(arch)).await?;
+    let versions = resolve(ctx, &apt, definition).await?;
+    let json = serde_json::to_vec(&versions)
+        .map_err(|error| Error::lab(format!("cannot record packages: {error}")))?;
+    write_atomically(&record, &json)?;
+    if let Some(built) = plan.find(&images, &versions) {
+        return Ok(built);
     }
-    for (deb, (package, patterns)) in debs.iter().zip(&definition.packages) {
-        let root = staging.path().join("root").join(package);
-        apt::unpack(ctx, deb, &root).await?;
-        take(&mut archive, &root, package, patterns)?;
-    }
-    let agent = compile_agent(ctx, &gcc, &definition.agent, staging.path()).await?;
-    archive.file("usr/bin/lab-agent", 0o755, &agent)?;
-    archive.link("usr/bin/sh", "busybox")?;
-    archive.link("usr/bin/dropbear", "../sbin/dropbear")?;
-    archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
-    archive.file("etc/shells", 0o644, b"/bin/sh\n")?;
-    archive.file("init", 0o755, &init)?;
-    let bytes = archive.finish()?;
+    plan.assemble(ctx, &apt, &images, versions).await
+}
 
-    let finished = cache::staging_dir(&entry)?;
-    let path = finished.path().join(INITRAMFS);
-    fs::write(&path, &bytes).at("write", &path)?;
-    cache::publish(finished, &entry)?;
-    phase.done(format!("built image {name} ({} KiB)", bytes.len() / 1024));
-    Ok(built)
+/// Everything that determines the result but the versions of the packages.
+struct Plan<'a> {
+    definition: &'a Definition,
+    arch: Arch,
+    init: Vec<u8>,
+    agent: Vec<u8>,
+    gcc: String,
+    compiler: String,
+}
+
+impl<'a> Plan<'a> {
+    async fn make(ctx: &Context, definition: &'a Definition, arch: Arch) -> Result<Self> {
+        let gcc = Toolchain::of(arch).gcc();
+        let compiler = Cmd::new(&gcc).arg("--version").output(&ctx.cancel).await?;
+        Ok(Self {
+            definition,
+            arch,
+            init: fs::read(&definition.init).at("read", &definition.init)?,
+            agent: fs::read(&definition.agent).at("read", &definition.agent)?,
+            gcc,
+            compiler: compiler.lines().next().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// The key of what is wished for: suite, architecture and packages.
+    fn wish(&self) -> String {
+        let mut key = KeyBuilder::new(RECIPE);
+        key.part("suite", self.definition.suite.as_bytes())
+            .part("arch", self.arch.name().as_bytes());
+        for (package, patterns) in &self.definition.packages {
+            key.part("package", package.as_bytes());
+            for pattern in patterns {
+                key.part("take", pattern.as_bytes());
+            }
+        }
+        key.finish()
+    }
+
+    /// The key of what comes out.
+    fn key(&self, versions: &Versions) -> String {
+        let mut key = KeyBuilder::new(RECIPE);
+        key.part("wish", self.wish().as_bytes())
+            .part("init", &self.init)
+            .part("agent", &self.agent)
+            .part("compiler", self.compiler.as_bytes());
+        for (package, version) in versions {
+            key.part(package, version.as_bytes());
+        }
+        key.finish()
+    }
+
+    fn find(&self, images: &Path, versions: &Versions) -> Option<BuiltImage> {
+        let key = self.key(versions);
+        let initramfs = images.join(&key).join(INITRAMFS);
+        initramfs.is_file().then_some(BuiltImage { initramfs, key })
+    }
+
+    async fn assemble(
+        &self,
+        ctx: &Context,
+        apt: &AptRoot,
+        images: &Path,
+        versions: Versions,
+    ) -> Result<BuiltImage> {
+        let key = self.key(&versions);
+        let entry = images.join(&key);
+        let package = |(name, version)| Package { name, version };
+        let packages: Vec<_> = versions.into_iter().map(package).collect();
+        let staging = cache::staging_dir(&entry)?;
+        let downloads = staging.path().join("packages");
+        fs::create_dir(&downloads).at("create", &downloads)?;
+        let debs = apt.download(ctx, &packages, &downloads).await?;
+
+        let name = format!("{} {}", self.definition.name, self.arch);
+        let phase = ctx.events.phase(format!("build image {name}"));
+        let mut archive = Archive::default();
+        for folder in FOLDERS {
+            archive.folder(folder)?;
+        }
+        for folder in ["bin", "lib", "lib64", "sbin"] {
+            archive.link(folder, &format!("usr/{folder}"))?;
+        }
+        for (deb, (package, patterns)) in debs.iter().zip(&self.definition.packages) {
+            let root = staging.path().join("root").join(package);
+            apt::unpack(ctx, deb, &root).await?;
+            take(&mut archive, &root, package, patterns)?;
+        }
+        let source = &self.definition.agent;
+        let agent = compile_agent(ctx, &self.gcc, source, staging.path()).await?;
+        archive.file("usr/bin/lab-agent", 0o755, &agent)?;
+        archive.link("usr/bin/sh", "busybox")?;
+        archive.link("usr/bin/dropbear", "../sbin/dropbear")?;
+        archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
+        archive.file("etc/shells", 0o644, b"/bin/sh\n")?;
+        archive.file("init", 0o755, &self.init)?;
+        let bytes = archive.finish()?;
+
+        let finished = cache::staging_dir(&entry)?;
+        let initramfs = finished.path().join(INITRAMFS);
+        fs::write(&initramfs, &bytes).at("write", &initramfs)?;
+        cache::publish(finished, &entry)?;
+        phase.done(format!("built image {name} ({} KiB)", bytes.len() / 1024));
+        Ok(BuiltImage {
+            initramfs: entry.join(INITRAMFS),
+            key,
+        })
+    }
 }
 
 type Versions = Vec<(String, String)>;
