@@ -24,8 +24,9 @@ const CI: [(&str, &str); 1] = [("CI", "true")];
 fn built() {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
+        common::set_up();
         for args in [
-            &["build", "kernel", "mainline", "tags", "--setup", "--yes"][..],
+            &["build", "kernel", "mainline", "tags"][..],
             &["build", "image", "default"],
         ] {
             let output = lab_env(ROOT.as_ref(), args, &CI);

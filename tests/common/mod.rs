@@ -8,6 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How a command ended.
@@ -44,6 +45,7 @@ const FAKE: [&str; 12] = [
 
 impl Project {
     pub fn new() -> Self {
+        set_up();
         let project = Self(tempfile::tempdir().unwrap());
         fs::create_dir(project.path("bin")).unwrap();
         for tool in REAL {
@@ -230,6 +232,19 @@ fn command(dir: &Path, args: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+/// Installs what the host lacks, once: headers cannot be faked on PATH.
+pub fn set_up() {
+    static SET_UP: OnceLock<()> = OnceLock::new();
+    SET_UP.get_or_init(|| {
+        let output = lab_env(
+            env!("CARGO_MANIFEST_DIR").as_ref(),
+            &["setup", "--yes"],
+            &[],
+        );
+        assert_eq!(output.code, 0, "{}", output.stderr);
+    });
 }
 
 /// Starts lab in a folder with the real tools.
