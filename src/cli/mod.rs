@@ -175,7 +175,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Review(args) => review::review(&project(cli.project)?, &args, cli.color),
         Command::Run(args) => {
             let project = project(cli.project)?;
-            let work = run::prepare(&project, &args)?;
+            let work = run::prepare(&project, &args, cli.color)?;
             let report = args.report_file()?;
             with_context(project, cli.color, report, async |ctx| {
                 run::run(ctx, &args, &work).await

@@ -80,7 +80,7 @@ pub struct Work {
 }
 
 /// Reads scenarios and kernel definitions: every mistake in a file shows here.
-pub fn prepare(project: &Path, args: &RunArgs) -> Result<Work> {
+pub fn prepare(project: &Path, args: &RunArgs, color: Color) -> Result<Work> {
     let in_ci = runs_in_ci();
     if args.accept && in_ci {
         return Err(
@@ -90,8 +90,8 @@ pub fn prepare(project: &Path, args: &RunArgs) -> Result<Work> {
     }
     let (scenarios, rejected) = super::scenarios::read(&args.paths)?;
     if !rejected.is_empty() {
-        super::check::show(&rejected, Color::Auto);
-        return Err(super::check::summary(&rejected).help("nothing was built or booted"));
+        super::check::show(&rejected, color);
+        return Err(super::check::summary(&rejected).evidence("nothing was built or booted"));
     }
     let kernels = if args.kernel.is_empty() {
         let mut kernels = Definition::all(project)?;
