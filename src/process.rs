@@ -284,11 +284,6 @@ impl Process {
         status
     }
 
-    /// The process id, while it runs.
-    pub fn id(&self) -> Option<u32> {
-        self.child.id()
-    }
-
     /// Ends the whole group: SIGTERM, a grace period, SIGKILL. A survivor is an error.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(group) = self.group else {

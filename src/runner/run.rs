@@ -106,7 +106,8 @@ impl Guesting {
         Ok((self.run, verdict))
     }
 
-    /// QEMU's command line, an option a line; it can be pasted as it is.
+    /// QEMU's command line, an option a line, in shell syntax. The record's qemu.sh says
+    /// what to change to repeat it.
     fn command_line(&self) -> String {
         let script = std::fs::read_to_string(self.record.dir().join("qemu.sh")).unwrap_or_default();
         script
