@@ -63,6 +63,14 @@ pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[A
 
 /// Why a run makes no sense, if it makes none.
 fn unmet(run: Run<'_>) -> Option<String> {
+    if run.scenario.uses_klp_build() {
+        if !run.kernel.capabilities.klp_build {
+            return Some("it needs klp-build, which the kernel does not have".to_owned());
+        }
+        if run.arch != Arch::X86_64 {
+            return Some("it needs klp-build, which is for x86_64 only".to_owned());
+        }
+    }
     let requires = &run.scenario.requires;
     if !requires.arch.is_empty() && !requires.arch.contains(&run.arch) {
         let archs: Vec<_> = requires.arch.iter().map(|arch| arch.name()).collect();
@@ -83,7 +91,7 @@ mod tests {
     use super::*;
     use crate::kernel::definition::Capabilities;
     use crate::kernel::source::Source;
-    use crate::scenario::{ReplaceCapability, Requires};
+    use crate::scenario::{Code, Livepatch, Replace, ReplaceCapability, Requires, SnapshotScope};
 
     fn kernel(name: &str, replace: ReplaceCapability) -> Definition {
         Definition {
@@ -108,6 +116,8 @@ mod tests {
             targets: Vec::new(),
             livepatches: Vec::new(),
             steps: Vec::new(),
+            expect_failure: Vec::new(),
+            snapshot: SnapshotScope::default(),
         }
     }
 
@@ -138,6 +148,36 @@ mod tests {
         assert_eq!(
             plan.skipped[0].1,
             "it requires replace: tags, the kernel has bool"
+        );
+    }
+
+    #[test]
+    fn klp_build_is_skipped_where_there_is_none() {
+        let mut built = scenario("built", Requires::default());
+        built.livepatches.push(Livepatch {
+            name: "fix".into(),
+            replace: Replace::Flag(true),
+            code: Code::KlpBuild {
+                patches: vec!["fix.patch".into()],
+            },
+        });
+        let (without, mut with) = (
+            kernel("old", ReplaceCapability::Bool),
+            kernel("new", ReplaceCapability::Bool),
+        );
+        with.capabilities.klp_build = true;
+        let (scenarios, kernels) = ([built], [without, with]);
+        let plan = plan(&scenarios, &kernels, &Arch::ALL);
+        assert_eq!(plan.runs.len(), 1);
+        let reasons: Vec<_> = plan.skipped.iter().map(|(_, why)| why.as_str()).collect();
+        let missing = "it needs klp-build, which the kernel does not have";
+        assert_eq!(
+            reasons,
+            [
+                missing,
+                missing,
+                "it needs klp-build, which is for x86_64 only"
+            ]
         );
     }
 

@@ -437,7 +437,7 @@ fn keys_that_need_another_one() {
     insta::assert_snapshot!(with_steps(
         "  - disable: pricing-v1
     params: { a: b }
-  - read: /proc/cmdline
+  - call: shop.price
     errno: EINVAL
   - wait: /proc/cmdline
   - wait: /proc/cmdline
@@ -517,6 +517,488 @@ fn five_errors_of_five_kinds_are_all_reported() {
 fn escape_sequences_do_not_reach_the_terminal() {
     insta::assert_snapshot!(with_steps(
         "  - load: \"\\e[31mred\"
+"
+    ));
+}
+
+/// A file that is right but for the functions of its target, in block style.
+fn with_functions(functions: &str) -> String {
+    errors(&format!(
+        "version: 1
+summary: A test.
+targets:
+  shop:
+    functions:
+{functions}livepatches: {{ fix: {{ patches: {{ vmlinux: {{ f: {{ signature: int f(void), body: return 0; }} }} }} }} }}
+steps:
+  - load: shop
+"
+    ))
+}
+
+/// As [`with_steps`], with two functions `stock` and a livepatch that klp-build makes.
+fn with_namesakes(steps: &str) -> String {
+    errors(&format!(
+        "version: 1
+summary: A test.
+targets: {{ my-shop: {{ functions: {{ price: 10, \"stock,1\": 20, \"stock,2\": 21 }} }} }}
+livepatches:
+  fix:
+    patches: {{ my-shop: {{ price: 11 }} }}
+    callbacks: {{ kvm-intel: {{ pre_patch: log }} }}
+  built: {{ klp-build: built.patch }}
+steps:
+{steps}"
+    ))
+}
+
+/// A file that is right up to where it is known to fail.
+fn with_failures(failures: &str) -> String {
+    errors(&format!(
+        "version: 1
+summary: A test.
+livepatches: {{ fix: {{ klp-build: fix.patch }} }}
+steps:
+  - {{ name: first, load: fix }}
+  - {{ name: second, disable: fix }}
+  - unload: fix
+expect_failure:
+{failures}"
+    ))
+}
+
+#[test]
+fn positions_that_are_none() {
+    insta::assert_snapshot!(with_functions(
+        "      price,0: 1
+      price,01: 1
+      price,1000: 1
+      stock,1: 1
+      stock,two: 1
+"
+    ));
+}
+
+#[test]
+fn a_position_of_a_single_function() {
+    insta::assert_snapshot!(with_functions(
+        "      price,1: 10
+      stock,2: 20
+      tax,4: 30
+"
+    ));
+}
+
+#[test]
+fn a_plain_function_beside_one_with_a_position() {
+    insta::assert_snapshot!(with_functions(
+        "      price: 10
+      price,1: 11
+      price,4: 12
+"
+    ));
+}
+
+#[test]
+fn positions_with_gaps() {
+    insta::assert_snapshot!(with_functions(
+        "      price,5: 14
+      price,2: 11
+      price,3: 12
+"
+    ));
+}
+
+#[test]
+fn a_comma_without_quotes() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+targets: { shop: { functions: { stock,1: 20, stock,2: 21 } } }
+steps:
+  - { call: shop.stock,1, returns: 20 }
+"
+    ));
+}
+
+#[test]
+fn positions_of_patched_functions() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+summary: x
+targets: { shop: { functions: { price: 10, \"stock,1\": 20, \"stock,2\": 21 } } }
+livepatches:
+  right: { patches: { shop: { price: 1, \"price,1\": 1, stock: 2, \"stock,2\": 2 } } }
+  fix: { patches: { shop: { \"price,2\": 11, \"stock,3\": 22, \"stok,1\": 2 } } }
+steps: [load: shop]
+"
+    ));
+}
+
+#[test]
+fn functions_are_called_as_they_are_spelt() {
+    insta::assert_snapshot!(with_namesakes(
+        "  - call: my-shop.price,1
+  - call: my-shop.stock
+  - hold: my-shop.stock,3
+  - expect: { calls: { my-shop.stok: 1, \"my-shop.price,x\": 1 } }
+"
+    ));
+}
+
+#[test]
+fn a_livepatch_without_code() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix: { tag: 1 }
+"
+    ));
+}
+
+#[test]
+fn a_livepatch_with_two_sources_of_code() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    patches: { shop: { price: 11 } }
+    klp-build: fix.patch
+"
+    ));
+}
+
+#[test]
+fn what_klp_build_does_not_know() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    klp-build: fix.patch
+    include: linux/slab.h
+    preamble: static int seen;
+    states: [{ id: 1, version: 2 }]
+    callbacks: { shop: { pre_patch: log } }
+"
+    ));
+}
+
+#[test]
+fn a_tag_of_klp_build_that_is_not_required() {
+    insta::assert_snapshot!(errors(
+        "version: 1\nsummary: x\nlivepatches: { fix: { tag: 1, klp-build: fix.patch } }\nsteps: [load: fix]\n"
+    ));
+}
+
+#[test]
+fn source_patches() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    klp-build:
+      - /tmp/fix.patch
+      - ../fix.patch
+      - a//fix.diff
+      - a b.patch
+      - \"a\\tb.patch\"
+      - fix.c
+      - right.patch
+      - right.patch
+  empty: { klp-build: [] }
+"
+    ));
+}
+
+#[test]
+fn an_empty_preamble_and_no_header() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    include: []
+    preamble: \" \"
+    states: []
+    callbacks: {}
+    patches: { shop: { price: 11 } }
+"
+    ));
+}
+
+#[test]
+fn states() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    patches: { shop: { price: 11 } }
+    states:
+      - { id: 0, version: 4294967296 }
+      - { id: 1, version: 0 }
+      - { id: 1, version: 2 }
+      - { id: 3 }
+"
+    ));
+}
+
+#[test]
+fn only_pre_patch_can_fail() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    patches: { shop: { price: 11 } }
+    callbacks:
+      shop: { pre_patch: ENODEV, post_patch: ENODEV, pre_unpatch: EIO, post_unpatch: EPERM }
+"
+    ));
+}
+
+#[test]
+fn callbacks_that_are_none() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    patches: { shop: { price: 11 } }
+    callbacks:
+      shop: { pre_patch: EINVALID, post_patch: lgo, pre_unpatch: 1, post_unpatch: { boody: x } }
+      kvm: { post-patch: log }
+      nfs: {}
+"
+    ));
+}
+
+#[test]
+fn callbacks_of_an_object_under_two_spellings() {
+    insta::assert_snapshot!(with_livepatches(
+        "  fix:
+    patches: { shop: { price: 11 } }
+    callbacks:
+      kvm-intel: { pre_patch: log }
+      kvm_intel: { pre_patch: log }
+"
+    ));
+}
+
+#[test]
+fn a_livepatch_called_none() {
+    insta::assert_snapshot!(with_livepatches(
+        "  none: { patches: { shop: { price: 11 } } }
+"
+    ));
+}
+
+#[test]
+fn an_unknown_snapshot_scope() {
+    insta::assert_snapshot!(errors(
+        "version: 1\nsummary: x\nsnapshot: share\nlivepatches: { fix: { klp-build: fix.patch } }\nsteps: [load: fix]\n"
+    ));
+}
+
+#[test]
+fn names_of_steps() {
+    insta::assert_snapshot!(with_steps(
+        "  - { name: same, load: shop }
+  - { name: same, load: pricing-v1 }
+  - { name: In The Window, disable: pricing-v1 }
+  - name: nothing-happens
+"
+    ));
+}
+
+#[test]
+fn transitions_that_nobody_starts() {
+    insta::assert_snapshot!(with_steps(
+        "  - { unload: shop, transition: completes }
+  - { load: pricing-v1, errno: EINVAL, transition: completes }
+  - { load: pricing-v1, transition: complete }
+"
+    ));
+}
+
+#[test]
+fn a_target_has_no_transition() {
+    insta::assert_snapshot!(with_steps(
+        "  - { load: shop, transition: held }
+"
+    ));
+}
+
+#[test]
+fn a_transition_is_held_by_nothing() {
+    insta::assert_snapshot!(with_steps(
+        "  - { load: pricing-v1, transition: held }
+  - hold: shop.price
+  - release: shop.price
+  - { disable: pricing-v1, transition: held }
+"
+    ));
+}
+
+#[test]
+fn a_function_that_is_held_twice() {
+    insta::assert_snapshot!(with_steps(
+        "  - hold: shop.price
+  - hold: shop.stock
+  - hold: shop.price
+"
+    ));
+}
+
+#[test]
+fn a_function_that_is_released_but_not_held() {
+    insta::assert_snapshot!(with_steps(
+        "  - release: shop.stock
+  - hold: shop.price
+  - release: shop.stock
+  - release: shop.price
+  - release: shop.price
+  - release: shop.price
+"
+    ));
+}
+
+#[test]
+fn a_function_that_is_released_while_another_is_held() {
+    insta::assert_snapshot!(with_steps(
+        "  - hold: shop.price
+  - release: shop.stock
+"
+    ));
+}
+
+#[test]
+fn a_misspelt_function_is_the_only_error_about_what_is_held() {
+    insta::assert_snapshot!(with_steps(
+        "  - hold: shop.pirce
+  - { load: pricing-v1, transition: held }
+  - release: shop.price
+"
+    ));
+}
+
+#[test]
+fn livepatches_that_cannot_be_forced_or_reversed() {
+    insta::assert_snapshot!(with_steps(
+        "  - force: shop
+  - reverse: pricing-v2
+"
+    ));
+}
+
+#[test]
+fn data_and_write_go_together() {
+    insta::assert_snapshot!(with_steps(
+        "  - write: /sys/kernel/livepatch/pricing_v1/enabled
+  - { read: /proc/cmdline, data: \"1\" }
+  - { write: /etc/passwd, data: \"1\" }
+"
+    ));
+}
+
+#[test]
+fn data_that_does_not_fit_into_a_line() {
+    let long = "x".repeat(4097);
+    insta::assert_snapshot!(with_steps(&format!(
+        "  - {{ write: /proc/x, data: 1 }}
+  - {{ write: /proc/x, data: \"a\\tb\" }}
+  - {{ write: /proc/x, data: \"1\\n\" }}
+  - {{ write: /proc/x, data: \"\\0\" }}
+  - {{ write: /proc/x, data: {long} }}
+"
+    )));
+}
+
+#[test]
+fn a_failed_read_has_no_content() {
+    insta::assert_snapshot!(with_steps(
+        "  - { read: /proc/x, errno: ENOENT, equals: x }
+  - { read: /proc/x, contains: x, errno: ENOENT }
+"
+    ));
+}
+
+#[test]
+fn the_place_in_the_stack_counts_from_one() {
+    insta::assert_snapshot!(with_steps(
+        "  - expect: { stack_order: { pricing-v1: 0, pricing-v2: 1, shop: 1 } }
+"
+    ));
+}
+
+#[test]
+fn an_unknown_livepatch_in_transition() {
+    insta::assert_snapshot!(with_steps(
+        "  - expect: { transition: pricing-v2 }
+  - expect: { transition: nonee }
+  - expect: { transition: shop }
+  - expect: { transition: None }
+  - expect: { transition: ~ }
+"
+    ));
+}
+
+#[test]
+fn unknown_enabled_functions() {
+    insta::assert_snapshot!(with_namesakes(
+        "  - expect:
+      enabled_functions:
+        - my-shop.price
+        - my_shop.price
+        - my_shop.pric
+        - my-shop.stock,1
+        - cmdline_proc_show
+        - fix.price
+        - vmlinux.f
+        - vmlinux.f
+"
+    ));
+}
+
+#[test]
+fn log_lines() {
+    insta::assert_snapshot!(with_steps(
+        "  - expect: { log: [], not_in_log: \" \" }
+  - expect: { log: [\"a\\nb\"], not_in_log: [a, a] }
+"
+    ));
+}
+
+#[test]
+fn an_object_that_is_neither_patched_nor_called_back() {
+    insta::assert_snapshot!(with_namesakes(
+        "  - expect: { patched: { fix: { vmlinux: true, kvm_intel: true }, built: { any: true } } }
+"
+    ));
+}
+
+#[test]
+fn an_expected_failure_that_is_incomplete() {
+    insta::assert_snapshot!(with_failures(
+        "  - { kernel: Mainline, step: first, failure: \"\" }
+"
+    ));
+}
+
+#[test]
+fn no_expected_failures() {
+    insta::assert_snapshot!(with_failures(
+        "  []
+"
+    ));
+}
+
+#[test]
+fn an_expected_failure_at_an_unknown_step() {
+    insta::assert_snapshot!(with_failures(
+        "  - { kernel: a, step: frist, failure: x, reason: y }
+  - { kernel: a, step: the-end, failure: x, reason: y }
+"
+    ));
+}
+
+#[test]
+fn an_expected_failure_without_any_named_step() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+summary: x
+livepatches: { fix: { klp-build: fix.patch } }
+steps: [load: fix]
+expect_failure: [{ kernel: a, step: first, failure: x, reason: y }]
+"
+    ));
+}
+
+#[test]
+fn a_kernel_that_is_to_fail_twice_at_a_step() {
+    insta::assert_snapshot!(with_failures(
+        "  - { kernel: [a, b], step: first, failure: x, reason: y }
+  - { kernel: b, step: second, failure: x, reason: y }
+  - { kernel: [c, c, b], step: first, failure: z, reason: y }
 "
     ));
 }

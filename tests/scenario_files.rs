@@ -4,12 +4,20 @@
 use std::fs;
 use std::path::Path;
 
-use livepatch_lab::scenario::{Action, NewFunction, Replace, Scenario, WaitUntil, parse, schema};
+use livepatch_lab::scenario::{
+    Action, Callback, Code, Errno, Expect, Generated, NewFunction, Replace, Scenario,
+    SnapshotScope, State, Symbol, Transition, WaitUntil, parse, schema,
+};
 use livepatch_lab::yaml::Source;
 
 fn read(text: &str) -> Scenario {
     let source = Source::new("test.yaml", text);
     parse("test", &source).unwrap_or_else(|errors| panic!("{}", errors.render(&source, false)))
+}
+
+fn generated(scenario: &Scenario, livepatch: usize) -> &Generated {
+    let code = scenario.livepatches[livepatch].generated();
+    code.expect("the lab generates this livepatch")
 }
 
 #[test]
@@ -50,6 +58,13 @@ steps:
   - { read: /proc/cmdline, contains: x }
   - { wait: /sys/kernel/livepatch/x/transition, equals: '0' }
   - expect: { calls: { shop.price: 10 } }
+  - hold: shop.price
+  - { load: pricing-v1, transition: held }
+  - { reverse: pricing-v1, errno: EBUSY }
+  - { force: pricing-v1, errno: EINVAL }
+  - release: shop.price
+  - { write: /sys/kernel/livepatch/x/enabled, data: '0', errno: ENOENT }
+  - { read: /proc/x, errno: ENOENT }
 ",
     );
     let steps: Vec<_> = scenario
@@ -72,6 +87,13 @@ steps:
             (13, "read /proc/cmdline"),
             (14, "wait for /sys/kernel/livepatch/x/transition"),
             (15, "expect"),
+            (16, "hold shop.price"),
+            (17, "load pricing-v1"),
+            (18, "reverse pricing-v1"),
+            (19, "force pricing-v1"),
+            (20, "release shop.price"),
+            (21, "write /sys/kernel/livepatch/x/enabled"),
+            (22, "read /proc/x"),
         ]
     );
     let Action::Load { params, .. } = &scenario.steps[0].action else {
@@ -91,6 +113,247 @@ steps:
         panic!()
     };
     assert_eq!(*until, WaitUntil::Equals("0".to_owned()));
+    let errnos = scenario.steps[8..].iter().map(|step| step.action.errno());
+    let errnos: Vec<_> = errnos.map(|errno| errno.map(Errno::name)).collect();
+    assert_eq!(
+        errnos,
+        [
+            None,
+            None,
+            Some("EBUSY"),
+            Some("EINVAL"),
+            None,
+            Some("ENOENT"),
+            Some("ENOENT"),
+        ]
+    );
+    let Action::Write { data, .. } = &scenario.steps[13].action else {
+        panic!()
+    };
+    assert_eq!(data, "0");
+}
+
+#[test]
+fn a_transition_completes_unless_it_is_held() {
+    let scenario = read(
+        "version: 1
+summary: Transitions.
+targets: { shop: { functions: { price: 10, stock: 20 } } }
+livepatches: { fix: { patches: { shop: { price: 11 } } } }
+steps:
+  - { load: shop, transition: completes }
+  - hold: shop.price
+  - hold: shop.stock
+  - { load: fix, transition: held }
+  - release: shop.stock
+  - { reverse: fix, transition: held }
+  - { reverse: fix, transition: completes }
+  - release: shop.price
+  - hold: shop.price
+  - { disable: fix, transition: held }
+  - disable: fix
+",
+    );
+    let transitions: Vec<_> = scenario
+        .steps
+        .iter()
+        .filter_map(|step| match step.action {
+            Action::Load { transition, .. }
+            | Action::Disable { transition, .. }
+            | Action::Reverse { transition, .. } => Some(transition),
+            _ => None,
+        })
+        .collect();
+    use Transition::{Completes, Held};
+    assert_eq!(
+        transitions,
+        [Completes, Held, Held, Completes, Held, Completes]
+    );
+}
+
+#[test]
+fn functions_of_one_name_follow_each_other() {
+    let scenario = read(
+        "version: 1
+summary: Namesakes.
+targets:
+  shop:
+    functions:
+      stock,2: 21
+      price: 10
+      stock,1: 20
+livepatches:
+  fix: { patches: { shop: { stock: 1, \"stock,2\": 2, \"price,1\": 3 } } }
+  elsewhere:
+    patches:
+      vmlinux: { \"show,7\": { signature: int show(void), body: return 0; } }
+steps:
+  - call: shop.stock,2
+  - expect: { calls: { \"shop.stock,1\": 20 }, enabled_functions: [shop.stock] }
+",
+    );
+    let functions = scenario.targets[0].functions.iter();
+    let functions: Vec<_> = functions
+        .map(|f| (f.symbol.to_string(), f.returns))
+        .collect();
+    let functions: Vec<_> = functions.iter().map(|(s, r)| (s.as_str(), *r)).collect();
+    assert_eq!(functions, [("stock,1", 20), ("stock,2", 21), ("price", 10)]);
+    let symbols = |livepatch| -> Vec<(&str, u32)> {
+        let functions = generated(&scenario, livepatch).objects[0].functions.iter();
+        functions
+            .map(|f| (f.symbol.name.as_str(), f.symbol.sympos))
+            .collect()
+    };
+    assert_eq!(symbols(0), [("stock", 0), ("stock", 2), ("price", 1)]);
+    assert_eq!(symbols(1), [("show", 7)]);
+    assert_eq!(scenario.steps[0].action.label(), "call shop.stock,2");
+    let expect = scenario.steps[1].expect.as_ref().unwrap();
+    let (function, _) = &expect.calls[0];
+    assert_eq!(
+        function.symbol,
+        Symbol {
+            name: "stock".to_owned(),
+            sympos: 1
+        }
+    );
+    let traced = &expect.enabled_functions.as_ref().unwrap()[0];
+    assert_eq!(traced.to_string(), "shop.stock");
+}
+
+#[test]
+fn a_livepatch_may_have_states_callbacks_and_code_of_its_own() {
+    let scenario = read(
+        "version: 1
+summary: All of it.
+targets: { my-shop: { functions: { price: 10 } } }
+livepatches:
+  fix:
+    patches: { my-shop: { price: 11 } }
+    include: linux/slab.h
+    preamble: |
+      static int seen;
+    states: [{ id: 4294967295, version: 0 }, { id: 1, version: 2 }]
+    callbacks:
+      my_shop: { pre_patch: log, post_patch: { body: seen = 1; } }
+      vmlinux: { pre_patch: ENODEV, pre_unpatch: log, post_unpatch: log }
+steps: [expect: { patched: { fix: { my_shop: true, vmlinux: false } } }]
+",
+    );
+    let generated = generated(&scenario, 0);
+    assert_eq!(generated.include, ["linux/slab.h"]);
+    assert_eq!(generated.preamble.as_deref(), Some("static int seen;\n"));
+    let state = |id, version| State { id, version };
+    assert_eq!(generated.states, [state(u32::MAX, 0), state(1, 2)]);
+    let [shop, vmlinux] = &generated.callbacks[..] else {
+        panic!()
+    };
+    assert_eq!(shop.object, "my-shop");
+    assert_eq!(shop.pre_patch, Some(Callback::Log));
+    assert_eq!(shop.post_patch, Some(Callback::C("seen = 1;".to_owned())));
+    assert_eq!((&shop.pre_unpatch, &shop.post_unpatch), (&None, &None));
+    let enodev = Errno::from_name("ENODEV").map(Callback::Fail);
+    assert_eq!(vmlinux.object, "vmlinux");
+    assert_eq!(vmlinux.pre_patch, enodev);
+    assert_eq!(vmlinux.post_unpatch, Some(Callback::Log));
+}
+
+#[test]
+fn klp_build_makes_a_livepatch_from_source_patches() {
+    let scenario = read(
+        "version: 1
+summary: From source.
+requires: { replace: tags }
+livepatches:
+  one: { tag: 2, klp-build: klp-build-tags/cmdline.patch }
+  two: { replace: true, klp-build: [a.patch, b.diff] }
+steps: [expect: { patched: { one: { vmlinux: true, any-module: false } } }]
+",
+    );
+    let patches = |livepatch: usize| match &scenario.livepatches[livepatch].code {
+        Code::KlpBuild { patches } => patches,
+        Code::Generated(_) => panic!(),
+    };
+    assert_eq!(scenario.livepatches[0].replace, Replace::Tag(2));
+    assert_eq!(scenario.livepatches[0].generated(), None);
+    assert_eq!(*patches(0), ["klp-build-tags/cmdline.patch"]);
+    assert_eq!(*patches(1), ["a.patch", "b.diff"]);
+}
+
+#[test]
+fn all_that_can_be_expected_of_a_transition() {
+    let scenario = read(
+        "version: 1
+summary: Expectations.
+targets: { my-shop: { functions: { price: 10 } }, none: { functions: { f: 1 } } }
+livepatches: { fix: { patches: { my-shop: { price: 11 } } } }
+steps:
+  - expect:
+      stack_order: { fix: 1 }
+      transition: fix
+      enabled_functions: [my_shop.price, vmlinux.cmdline_proc_show, kvm.f]
+      log: [\"pre_patch: shop\", patching complete]
+      not_in_log: post_unpatch
+  - expect: { transition: none, enabled_functions: [] }
+",
+    );
+    let [first, second] = &scenario.steps[..] else {
+        panic!()
+    };
+    let first = first.expect.as_ref().unwrap();
+    assert_eq!(first.stack_order, [("fix".to_owned(), 1)]);
+    assert_eq!(first.transition, Some(Some("fix".to_owned())));
+    let functions = first.enabled_functions.iter().flatten();
+    let functions: Vec<_> = functions.map(ToString::to_string).collect();
+    assert_eq!(
+        functions,
+        ["my-shop.price", "vmlinux.cmdline_proc_show", "kvm.f"]
+    );
+    assert_eq!(first.log, ["pre_patch: shop", "patching complete"]);
+    assert_eq!(first.not_in_log, ["post_unpatch"]);
+    let nothing = Expect {
+        transition: Some(None),
+        enabled_functions: Some(Vec::new()),
+        ..Expect::default()
+    };
+    assert_eq!(second.expect, Some(nothing));
+}
+
+#[test]
+fn an_expected_failure_names_its_step() {
+    let text = |rest| {
+        format!(
+            "version: 1
+summary: Failures.
+livepatches: {{ fix: {{ klp-build: fix.patch }} }}
+steps:
+  - load: fix
+  - {{ name: in-the-window, disable: fix }}
+  - {{ name: end, unload: fix }}
+{rest}"
+        )
+    };
+    let plain = read(&text(""));
+    assert_eq!(plain.snapshot, SnapshotScope::PerKernel);
+    assert_eq!(plain.expect_failure, []);
+    assert_eq!(plain.steps[0].name, None);
+    assert_eq!(plain.steps[1].name.as_deref(), Some("in-the-window"));
+
+    let scenario = read(&text(
+        "snapshot: shared
+expect_failure:
+  - { kernel: tags-rfc, step: in-the-window, failure: answers 20, reason: \"R1: x\" }
+  - { kernel: [tags-rfc, old], step: end, failure: EBUSY, reason: y }
+",
+    ));
+    assert_eq!(scenario.snapshot, SnapshotScope::Shared);
+    let [first, second] = &scenario.expect_failure[..] else {
+        panic!()
+    };
+    assert_eq!((first.step, second.step), (2, 3));
+    assert_eq!(first.kernels, ["tags-rfc"]);
+    assert_eq!(first.failure, "answers 20");
+    assert_eq!(first.reason, "R1: x");
+    assert_eq!(second.kernels, ["tags-rfc", "old"]);
 }
 
 #[test]
@@ -128,7 +391,7 @@ livepatches: { fix: { patches: { my_shop: { price: 11 } } } }
 steps: [expect: { patched: { fix: { my_shop: true } } }]
 ",
     );
-    assert_eq!(scenario.livepatches[0].objects[0].object, "my-shop");
+    assert_eq!(generated(&scenario, 0).objects[0].object, "my-shop");
     let patched = &scenario.steps[0].expect.as_ref().unwrap().patched;
     assert_eq!(*patched, [("fix".to_owned(), "my-shop".to_owned(), true)]);
 }
@@ -151,7 +414,7 @@ livepatches:
 steps: [load: cmdline]
 ",
     );
-    let function = &scenario.livepatches[0].objects[0].functions[0];
+    let function = &generated(&scenario, 0).objects[0].functions[0];
     assert_eq!(
         function.new,
         NewFunction::C {

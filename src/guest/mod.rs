@@ -161,6 +161,16 @@ impl Guest {
         }
     }
 
+    /// Waits until a transition stays open for no other tasks than those that are held.
+    /// `ENOENT` if there is no transition, `ETIMEDOUT` if others keep it open as well.
+    pub async fn held(&self, limit: Duration) -> Answer<Outcome> {
+        let millis = limit.as_millis().to_string();
+        let reply = self
+            .ask("held", &[&millis], &[], limit + self.limit)
+            .await?;
+        Ok(Outcome(reply.0))
+    }
+
     /// Everything observable, as the agent writes it; see `state::observed`.
     pub async fn state(&self) -> Answer<String> {
         Ok(self.ask("state", &[], &[], self.limit).await?.1)

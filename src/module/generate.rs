@@ -2,12 +2,14 @@
 //! Scenario → C: targets with functions to call, and livepatches. Pure.
 //!
 //! The result is meant to be read: it is kept in the run record, and it is what a bug report
-//! quotes.
+//! quotes. What does not depend on the scenario is in `c/*.h`, beside this file.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::scenario::{
-    Livepatch, NewFunction, PatchedObject, Replace, Scenario, Target, VMLINUX, kernel_module_name,
+    Callback, Callbacks, Generated, Livepatch, NewFunction, Replace, Scenario, Symbol, Target,
+    TargetFunction, VMLINUX, kernel_module_name,
 };
 
 /// A generated file.
@@ -19,36 +21,89 @@ pub struct SourceFile {
     pub text: String,
 }
 
-/// All files of a scenario's modules: one C file each, and the `Kbuild` that lists them.
+/// All files of the modules that the lab generates, with the `Kbuild` that lists them.
 pub fn sources(scenario: &Scenario) -> Vec<SourceFile> {
     let mut files = Vec::new();
     let mut kbuild = "# SPDX-License-Identifier: GPL-2.0-only\n".to_owned();
-    let modules = scenario
-        .targets
-        .iter()
-        .map(|target| (&target.name, target_source(&scenario.name, target)))
-        .chain(
-            scenario
-                .livepatches
-                .iter()
-                .map(|livepatch| (&livepatch.name, livepatch_source(&scenario.name, livepatch))),
-        );
-    for (name, text) in modules {
-        let module = kernel_module_name(name);
+    for target in &scenario.targets {
+        target_sources(&scenario.name, target, &mut kbuild, &mut files);
+    }
+    for livepatch in &scenario.livepatches {
+        let Some(generated) = livepatch.generated() else {
+            continue;
+        };
+        let module = kernel_module_name(&livepatch.name);
         let _ = writeln!(kbuild, "obj-m += {module}.o");
         files.push(SourceFile {
             name: format!("{module}.c"),
-            text,
+            text: livepatch_source(scenario, livepatch, generated),
         });
     }
-    files.push(SourceFile {
-        name: "Kbuild".to_owned(),
-        text: kbuild,
-    });
+    let mut file = |name: &str, text: &str| {
+        files.push(SourceFile {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        });
+    };
+    if !scenario.targets.is_empty() {
+        file("lab_hold.h", include_str!("c/hold.h"));
+        file("lab_target.h", include_str!("c/target.h"));
+    }
+    file("Kbuild", &kbuild);
     files
 }
 
-fn target_source(scenario: &str, target: &Target) -> String {
+/// Functions of the same name need a file each: the n-th of a name is in the n-th file, in the
+/// order in which they are linked, which makes it the n-th in kallsyms.
+fn target_sources(
+    scenario: &str,
+    target: &Target,
+    kbuild: &mut String,
+    files: &mut Vec<SourceFile>,
+) {
+    let module = kernel_module_name(&target.name);
+    let mut units: BTreeMap<u32, Vec<&TargetFunction>> = BTreeMap::new();
+    for function in &target.functions {
+        let unit = function.symbol.sympos.max(1);
+        units.entry(unit).or_default().push(function);
+    }
+    let _ = writeln!(kbuild, "obj-m += {module}.o");
+    // No module has a `-` in its name, so a unit is never mistaken for one.
+    let unit_name = |unit: u32| format!("{module}-{unit}");
+    if units.len() > 1 {
+        let objects: Vec<_> = units.keys().map(|&unit| unit_name(unit) + ".o").collect();
+        let _ = writeln!(kbuild, "{module}-y := {}", objects.join(" "));
+    }
+    for (&unit, functions) in &units {
+        let name = if units.len() > 1 {
+            unit_name(unit)
+        } else {
+            module.clone()
+        };
+        let text = if unit == 1 {
+            target_source(scenario, target, functions)
+        } else {
+            unit_source(&target.name, unit, functions)
+        };
+        let name = format!("{name}.c");
+        files.push(SourceFile { name, text });
+    }
+}
+
+fn target_function(function: &TargetFunction) -> String {
+    let (name, returns) = (&function.symbol.name, function.returns);
+    format!(
+        "\n\
+         static patchable int {name}(void)\n\
+         {{\n\
+         \tlab_hold_point();\n\
+         \treturn {returns};\n\
+         }}\n"
+    )
+}
+
+/// The first file of a target, with its glue.
+fn target_source(scenario: &str, target: &Target, own: &[&TargetFunction]) -> String {
     let name = &target.name;
     let mut text = format!(
         "// SPDX-License-Identifier: GPL-2.0-only\n\
@@ -56,115 +111,144 @@ fn target_source(scenario: &str, target: &Target) -> String {
          \x20* Target `{name}` of scenario `{scenario}`, generated.\n\
          \x20* Reading /sys/kernel/debug/lab-{name}/FUNCTION calls FUNCTION.\n\
          \x20*/\n\
-         #include <linux/debugfs.h>\n\
-         #include <linux/err.h>\n\
-         #include <linux/module.h>\n\
-         \n\
-         /*\n\
-         \x20* The compiler must not look into a function that gets livepatched: a constant folded\n\
-         \x20* into the caller, or two equal functions merged into one, would hide the livepatch.\n\
-         \x20*/\n\
-         #define patchable noinline __attribute__((__noipa__))\n"
+         #include \"lab_target.h\"\n"
     );
-    for function in &target.functions {
-        let (function, returns) = (&function.name, function.returns);
-        let _ = write!(
-            text,
-            "\n\
-             static patchable int {function}(void)\n\
-             {{\n\
-             \treturn {returns};\n\
-             }}\n\
-             \n\
-             static int lab_get_{function}(void *data, u64 *value)\n\
-             {{\n\
-             \t*value = {function}();\n\
-             \treturn 0;\n\
-             }}\n\
-             DEFINE_DEBUGFS_ATTRIBUTE(lab_fops_{function}, lab_get_{function}, NULL, \"%lld\\n\");\n"
-        );
+    for function in own {
+        text += &target_function(function);
     }
-    text += "\nstatic struct dentry *lab_dir;\n\n\
-             static int __init lab_target_init(void)\n{\n";
-    let _ = writeln!(
+    let mut table = String::new();
+    for function in &target.functions {
+        let symbol = &function.symbol;
+        let call = if symbol.sympos > 1 {
+            let call = far_call(symbol.sympos, &symbol.name);
+            let _ = write!(text, "\nint {call}(void);\n");
+            call
+        } else {
+            symbol.name.clone()
+        };
+        let _ = writeln!(table, "\t{{ .name = \"{symbol}\", .call = {call} }},");
+    }
+    let _ = write!(
         text,
-        "\tlab_dir = debugfs_create_dir(\"lab-{name}\", NULL);"
+        "\n\
+         static struct lab_function lab_functions[] = {{\n\
+         {table}\
+         \t{{ }}\n\
+         }};\n\
+         \n\
+         static int __init lab_init(void)\n\
+         {{\n\
+         \treturn lab_target_init(\"{name}\", lab_functions);\n\
+         }}\n\
+         \n\
+         static void __exit lab_exit(void)\n\
+         {{\n\
+         \tlab_target_exit();\n\
+         }}\n\
+         \n\
+         module_init(lab_init);\n\
+         module_exit(lab_exit);\n"
     );
-    text += "\tif (IS_ERR(lab_dir))\n\t\treturn PTR_ERR(lab_dir);\n";
-    for function in &target.functions {
-        let function = &function.name;
-        let _ = writeln!(
-            text,
-            "\tdebugfs_create_file(\"{function}\", 0400, lab_dir, NULL, &lab_fops_{function});"
-        );
-    }
-    text += "\treturn 0;\n}\n\n\
-             static void __exit lab_target_exit(void)\n\
-             {\n\
-             \tdebugfs_remove(lab_dir);\n\
-             }\n\n\
-             module_init(lab_target_init);\n\
-             module_exit(lab_target_exit);\n";
     text + &footer(scenario, "target", name)
 }
 
-fn livepatch_source(scenario: &str, livepatch: &Livepatch) -> String {
-    let name = &livepatch.name;
+/// A further file of a target, for functions whose names are already taken.
+fn unit_source(target: &str, unit: u32, functions: &[&TargetFunction]) -> String {
     let mut text = format!(
         "// SPDX-License-Identifier: GPL-2.0-only\n\
-         /* Livepatch `{name}` of scenario `{scenario}`, generated. */\n\
-         #include <linux/livepatch.h>\n\
-         #include <linux/module.h>\n"
+         /* Functions of target `{target}` with sympos {unit}, generated. */\n\
+         #include \"lab_hold.h\"\n\
+         \n\
+         #define patchable noinline __attribute__((__noipa__))\n"
     );
-    for include in includes(livepatch) {
-        let _ = writeln!(text, "#include <{include}>");
-    }
-    for (index, object) in livepatch.objects.iter().enumerate() {
-        for function in &object.functions {
-            text.push('\n');
-            let new_name = new_name(index, &function.name);
-            match &function.new {
-                NewFunction::Returns(value) => {
-                    let _ = write!(
-                        text,
-                        "static int {new_name}(void)\n{{\n\treturn {value};\n}}\n"
-                    );
-                }
-                NewFunction::C {
-                    signature, body, ..
-                } => {
-                    let signature = rename(signature, &function.name, &new_name);
-                    let _ = write!(text, "static {signature}\n{{\n{}}}\n", indent(body));
-                }
-            }
-        }
-    }
-    for (index, object) in livepatch.objects.iter().enumerate() {
-        let _ = write!(text, "\nstatic struct klp_func lab_funcs_{index}[] = {{\n");
-        for function in &object.functions {
-            let (old, new) = (&function.name, new_name(index, &function.name));
-            let _ = writeln!(text, "\t{{ .old_name = \"{old}\", .new_func = {new} }},");
-        }
-        text += "\t{ }\n};\n";
-    }
-    text += "\nstatic struct klp_object lab_objs[] = {\n";
-    for (index, object) in livepatch.objects.iter().enumerate() {
-        let _ = writeln!(
+    for function in functions {
+        let (name, call) = (&function.symbol.name, far_call(unit, &function.symbol.name));
+        text += &target_function(function);
+        let _ = write!(
             text,
-            "\t{{ {}.funcs = lab_funcs_{index} }},",
-            object_name(object)
+            "\n\
+             int {call}(void);\n\
+             int {call}(void)\n\
+             {{\n\
+             \treturn {name}();\n\
+             }}\n"
         );
     }
+    text
+}
+
+/// What calls a function from another file than its own.
+fn far_call(unit: u32, function: &str) -> String {
+    format!("lab_call_{unit}_{function}")
+}
+
+fn livepatch_source(scenario: &Scenario, livepatch: &Livepatch, generated: &Generated) -> String {
+    let name = &livepatch.name;
+    let is_target = |object: &str| scenario.target(object).is_some();
+    let mut text = format!(
+        "// SPDX-License-Identifier: GPL-2.0-only\n\
+         /* Livepatch `{name}` of scenario `{}`, generated. */\n\
+         #define pr_fmt(fmt) KBUILD_MODNAME \": \" fmt\n\
+         \n\
+         #include <linux/livepatch.h>\n\
+         #include <linux/module.h>\n",
+        scenario.name
+    );
+    for include in includes(generated) {
+        let _ = writeln!(text, "#include <{include}>");
+    }
+    if generated.objects.iter().any(|o| is_target(&o.object)) {
+        text += "#include \"lab_hold.h\"\n";
+    }
+    if let Some(preamble) = &generated.preamble {
+        let _ = write!(text, "\n{}\n", preamble.trim_end());
+    }
+    for (index, object) in generated.objects.iter().enumerate() {
+        let hold = if is_target(&object.object) {
+            "\tlab_hold_point();\n"
+        } else {
+            ""
+        };
+        for function in &object.functions {
+            let new_name = new_name(index, &function.symbol);
+            let (signature, body) = match &function.new {
+                NewFunction::Returns(value) => (
+                    format!("int {new_name}(void)"),
+                    format!("\treturn {value};\n"),
+                ),
+                NewFunction::C {
+                    signature, body, ..
+                } => (
+                    rename(signature, &function.symbol.name, &new_name),
+                    indent(body),
+                ),
+            };
+            let _ = write!(text, "\nstatic {signature}\n{{\n{hold}{body}}}\n");
+        }
+    }
+    for (index, callbacks) in generated.callbacks.iter().enumerate() {
+        for (kind, callback) in of_kinds(callbacks) {
+            text += &callback_source(index, kind, callback, &callbacks.object);
+        }
+    }
+    text += &objects_source(generated);
+    text += &states_source(generated);
     let replace = match livepatch.replace {
         Replace::Flag(flag) => flag.to_string(),
         Replace::Tag(tag) => format!("{tag}u"),
     };
+    let states = if generated.states.is_empty() {
+        ""
+    } else {
+        "\t.states = lab_states,\n"
+    };
     let _ = write!(
         text,
-        "\t{{ }}\n}};\n\n\
+        "\n\
          static struct klp_patch lab_patch = {{\n\
          \t.mod = THIS_MODULE,\n\
          \t.objs = lab_objs,\n\
+         {states}\
          \t.replace = {replace},\n\
          }};\n\n\
          static int __init lab_livepatch_init(void)\n\
@@ -178,7 +262,108 @@ fn livepatch_source(scenario: &str, livepatch: &Livepatch) -> String {
          module_exit(lab_livepatch_exit);\n\
          MODULE_INFO(livepatch, \"Y\");\n"
     );
-    text + &footer(scenario, "livepatch", name)
+    text + &footer(&scenario.name, "livepatch", name)
+}
+
+/// The callbacks that there are, with the names of their fields.
+fn of_kinds(callbacks: &Callbacks) -> impl Iterator<Item = (&'static str, &Callback)> {
+    let all = [
+        ("pre_patch", &callbacks.pre_patch),
+        ("post_patch", &callbacks.post_patch),
+        ("pre_unpatch", &callbacks.pre_unpatch),
+        ("post_unpatch", &callbacks.post_unpatch),
+    ];
+    all.into_iter()
+        .filter_map(|(kind, callback)| Some((kind, callback.as_ref()?)))
+}
+
+/// A callback first says that it was called, for the log.
+fn callback_source(index: usize, kind: &str, callback: &Callback, object: &str) -> String {
+    let may_fail = kind == "pre_patch";
+    let returns = if may_fail { "int" } else { "void" };
+    let mut body = format!("\tpr_info(\"{kind}: {object}\\n\");\n");
+    match callback {
+        Callback::Log => {}
+        Callback::Fail(errno) => {
+            let _ = writeln!(body, "\treturn -{errno};");
+        }
+        // A block of its own: it may begin with declarations.
+        Callback::C(code) => {
+            let _ = write!(body, "\t{{\n{}\t}}\n", indent(&indent(code)));
+        }
+    }
+    if may_fail && !matches!(callback, Callback::Fail(_)) {
+        body += "\treturn 0;\n";
+    }
+    format!("\nstatic {returns} lab_{kind}_{index}(struct klp_object *obj)\n{{\n{body}}}\n")
+}
+
+/// `lab_objs`: what is patched, and what only has callbacks.
+fn objects_source(generated: &Generated) -> String {
+    let mut text = String::new();
+    let mut table = String::new();
+    let mut object_of = |index: usize, object: &str, callbacks: Option<usize>| {
+        let name = match object {
+            VMLINUX => String::new(),
+            module => format!("\t\t.name = \"{}\",\n", kernel_module_name(module)),
+        };
+        let _ = write!(table, "\t{{\n{name}\t\t.funcs = lab_funcs_{index},\n");
+        if let Some(number) = callbacks {
+            table += "\t\t.callbacks = {\n";
+            for (kind, _) in of_kinds(&generated.callbacks[number]) {
+                let _ = writeln!(table, "\t\t\t.{kind} = lab_{kind}_{number},");
+            }
+            table += "\t\t},\n";
+        }
+        table += "\t},\n";
+    };
+    let callbacks_of = |object: &str| generated.callbacks.iter().position(|c| c.object == object);
+    for (index, object) in generated.objects.iter().enumerate() {
+        let _ = write!(text, "\nstatic struct klp_func lab_funcs_{index}[] = {{\n");
+        for function in &object.functions {
+            let (symbol, new) = (&function.symbol, new_name(index, &function.symbol));
+            let sympos = match symbol.sympos {
+                0 => String::new(),
+                sympos => format!(", .old_sympos = {sympos}"),
+            };
+            let _ = writeln!(
+                text,
+                "\t{{ .old_name = \"{}\", .new_func = {new}{sympos} }},",
+                symbol.name
+            );
+        }
+        text += "\t{ }\n};\n";
+        object_of(index, &object.object, callbacks_of(&object.object));
+    }
+    let mut index = generated.objects.len();
+    for (number, callbacks) in generated.callbacks.iter().enumerate() {
+        let patched = |o: &crate::scenario::PatchedObject| o.object == callbacks.object;
+        if generated.objects.iter().any(patched) {
+            continue;
+        }
+        let _ = write!(
+            text,
+            "\nstatic struct klp_func lab_funcs_{index}[] = {{\n\t{{ }}\n}};\n"
+        );
+        object_of(index, &callbacks.object, Some(number));
+        index += 1;
+    }
+    text + &format!("\nstatic struct klp_object lab_objs[] = {{\n{table}\t{{ }}\n}};\n")
+}
+
+fn states_source(generated: &Generated) -> String {
+    if generated.states.is_empty() {
+        return String::new();
+    }
+    let mut text = "\nstatic struct klp_state lab_states[] = {\n".to_owned();
+    for state in &generated.states {
+        let _ = writeln!(
+            text,
+            "\t{{ .id = {}, .version = {} }},",
+            state.id, state.version
+        );
+    }
+    text + "\t{ }\n};\n"
 }
 
 fn footer(scenario: &str, kind: &str, name: &str) -> String {
@@ -188,8 +373,8 @@ fn footer(scenario: &str, kind: &str, name: &str) -> String {
     )
 }
 
-fn includes(livepatch: &Livepatch) -> Vec<&str> {
-    let functions = livepatch
+fn includes(generated: &Generated) -> Vec<&str> {
+    let functions = generated
         .objects
         .iter()
         .flat_map(|object| &object.functions);
@@ -198,6 +383,7 @@ fn includes(livepatch: &Livepatch) -> Vec<&str> {
             NewFunction::C { include, .. } => include.as_slice(),
             NewFunction::Returns(_) => &[],
         })
+        .chain(&generated.include)
         .map(String::as_str)
         .collect();
     all.sort_unstable();
@@ -205,15 +391,11 @@ fn includes(livepatch: &Livepatch) -> Vec<&str> {
     all
 }
 
-/// Two objects may each have a function of the same name.
-fn new_name(object: usize, function: &str) -> String {
-    format!("lab_new_{object}_{function}")
-}
-
-fn object_name(object: &PatchedObject) -> String {
-    match object.object.as_str() {
-        VMLINUX => String::new(),
-        module => format!(".name = \"{}\", ", kernel_module_name(module)),
+/// Two objects may each have a function of the same name, and one object several.
+fn new_name(object: usize, symbol: &Symbol) -> String {
+    match symbol.sympos {
+        0 => format!("lab_new_{object}_{}", symbol.name),
+        sympos => format!("lab_new_{object}_{}_{sympos}", symbol.name),
     }
 }
 

@@ -207,7 +207,7 @@ fn seconds(ms: u64) -> String {
 fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Paint) -> String {
     let name = verdict.outcome.name();
     let mark = match verdict.outcome {
-        Outcome::Passed => paint.green(name),
+        Outcome::Passed | Outcome::ExpectedFailure => paint.green(name),
         Outcome::Cancelled => paint.yellow(name),
         _ => paint.red(name),
     };
@@ -218,8 +218,17 @@ fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Pa
     if let Some(blame) = verdict.blame.filter(|blame| *blame != Blame::Interrupted) {
         let _ = write!(text, "  {}", paint.dim(&format!("[{blame}]")));
     }
+    let as_expected = verdict.outcome == Outcome::ExpectedFailure;
     for reason in &verdict.reasons {
-        let _ = write!(text, "\n  {}", paint.bold(reason));
+        let reason = if as_expected {
+            reason.clone()
+        } else {
+            paint.bold(reason)
+        };
+        let _ = write!(text, "\n  {reason}");
+    }
+    if as_expected {
+        return text;
     }
     for evidence in &verdict.evidence {
         let _ = write!(text, "\n  {}:", evidence.title);

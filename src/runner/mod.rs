@@ -164,6 +164,7 @@ async fn prepare(
         run: run.id(),
         scenario: run.scenario.clone(),
         boot_file: kernel.boot_file(run.arch),
+        tree: kernel.tree(),
         release: kernel.release,
         image,
         accel,

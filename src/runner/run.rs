@@ -15,7 +15,7 @@ use crate::guest::{Answer, Guest, Silence};
 use crate::image::build::BuiltImage;
 use crate::image::keys::RunKeys;
 use crate::module::Module;
-use crate::scenario::{Scenario, Step};
+use crate::scenario::{Action, Scenario, Step};
 use crate::state::observed::run_text;
 use crate::state::snapshot::{Comparison, SnapshotFile};
 use crate::state::{Names, Observed, diff};
@@ -46,6 +46,8 @@ pub struct Guesting {
     pub scenario: Scenario,
     /// What is booted.
     pub boot_file: PathBuf,
+    /// The kernel's source tree.
+    pub tree: PathBuf,
     /// `uname -r` of the kernel that the modules were built for.
     pub release: String,
     /// The image.
@@ -84,7 +86,8 @@ impl From<Verdict> for Cut {
 #[derive(Default)]
 struct Played {
     states: Vec<(String, Observed)>,
-    problems: Vec<String>,
+    /// Each with the number of its step, from 1.
+    problems: Vec<(usize, String)>,
 }
 
 impl Guesting {
@@ -97,7 +100,10 @@ impl Guesting {
         };
         let verdict = match verdict.outcome {
             // The guest did its work; what it answered is the matter.
-            Outcome::Passed | Outcome::Failed => verdict,
+            Outcome::Passed
+            | Outcome::Failed
+            | Outcome::ExpectedFailure
+            | Outcome::UnexpectedlyPassed => verdict,
             _ => verdict.with("QEMU's command line", &self.command_line()),
         };
         let verdict = self
@@ -164,13 +170,14 @@ impl Guesting {
         let port = machine.ssh_port().await?;
         let guest = Guest::connect(port, keys, limits.answer).await?;
         let guest = self.answered(machine, "logging in", guest).await?;
-        let result = self.steps(machine, &guest, started, played).await;
+        let result = self.steps(ctx, machine, &guest, started, played).await;
         guest.close().await?;
         result
     }
 
     async fn steps(
         &self,
+        ctx: &Context,
         machine: &mut Machine,
         guest: &Guest,
         started: Instant,
@@ -216,7 +223,7 @@ impl Guesting {
             });
             let doing = format!("step {number} ({label})");
             let problems = self
-                .step(machine, guest, step, &doing, &names, played)
+                .step(ctx, machine, guest, step, &doing, &names, played)
                 .await?;
             self.record.event(Event::StepFinished {
                 run: self.run.clone(),
@@ -231,6 +238,7 @@ impl Guesting {
     /// Performs a step, observes, and checks; returns what was not as expected.
     async fn step(
         &self,
+        ctx: &Context,
         machine: &mut Machine,
         guest: &Guest,
         step: &Step,
@@ -239,9 +247,15 @@ impl Guesting {
         played: &mut Played,
     ) -> std::result::Result<Vec<String>, Cut> {
         let limits = machine.deadlines;
-        let done = self
-            .ask(machine, doing, step::perform(guest, step, limits))
-            .await?;
+        let done = match &step.action {
+            Action::KlpBuild { options, rejects } => {
+                step::klp_build::try_options(ctx, &self.tree, options, rejects.as_deref()).await?
+            }
+            _ => {
+                self.ask(machine, doing, step::perform(guest, step, limits))
+                    .await?
+            }
+        };
         if let Some(splat) = machine.console.splat() {
             return Err(splat_verdict(doing, &splat).into());
         }
@@ -260,9 +274,11 @@ impl Guesting {
             step.line,
             step.action.label()
         );
-        played
-            .problems
-            .extend(problems.iter().map(|problem| format!("{at}: {problem}")));
+        played.problems.extend(
+            problems
+                .iter()
+                .map(|problem| (number, format!("{at}: {problem}"))),
+        );
         played.states.push((step.action.label(), state));
         if let Some(livepatch) = done.stalled {
             let blocked = self.ask(machine, doing, guest.blocked()).await?;
@@ -324,13 +340,13 @@ impl Guesting {
     fn judge(&self, ctx: &Context, played: &Played) -> Result<Verdict> {
         let observed = run_text(&played.states);
         self.record.write("observed.txt", &observed)?;
-        let file = SnapshotFile::of(&ctx.project, &self.run);
+        let file = SnapshotFile::of(&ctx.project, &self.run, self.scenario.snapshot);
         let comparison = file.compare(&observed)?;
-        let mut verdict = Verdict::passed();
-        if !played.problems.is_empty() {
-            verdict = Verdict::against(Outcome::Failed, Blame::Kernel, "");
-            verdict.reasons.clone_from(&played.problems);
-        }
+        let expected = self.scenario.expect_failure.iter();
+        let expected: Vec<_> = expected
+            .filter(|failure| failure.kernels.contains(&self.run.kernel))
+            .collect();
+        let mut verdict = Verdict::of_problems(&played.problems, &expected);
         let accepted = match &comparison {
             Comparison::Same => {
                 if self.snapshots != SnapshotPolicy::ReadOnly {
@@ -344,7 +360,7 @@ impl Guesting {
         let difference = diff::render(accepted, &observed);
         self.record.write("diff.txt", &difference)?;
         // What breaks an expectation is not accepted unseen.
-        if self.snapshots == SnapshotPolicy::Accept && played.problems.is_empty() {
+        if self.snapshots == SnapshotPolicy::Accept && verdict.is_as_expected() {
             file.accept(&observed)?;
             return Ok(verdict);
         }
@@ -354,7 +370,7 @@ impl Guesting {
             Comparison::Missing => (Blame::File, format!("there is no snapshot {name} yet")),
             _ => (Blame::Kernel, format!("the states differ from {name}")),
         };
-        if verdict.outcome == Outcome::Passed {
+        if verdict.is_as_expected() {
             verdict = Verdict::against(Outcome::Failed, blame, reason);
         } else {
             verdict.reasons.push(reason);

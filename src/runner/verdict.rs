@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use crate::error::{Blame, Error};
+use crate::scenario::ExpectedFailure;
 use crate::vm::accel::describe;
 use crate::vm::console::Console;
 use crate::vm::machine::Gone;
@@ -16,6 +17,10 @@ pub enum Outcome {
     Passed,
     /// An expectation or the snapshot does not hold.
     Failed,
+    /// An expectation does not hold, just as the scenario says of this kernel.
+    ExpectedFailure,
+    /// Everything as expected, although the scenario says that it fails on this kernel.
+    UnexpectedlyPassed,
     /// The guest's kernel panicked.
     Panicked,
     /// The guest's kernel complained: a warning, an oops.
@@ -36,6 +41,8 @@ impl Outcome {
         match self {
             Outcome::Passed => "passed",
             Outcome::Failed => "failed",
+            Outcome::ExpectedFailure => "expected failure",
+            Outcome::UnexpectedlyPassed => "unexpectedly passed",
             Outcome::Panicked => "panicked",
             Outcome::Splat => "splat",
             Outcome::Hung => "hung",
@@ -76,6 +83,63 @@ impl Verdict {
     /// Everything as expected.
     pub fn passed() -> Self {
         Self::new(Outcome::Passed, None, String::new(), 0)
+    }
+
+    /// The verdict on the problems of all steps, each with its step from 1, given what the
+    /// scenario says of this kernel.
+    ///
+    /// A known defect must show: at its step, in its way, and nothing may go wrong before. What
+    /// goes wrong afterwards is its consequence.
+    pub fn of_problems(problems: &[(usize, String)], expected: &[&ExpectedFailure]) -> Self {
+        let lines = || problems.iter().map(|(_, problem)| problem.clone());
+        if expected.is_empty() {
+            let mut verdict = Self::passed();
+            if !problems.is_empty() {
+                verdict = Self::against(Outcome::Failed, Blame::Kernel, "");
+                verdict.reasons = lines().collect();
+            }
+            return verdict;
+        }
+        let reason = |failure: &ExpectedFailure| {
+            format!("expected at step {}: {:?}", failure.step, failure.failure)
+        };
+        if problems.is_empty() {
+            let mut verdict = Self::against(Outcome::UnexpectedlyPassed, Blame::File, "");
+            verdict.reasons = expected.iter().map(|failure| reason(failure)).collect();
+            return verdict.help(
+                "if the kernel was mended, remove it from `expect_failure`; else the scenario \
+                 does not show the defect any more",
+            );
+        }
+        let shows = |failure: &ExpectedFailure| {
+            let found = |(step, problem): &&(usize, String)| {
+                *step == failure.step && problem.contains(&failure.failure)
+            };
+            problems.iter().find(found)
+        };
+        let first = problems[0].0;
+        let known = expected.iter().any(|failure| failure.step == first);
+        let missing: Vec<_> = expected.iter().filter(|f| shows(f).is_none()).collect();
+        if !known || !missing.is_empty() {
+            let mut verdict = Self::against(Outcome::Failed, Blame::Kernel, "");
+            verdict.reasons = lines().collect();
+            let missing = missing.iter().map(|failure| reason(failure));
+            verdict.reasons.extend(missing);
+            return verdict.help("it fails here, but not as its `expect_failure` says");
+        }
+        let mut verdict = Self::new(Outcome::ExpectedFailure, None, String::new(), 0);
+        for failure in expected {
+            verdict.reasons.push(failure.reason.clone());
+            verdict
+                .reasons
+                .extend(shows(failure).map(|(_, problem)| problem.clone()));
+        }
+        verdict
+    }
+
+    /// Whether it ended as the scenario says: exit code 0.
+    pub fn is_as_expected(&self) -> bool {
+        matches!(self.outcome, Outcome::Passed | Outcome::ExpectedFailure)
     }
 
     /// A verdict on the kernel under test or the scenario.
@@ -157,6 +221,47 @@ mod tests {
         let path = dir.path().join("console.log");
         std::fs::write(&path, text).unwrap();
         (dir, Console::new(path))
+    }
+
+    fn outcome(problems: &[(usize, &str)], expected: &[(usize, &str)]) -> (Outcome, u8) {
+        let problems: Vec<_> = problems
+            .iter()
+            .map(|(n, p)| (*n, (*p).to_owned()))
+            .collect();
+        let failure = |(step, failure): &(usize, &str)| ExpectedFailure {
+            kernels: vec!["k".into()],
+            step: *step,
+            failure: (*failure).to_owned(),
+            reason: "R1".into(),
+        };
+        let expected: Vec<_> = expected.iter().map(failure).collect();
+        let verdict = Verdict::of_problems(&problems, &expected.iter().collect::<Vec<_>>());
+        (verdict.outcome, verdict.exit_code)
+    }
+
+    #[test]
+    fn a_known_defect_must_show_at_its_step_and_in_its_way() {
+        let known = [(3, "stock is 20")];
+        assert_eq!(
+            outcome(&[(3, "step 3: stock is 20"), (5, "later")], &known),
+            (Outcome::ExpectedFailure, 0)
+        );
+        assert_eq!(outcome(&[], &known), (Outcome::UnexpectedlyPassed, 1));
+        for otherwise in [
+            &[(3, "price is 10")][..],
+            &[(4, "stock is 20")],
+            &[(2, "before"), (3, "stock is 20")],
+        ] {
+            assert_eq!(outcome(otherwise, &known), (Outcome::Failed, 1));
+        }
+        let two = [(3, "stock is 20"), (5, "price is 10")];
+        assert_eq!(outcome(&[(3, "stock is 20")], &two), (Outcome::Failed, 1));
+    }
+
+    #[test]
+    fn without_known_defects_every_problem_fails_the_run() {
+        assert_eq!(outcome(&[], &[]), (Outcome::Passed, 0));
+        assert_eq!(outcome(&[(1, "x")], &[]), (Outcome::Failed, 1));
     }
 
     #[test]

@@ -12,8 +12,8 @@ pub struct Errno {
     number: i32,
 }
 
-/// Those that loading, disabling and unloading modules can meet. The numbers are the kernel's
-/// generic ones, which x86 and Arm share.
+/// Those that the steps of a scenario can meet. The numbers are the kernel's generic ones, which
+/// x86 and Arm share.
 const TABLE: [(&str, i32); 40] = [
     ("EPERM", 1),
     ("ENOENT", 2),

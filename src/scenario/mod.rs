@@ -4,19 +4,27 @@
 //! [`parse`] checks a file against the tables in `shape`, lowers it to the [`Scenario`] model and
 //! checks what refers to what. Every error of a file is reported at once; a `Scenario` that exists
 //! is right, as far as that can be known without a kernel. In particular, no name or path in it has
-//! white space or control characters, which the line protocol with a guest relies on.
+//! white space or control characters, and no data has tabs, newlines or NULs, which the line
+//! protocol with a guest relies on.
 
 mod definitions;
 mod errno;
+mod expect;
+mod failures;
+mod held;
+mod livepatches;
 mod model;
 mod names;
+mod references;
 mod shape;
 mod steps;
+mod targets;
 
 pub use errno::Errno;
 pub use model::{
-    Action, Expect, FunctionRef, Livepatch, NewFunction, PatchedFunction, PatchedObject, Replace,
-    ReplaceCapability, Requires, Scenario, Step, Target, TargetFunction, VMLINUX, WaitUntil,
+    Action, Callback, Callbacks, Code, Expect, ExpectedFailure, FunctionRef, Generated, Livepatch,
+    NewFunction, PatchedFunction, PatchedObject, Replace, ReplaceCapability, Requires, Scenario,
+    SnapshotScope, State, Step, Symbol, Target, TargetFunction, Transition, VMLINUX, WaitUntil,
 };
 pub use names::kernel_module_name;
 
@@ -45,21 +53,19 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
     let requires = definitions::requires(&root);
     let (targets, livepatches) = definitions::read(&root, &requires, &mut diagnostics);
     let steps = steps::read(&root, source, &targets, &livepatches, &mut diagnostics);
+    let expect_failure = failures::read(&root, &steps, &mut diagnostics);
     if !diagnostics.is_empty() {
         return Err(diagnostics);
     }
-    let summary = root
-        .get("summary")
-        .and_then(yaml::Node::as_str)
-        .unwrap_or_default()
-        .to_owned();
     Ok(Scenario {
         name: name.to_owned(),
-        summary,
+        summary: definitions::text(&root, "summary").unwrap_or_default(),
         requires,
         targets,
         livepatches,
         steps,
+        expect_failure,
+        snapshot: definitions::snapshot(&root),
     })
 }
 

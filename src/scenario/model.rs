@@ -27,6 +27,10 @@ pub struct Scenario {
     pub livepatches: Vec<Livepatch>,
     /// What happens.
     pub steps: Vec<Step>,
+    /// Where it is known to fail.
+    pub expect_failure: Vec<ExpectedFailure>,
+    /// Which runs share a snapshot.
+    pub snapshot: SnapshotScope,
 }
 
 impl Scenario {
@@ -36,6 +40,14 @@ impl Scenario {
         self.targets.iter().find(|target| target.name == name)
     }
 
+    /// Whether anything in it needs the kernel's klp-build.
+    #[must_use]
+    pub fn uses_klp_build(&self) -> bool {
+        let step = |step: &Step| matches!(step.action, Action::KlpBuild { .. });
+        let livepatch = |livepatch: &Livepatch| livepatch.generated().is_none();
+        self.livepatches.iter().any(livepatch) || self.steps.iter().any(step)
+    }
+
     /// The livepatch with this name.
     #[must_use]
     pub fn livepatch(&self, name: &str) -> Option<&Livepatch> {
@@ -43,6 +55,30 @@ impl Scenario {
             .iter()
             .find(|livepatch| livepatch.name == name)
     }
+}
+
+/// A known defect of a kernel: the scenario must fail there, at this step and in this way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ExpectedFailure {
+    /// The kernels' names.
+    pub kernels: Vec<String>,
+    /// The step, from 1.
+    pub step: usize,
+    /// What must occur in the step's problem.
+    pub failure: String,
+    /// Why it fails, in one line.
+    pub reason: String,
+}
+
+/// Which runs of a scenario share a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotScope {
+    /// Those on the same kernel.
+    #[default]
+    PerKernel,
+    /// All: every kernel must behave the same.
+    Shared,
 }
 
 /// What a scenario needs, or else it is skipped.
@@ -83,28 +119,114 @@ impl ReplaceCapability {
 pub struct Target {
     /// Its name, perhaps with `-`; see [`super::kernel_module_name`].
     pub name: String,
-    /// Its functions, each `int name(void)`.
+    /// Its functions, each `int name(void)`. Those of the same name follow each other by sympos.
     pub functions: Vec<TargetFunction>,
 }
 
 /// A function of a [`Target`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TargetFunction {
-    /// Its name in C.
-    pub name: String,
+    /// What it is called.
+    pub symbol: Symbol,
     /// What it returns as long as nothing patches it.
     pub returns: i32,
 }
 
-/// A livepatch module that the lab generates.
+/// A function's name, and which of the functions of that name in its object it is.
+///
+/// Written as sysfs does: `price`, or `price,2`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Symbol {
+    /// The name in C.
+    pub name: String,
+    /// Counted from 1; 0 if it is the only one (`klp_func.old_sympos`).
+    pub sympos: u32,
+}
+
+/// A livepatch module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Livepatch {
     /// Its name, perhaps with `-`; see [`super::kernel_module_name`].
     pub name: String,
     /// What it replaces.
     pub replace: Replace,
+    /// Where its code comes from.
+    pub code: Code,
+}
+
+impl Livepatch {
+    /// What the lab generates for it; `None` if klp-build makes it.
+    #[must_use]
+    pub fn generated(&self) -> Option<&Generated> {
+        match &self.code {
+            Code::Generated(generated) => Some(generated),
+            Code::KlpBuild { .. } => None,
+        }
+    }
+}
+
+/// Where a [`Livepatch`]'s code comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The lab generates it.
+    Generated(Generated),
+    /// The kernel's own `scripts/livepatch/klp-build` makes it from source patches.
+    KlpBuild {
+        /// The patches for the kernel source, relative to the scenario's folder.
+        patches: Vec<String>,
+    },
+}
+
+/// What a generated [`Livepatch`] consists of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Generated {
     /// What it patches.
     pub objects: Vec<PatchedObject>,
+    /// The callbacks of its objects, which need not be among those that it patches.
+    pub callbacks: Vec<Callbacks>,
+    /// The system states that it modifies.
+    pub states: Vec<State>,
+    /// Headers for the code of functions and callbacks, as they stand between `<` and `>`.
+    pub include: Vec<String>,
+    /// C code that comes before its functions: variables that they share.
+    pub preamble: Option<String>,
+}
+
+/// The callbacks of an object: `struct klp_callbacks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Callbacks {
+    /// The object; see [`PatchedObject::object`].
+    pub object: String,
+    /// Before the object is patched.
+    pub pre_patch: Option<Callback>,
+    /// After the transition that patched it.
+    pub post_patch: Option<Callback>,
+    /// Before it is unpatched.
+    pub pre_unpatch: Option<Callback>,
+    /// After the transition that unpatched it.
+    pub post_unpatch: Option<Callback>,
+}
+
+/// What a callback does. Each first logs its name and the object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Callback {
+    /// Nothing else.
+    Log,
+    /// Fails; only `pre_patch` can.
+    Fail(Errno),
+    /// Statements in C, with `struct klp_object *obj` at hand. They need not return anything.
+    C(String),
+}
+
+/// A system state that a [`Livepatch`] modifies: `struct klp_state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct State {
+    /// Its identifier, not 0.
+    pub id: u32,
+    /// The version of the change.
+    pub version: u32,
 }
 
 /// The `replace` of a [`Livepatch`].
@@ -129,8 +251,8 @@ pub struct PatchedObject {
 /// A function that a [`Livepatch`] patches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PatchedFunction {
-    /// Its name in C.
-    pub name: String,
+    /// What it is called.
+    pub symbol: Symbol,
     /// What it becomes.
     pub new: NewFunction,
 }
@@ -157,6 +279,8 @@ pub enum NewFunction {
 pub struct Step {
     /// The line of the file on which it starts, from 1.
     pub line: usize,
+    /// What it is called, if anything refers to it.
+    pub name: Option<String>,
     /// What happens.
     pub action: Action,
     /// What must be so afterwards.
@@ -169,7 +293,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Loads a target or a livepatch, whose transition must then complete.
+    /// Loads a target or a livepatch.
     Load {
         /// The target or livepatch.
         module: String,
@@ -177,10 +301,30 @@ pub enum Action {
         params: Vec<(String, String)>,
         /// It must fail, and with this.
         errno: Option<Errno>,
+        /// What must become of the transition.
+        transition: Transition,
     },
     /// Disables a livepatch: writes 0 to `enabled`.
     Disable {
         /// The livepatch.
+        livepatch: String,
+        /// It must fail, and with this.
+        errno: Option<Errno>,
+        /// What must become of the transition.
+        transition: Transition,
+    },
+    /// Reverses a transition: writes to `enabled` what it is not.
+    Reverse {
+        /// The livepatch in transition.
+        livepatch: String,
+        /// It must fail, and with this.
+        errno: Option<Errno>,
+        /// What must become of the transition.
+        transition: Transition,
+    },
+    /// Forces a transition to complete: writes 1 to `force`.
+    Force {
+        /// The livepatch in transition.
         livepatch: String,
         /// It must fail, and with this.
         errno: Option<Errno>,
@@ -191,6 +335,16 @@ pub enum Action {
         modules: Vec<String>,
         /// It must fail, and with this.
         errno: Option<Errno>,
+    },
+    /// Lets a task enter a function, as it is now, and stay in it.
+    Hold {
+        /// The function.
+        function: FunctionRef,
+    },
+    /// Lets the task leave a function that was held; a transition must then complete.
+    Release {
+        /// The function.
+        function: FunctionRef,
     },
     /// Calls a function of a target.
     Call {
@@ -207,6 +361,17 @@ pub enum Action {
         equals: Option<String>,
         /// What must occur in it.
         contains: Option<String>,
+        /// It must fail, and with this.
+        errno: Option<Errno>,
+    },
+    /// Writes a file of the guest. No transition is waited for.
+    Write {
+        /// Its absolute path.
+        path: String,
+        /// What is written, in one `write(2)`.
+        data: String,
+        /// It must fail, and with this.
+        errno: Option<Errno>,
     },
     /// Waits for a file of the guest.
     Wait {
@@ -215,8 +380,28 @@ pub enum Action {
         /// What to wait for.
         until: WaitUntil,
     },
+    /// Gives options to the kernel's own klp-build, on the host. Nothing is built: klp-build must
+    /// accept the options, or reject them at once.
+    #[serde(rename = "klp-build")]
+    KlpBuild {
+        /// The options.
+        options: Vec<String>,
+        /// They must be rejected, and this must occur in the error.
+        rejects: Option<String>,
+    },
     /// Nothing: only the expectation is checked.
     Expect,
+}
+
+/// What must become of the transition that a step starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transition {
+    /// It completes.
+    #[default]
+    Completes,
+    /// It stays open, and only for the tasks in functions that are held.
+    Held,
 }
 
 /// What an [`Action::Wait`] waits for.
@@ -234,10 +419,10 @@ pub enum WaitUntil {
 /// A function of a target, written `target.function`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionRef {
-    /// The target.
-    pub target: String,
+    /// The target; in [`Expect::enabled_functions`] any object.
+    pub object: String,
     /// The function.
-    pub function: String,
+    pub symbol: Symbol,
 }
 
 /// What must be so after a [`Step`]. What is not mentioned may be anything.
@@ -253,6 +438,16 @@ pub struct Expect {
     pub modules: Option<Vec<String>>,
     /// Livepatch, object, and whether sysfs calls it patched.
     pub patched: Vec<(String, String, bool)>,
+    /// The `stack_order` of livepatches.
+    pub stack_order: Vec<(String, u32)>,
+    /// The livepatch in transition; the inner `None` if there must be none.
+    pub transition: Option<Option<String>>,
+    /// The functions with a livepatch's ftrace handler, in any order.
+    pub enabled_functions: Option<Vec<FunctionRef>>,
+    /// What must occur, in this order, in the step's log lines of livepatches and modules.
+    pub log: Vec<String>,
+    /// What must not occur there.
+    pub not_in_log: Vec<String>,
 }
 
 impl Action {
@@ -266,10 +461,19 @@ impl Action {
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Load { errno, .. } | Self::Disable { errno, .. } | Self::Unload { errno, .. } => {
-                *errno
-            }
-            Self::Call { .. } | Self::Read { .. } | Self::Wait { .. } | Self::Expect => None,
+            Self::Load { errno, .. }
+            | Self::Disable { errno, .. }
+            | Self::Reverse { errno, .. }
+            | Self::Force { errno, .. }
+            | Self::Unload { errno, .. }
+            | Self::Read { errno, .. }
+            | Self::Write { errno, .. } => *errno,
+            Self::Hold { .. }
+            | Self::Release { .. }
+            | Self::Call { .. }
+            | Self::Wait { .. }
+            | Self::KlpBuild { .. }
+            | Self::Expect => None,
         }
     }
 }
@@ -279,18 +483,49 @@ impl fmt::Display for Action {
         match self {
             Self::Load { module, .. } => write!(f, "load {module}"),
             Self::Disable { livepatch, .. } => write!(f, "disable {livepatch}"),
+            Self::Reverse { livepatch, .. } => write!(f, "reverse {livepatch}"),
+            Self::Force { livepatch, .. } => write!(f, "force {livepatch}"),
             Self::Unload { modules, .. } => write!(f, "unload {}", modules.join(", ")),
+            Self::Hold { function } => write!(f, "hold {function}"),
+            Self::Release { function } => write!(f, "release {function}"),
             Self::Call { function, .. } => write!(f, "call {function}"),
             Self::Read { path, .. } => write!(f, "read {path}"),
+            Self::Write { path, .. } => write!(f, "write {path}"),
             Self::Wait { path, .. } => write!(f, "wait for {path}"),
+            Self::KlpBuild { options, .. } => write!(f, "klp-build {}", shell_words(options)),
             Self::Expect => f.write_str("expect"),
         }
     }
 }
 
+/// Options as one would type them, as far as options of scenarios go.
+fn shell_words(options: &[String]) -> String {
+    let word = |option: &String| match option.as_str() {
+        "" => "''".to_owned(),
+        option => option.to_owned(),
+    };
+    options.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Symbol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match self.sympos {
+            0 => Ok(()),
+            sympos => write!(f, ",{sympos}"),
+        }
+    }
+}
+
+impl Serialize for Symbol {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for FunctionRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.target, self.function)
+        write!(f, "{}.{}", self.object, self.symbol)
     }
 }
 

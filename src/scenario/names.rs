@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which names and paths a scenario may use.
 
+use super::model::Symbol;
+
 /// The name under which the kernel knows a module: its build turns `-` into `_`.
 #[must_use]
 pub fn kernel_module_name(name: &str) -> String {
@@ -72,7 +74,59 @@ pub(super) fn is_function_name(name: &str) -> bool {
         && !RESERVED.contains(&name)
 }
 
-/// Whether a step may read this file: in one of the kernel's own file systems, without detours.
+/// The function that a text names as sysfs does: `price`, or `price,2` for the second of several.
+/// `None` if it names none.
+pub(super) fn symbol(text: &str) -> Option<Symbol> {
+    let (name, sympos) = match text.split_once(',') {
+        None => (text, 0),
+        Some((name, digits)) => (name, sympos(digits)?),
+    };
+    is_function_name(name).then(|| Symbol {
+        name: name.to_owned(),
+        sympos,
+    })
+}
+
+/// Decimal, and in one way only, so that a function has one spelling.
+fn sympos(digits: &str) -> Option<u32> {
+    let right = (1..=3).contains(&digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+        && !digits.starts_with('0');
+    right.then(|| digits.parse().ok()).flatten()
+}
+
+/// As [`symbol`], but of any text: what is wrong with it was reported.
+pub(super) fn lenient_symbol(text: &str) -> Symbol {
+    symbol(text).unwrap_or_else(|| Symbol {
+        name: text.split(',').next().unwrap_or_default().to_owned(),
+        sympos: 0,
+    })
+}
+
+/// Whether a kernel can be called this.
+pub(super) fn is_kernel_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// Whether this names a source patch within the scenario's folder. Whether it is there is not asked.
+pub(super) fn is_source_patch(path: &str) -> bool {
+    (path.ends_with(".patch") || path.ends_with(".diff"))
+        && path.chars().all(|c| !c.is_control() && !c.is_whitespace())
+        && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// How many characters a step can write at once.
+const LONGEST_DATA: usize = 4096;
+
+/// Whether a step can write this: it travels to the guest in a line with tabs between fields.
+pub(super) fn is_data(text: &str) -> bool {
+    !text.contains(['\t', '\n', '\0']) && text.chars().count() <= LONGEST_DATA
+}
+
+/// Whether a step may read or write this file: in one of the kernel's own file systems, without detours.
 pub(super) fn is_kernel_path(path: &str) -> bool {
     ["/proc/", "/sys/", "/dev/"]
         .iter()
@@ -126,6 +180,56 @@ mod tests {
         for wrong in ["", "1st", "a-b", "a.b", "é", "while", "init_module"] {
             assert!(!is_function_name(wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn symbols_may_end_in_a_position() {
+        let parts = |text| symbol(text).map(|symbol| (symbol.name, symbol.sympos));
+        assert_eq!(parts("price"), Some(("price".to_owned(), 0)));
+        assert_eq!(parts("price,1"), Some(("price".to_owned(), 1)));
+        assert_eq!(parts("price,999"), Some(("price".to_owned(), 999)));
+        for wrong in [
+            "price,",
+            "price,0",
+            "price,01",
+            "price,1000",
+            "price,+1",
+            "price,1,2",
+            "price, 1",
+            ",1",
+            "while,1",
+        ] {
+            assert_eq!(symbol(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn source_patches_stay_within_the_scenarios_folder() {
+        for right in ["a.patch", "klp-build-tags/cmdline.patch", "a/b/c.diff"] {
+            assert!(is_source_patch(right), "{right:?}");
+        }
+        for wrong in [
+            "",
+            "a.c",
+            "patch",
+            "/a.patch",
+            "../a.patch",
+            "a/../b.patch",
+            "./a.patch",
+            "a//b.patch",
+            "a b.patch",
+            "a\n.patch",
+            "a.patch/",
+        ] {
+            assert!(!is_source_patch(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn data_fits_into_a_field_of_a_line() {
+        assert!(is_data("") && is_data("1") && is_data("a b") && is_data(&"é".repeat(4096)));
+        assert!(!is_data("a\tb") && !is_data("1\n") && !is_data("\0"));
+        assert!(!is_data(&"x".repeat(4097)));
     }
 
     #[test]

@@ -2,11 +2,17 @@
 //! The second half of a scenario: its steps and what they refer to.
 //!
 //! Whether a step can succeed is not judged here. To load a module twice, or to disable what was
-//! never loaded, may be the very point of a scenario.
+//! never loaded, may be the very point of a scenario. Only which functions are held is followed,
+//! because the lab itself holds them.
 
-use super::model::{Action, Expect, FunctionRef, Livepatch, Step, Target, WaitUntil};
-use super::{Errno, kernel_module_name, shape};
-use crate::yaml::{Diagnostic, Diagnostics, Key, Node, Source, Span, did_you_mean};
+use std::collections::HashMap;
+
+use super::definitions::text;
+use super::held::Held;
+use super::model::{Action, FunctionRef, Livepatch, Step, Target, Transition, WaitUntil};
+use super::references::{References, lenient_function};
+use super::{Errno, expect};
+use crate::yaml::{Diagnostic, Diagnostics, Node, Source, Span};
 
 /// The steps of a scenario.
 pub(super) fn read(
@@ -16,227 +22,176 @@ pub(super) fn read(
     livepatches: &[Livepatch],
     diagnostics: &mut Diagnostics,
 ) -> Vec<Step> {
+    let steps = root.get("steps").map_or(&[][..], Node::items);
+    unique_names(steps, diagnostics);
     let mut reader = Reader {
-        targets,
-        livepatches,
-        diagnostics,
+        references: References {
+            targets,
+            livepatches,
+            diagnostics,
+        },
+        held: Held::default(),
     };
-    let steps = root.get("steps").map_or(&[][..], Node::items).iter();
     steps
+        .iter()
         .map(|node| Step {
             line: source.line(node.span.start),
+            name: text(node, "name"),
             action: reader.action(node),
-            expect: node.get("expect").map(|expect| reader.expect(expect)),
+            expect: node
+                .get("expect")
+                .map(|node| expect::read(node, &mut reader.references)),
             timeout: node.get("timeout").and_then(Node::as_duration),
         })
         .collect()
 }
 
+fn unique_names(steps: &[Node], diagnostics: &mut Diagnostics) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for node in steps.iter().filter_map(|step| step.get("name")) {
+        if let Some(name) = node.as_str()
+            && let Some(first) = seen.insert(name, node.span)
+        {
+            let message = format!("two steps are called `{name}`");
+            let diagnostic = Diagnostic::new(node.span, message)
+                .label("again here")
+                .related(first, "first here");
+            diagnostics.push(diagnostic);
+        }
+    }
+}
+
 struct Reader<'a> {
-    targets: &'a [Target],
-    livepatches: &'a [Livepatch],
-    diagnostics: &'a mut Diagnostics,
+    references: References<'a>,
+    held: Held,
 }
 
 impl Reader<'_> {
     fn action(&mut self, node: &Node) -> Action {
-        let text = |name| node.get(name).and_then(Node::as_str).map(str::to_owned);
-        let errno = text("errno").and_then(|name| Errno::from_name(&name));
+        let errno = node.get("errno").and_then(Node::as_str);
+        let errno = errno.and_then(Errno::from_name);
         if let Some(module) = node.get("load") {
+            let module = self.references.module(module);
             Action::Load {
-                module: self.module(module),
+                transition: self.transition(node, Some(&module)),
+                module,
                 params: params(node),
                 errno,
             }
         } else if let Some(livepatch) = node.get("disable") {
             Action::Disable {
-                livepatch: self.livepatch_node(livepatch),
+                livepatch: self.references.livepatch_node(livepatch),
+                errno,
+                transition: self.transition(node, None),
+            }
+        } else if let Some(livepatch) = node.get("reverse") {
+            Action::Reverse {
+                livepatch: self.references.livepatch_node(livepatch),
+                errno,
+                transition: self.transition(node, None),
+            }
+        } else if let Some(livepatch) = node.get("force") {
+            Action::Force {
+                livepatch: self.references.livepatch_node(livepatch),
                 errno,
             }
         } else if let Some(modules) = node.get("unload") {
-            let modules = modules
-                .one_or_many()
-                .iter()
-                .map(|module| self.module(module));
+            let modules = modules.one_or_many().iter();
+            let modules = modules.map(|module| self.references.module(module));
             Action::Unload {
                 modules: modules.collect(),
                 errno,
             }
+        } else if let Some(function) = node.get("hold") {
+            Action::Hold {
+                function: self.held_function(function, Held::hold),
+            }
+        } else if let Some(function) = node.get("release") {
+            Action::Release {
+                function: self.held_function(function, Held::release),
+            }
         } else if let Some(function) = node.get("call") {
-            let function = self.function(function.as_str().unwrap_or_default(), function.span);
+            let written = function.as_str().unwrap_or_default();
+            let known = self.references.function(written, function.span);
             Action::Call {
-                function,
+                function: known.unwrap_or_else(|| lenient_function(written)),
                 returns: node.get("returns").and_then(Node::as_int),
             }
-        } else if let Some(path) = text("read") {
-            Action::Read {
-                path,
-                equals: text("equals"),
-                contains: text("contains"),
+        } else if let Some(options) = node.get("klp-build") {
+            let text = |node: &Node| node.as_str().map(str::to_owned);
+            Action::KlpBuild {
+                options: options.one_or_many().iter().filter_map(text).collect(),
+                rejects: node.get("rejects").and_then(text),
             }
-        } else if let Some(path) = text("wait") {
-            let until = match text("equals") {
-                Some(text) => WaitUntil::Equals(text),
-                None if node.get("absent").is_some() => WaitUntil::Absent,
-                None => WaitUntil::Exists,
-            };
-            Action::Wait { path, until }
         } else {
-            Action::Expect
+            file_action(node, errno)
         }
     }
 
-    fn expect(&mut self, node: &Node) -> Expect {
-        let livepatches = node.get("livepatches").map(|list| {
-            list.items()
-                .iter()
-                .map(|item| self.livepatch_node(item))
-                .collect()
-        });
-        let calls = node.entries_of("calls").iter().map(|(key, returns)| {
-            (
-                self.function(&key.name, key.span),
-                returns.as_int().unwrap_or_default(),
-            )
-        });
-        let calls = calls.collect();
-        let tags = node.entries_of("tags").iter().map(|(key, tag)| {
-            (
-                self.livepatch(&key.name, key.span),
-                tag.as_int().unwrap_or_default(),
-            )
-        });
-        let tags = tags.collect();
-        let modules = node
-            .get("modules")
-            .map(|list| list.items().iter().map(|item| self.module(item)).collect());
-        let mut patched = Vec::new();
-        for (livepatch, objects) in node.entries_of("patched") {
-            self.livepatch(&livepatch.name, livepatch.span);
-            for (object, truth) in objects.entries() {
-                let object = self.object(&livepatch.name, object);
-                let truth = truth.as_bool().unwrap_or_default();
-                patched.push((livepatch.name.clone(), object, truth));
-            }
-        }
-        Expect {
-            livepatches,
-            calls,
-            tags,
-            modules,
-            patched,
-        }
-    }
-
-    /// A target or a livepatch.
-    fn module(&mut self, node: &Node) -> String {
-        let Some(name) = node.as_str() else {
-            return String::new();
-        };
-        let livepatches = self
-            .livepatches
-            .iter()
-            .map(|livepatch| livepatch.name.as_str());
-        let known = livepatches.chain(self.targets.iter().map(|target| target.name.as_str()));
-        if is_module_name(name) && !known.clone().any(|known| known == name) {
-            let message = format!("unknown livepatch or target `{name}`");
-            let help = did_you_mean(name, "known livepatches and targets", known);
-            self.diagnostics
-                .push(Diagnostic::new(node.span, message).maybe_help(help));
-        }
-        name.to_owned()
-    }
-
-    fn livepatch_node(&mut self, node: &Node) -> String {
-        node.as_str()
-            .map(|name| self.livepatch(name, node.span))
-            .unwrap_or_default()
-    }
-
-    fn livepatch(&mut self, name: &str, span: Span) -> String {
-        let known = self
-            .livepatches
-            .iter()
-            .map(|livepatch| livepatch.name.as_str());
-        if is_module_name(name) && !known.clone().any(|known| known == name) {
-            let diagnostic = if self.targets.iter().any(|target| target.name == name) {
-                Diagnostic::new(span, format!("`{name}` is a target, not a livepatch"))
-            } else {
-                Diagnostic::new(span, format!("unknown livepatch `{name}`"))
-            };
-            let help = did_you_mean(name, "known livepatches", known);
-            self.diagnostics.push(diagnostic.maybe_help(help));
-        }
-        name.to_owned()
-    }
-
-    fn function(&mut self, written: &str, span: Span) -> FunctionRef {
-        // Without a dot it is no function at all, which was reported.
-        let Some((target, function)) = written.split_once('.') else {
-            return FunctionRef {
-                target: String::new(),
-                function: String::new(),
-            };
-        };
-        let known = self.targets.iter().map(|target| target.name.as_str());
-        match self.targets.iter().find(|known| known.name == target) {
-            None => {
-                let message = format!("unknown target `{target}`");
-                let help = did_you_mean(target, "known targets", known);
-                let note = "only functions of targets can be called";
-                let diagnostic = Diagnostic::new(span, message).note(note).maybe_help(help);
-                self.diagnostics.push(diagnostic);
-            }
-            Some(known) => {
-                let functions = known
-                    .functions
-                    .iter()
-                    .map(|function| function.name.as_str());
-                if !functions.clone().any(|name| name == function) {
-                    let message = format!("target `{target}` has no function `{function}`");
-                    let help = did_you_mean(function, "its functions", functions);
-                    self.diagnostics
-                        .push(Diagnostic::new(span, message).maybe_help(help));
-                }
-            }
-        }
-        FunctionRef {
-            target: target.to_owned(),
-            function: function.to_owned(),
-        }
-    }
-
-    /// An object of a livepatch, spelt as there. An unknown livepatch was reported elsewhere.
-    fn object(&mut self, livepatch: &str, object: &Key) -> String {
-        let Some(livepatch) = self
-            .livepatches
-            .iter()
-            .find(|known| known.name == livepatch)
+    /// What must become of the transition of a step, which loads `loaded` if it loads anything.
+    fn transition(&mut self, node: &Node, loaded: Option<&str>) -> Transition {
+        let Some(outcome) = node
+            .get("transition")
+            .filter(|outcome| outcome.as_str() == Some("held"))
         else {
-            return object.name.clone();
+            return Transition::Completes;
         };
-        let known = livepatch
-            .objects
-            .iter()
-            .map(|patched| patched.object.as_str());
-        let module = kernel_module_name(&object.name);
-        if let Some(name) = known
-            .clone()
-            .find(|name| kernel_module_name(name) == module)
-        {
-            return name.to_owned();
+        let targets = self.references.targets;
+        let target = loaded.filter(|loaded| targets.iter().any(|target| target.name == *loaded));
+        let diagnostic = match target {
+            Some(target) => {
+                let message = format!("target `{target}` has no transition");
+                let note = "only livepatches have one";
+                Some(Diagnostic::new(outcome.span, message).note(note))
+            }
+            None => self.held.transition(outcome.span),
+        };
+        if let Some(diagnostic) = diagnostic {
+            self.references.report(diagnostic);
         }
-        let message = format!("`{}` does not patch `{}`", livepatch.name, object.name);
-        let help = did_you_mean(&object.name, "it patches", known);
-        self.diagnostics
-            .push(Diagnostic::new(object.span, message).maybe_help(help));
-        object.name.clone()
+        Transition::Held
+    }
+
+    /// The function of a `hold` or a `release`, which `follow` keeps account of.
+    fn held_function(
+        &mut self,
+        node: &Node,
+        follow: fn(&mut Held, Option<&FunctionRef>, Span) -> Option<Diagnostic>,
+    ) -> FunctionRef {
+        let written = node.as_str().unwrap_or_default();
+        let known = self.references.function(written, node.span);
+        if let Some(diagnostic) = follow(&mut self.held, known.as_ref(), node.span) {
+            self.references.report(diagnostic);
+        }
+        known.unwrap_or_else(|| lenient_function(written))
     }
 }
 
-/// A name that could be one; of any other, `check` has already said so.
-fn is_module_name(name: &str) -> bool {
-    shape::MODULE.lexis.accepts(name)
+/// What a step does with a file, or that it does nothing.
+fn file_action(node: &Node, errno: Option<Errno>) -> Action {
+    if let Some(path) = text(node, "read") {
+        Action::Read {
+            path,
+            equals: text(node, "equals"),
+            contains: text(node, "contains"),
+            errno,
+        }
+    } else if let Some(path) = text(node, "write") {
+        Action::Write {
+            path,
+            data: text(node, "data").unwrap_or_default(),
+            errno,
+        }
+    } else if let Some(path) = text(node, "wait") {
+        let until = match text(node, "equals") {
+            Some(text) => WaitUntil::Equals(text),
+            None if node.get("absent").is_some() => WaitUntil::Absent,
+            None => WaitUntil::Exists,
+        };
+        Action::Wait { path, until }
+    } else {
+        Action::Expect
+    }
 }
 
 fn params(node: &Node) -> Vec<(String, String)> {

@@ -47,7 +47,8 @@ pub struct Observed {
     pub calls: BTreeMap<String, String>,
     /// Functions with a livepatch's ftrace handler: `shop.price`.
     pub handlers: Vec<String>,
-    /// The kernel log's livepatch lines since the last step.
+    /// The lines of livepatches and of the scenario's modules in the kernel log since the last
+    /// step.
     pub log: Vec<String>,
 }
 
@@ -124,7 +125,7 @@ impl Observed {
                     state.calls.insert(function, answer.to_owned());
                 }
                 ["ftrace", line, ..] => state.handlers.extend(patched_function(line, names)),
-                ["log", ref text @ ..] => state.log.extend(livepatch_line(&text.join("\t"))),
+                ["log", ref text @ ..] => state.log.extend(log_line(&text.join("\t"), names)),
                 ["log-lost", ..] => state.log.push("(lines lost)".to_owned()),
                 _ => {}
             }
@@ -147,6 +148,14 @@ impl Observed {
             .iter()
             .filter(|livepatch| livepatch.enabled == "1");
         enabled.map(|livepatch| livepatch.name.as_str()).collect()
+    }
+
+    /// The livepatch that is in transition.
+    pub fn in_transition(&self) -> Option<&str> {
+        let mut livepatches = self.livepatches.iter();
+        livepatches
+            .find(|livepatch| livepatch.transition == "1")
+            .map(|livepatch| livepatch.name.as_str())
     }
 
     /// The livepatch with this name.
@@ -208,11 +217,17 @@ fn patched_function(line: &str, names: &Names) -> Option<String> {
     ))
 }
 
-/// A livepatch line of the kernel log, unless it speaks of a task or of time that has passed.
-fn livepatch_line(text: &str) -> Option<String> {
-    let line = text.strip_prefix("livepatch: ")?;
-    let varies = ["klp_try_switch_task: ", "signaling remaining tasks"];
-    (!varies.iter().any(|start| line.starts_with(start))).then(|| line.to_owned())
+/// A line of the kernel log that livepatching or one of the scenario's modules wrote. Not if it
+/// speaks of a task, of time that has passed, or of what the first module of its kind taints.
+fn log_line(text: &str, names: &Names) -> Option<String> {
+    if let Some(line) = text.strip_prefix("livepatch: ") {
+        let varies = ["klp_try_switch_task: ", "signaling remaining tasks"];
+        return (!varies.iter().any(|start| line.starts_with(start))).then(|| line.to_owned());
+    }
+    let (module, line) = text.split_once(": ")?;
+    let taints = ["loading out-of-tree module", "tainting kernel with"];
+    let known = names.0.contains_key(module) && !taints.iter().any(|start| line.starts_with(start));
+    known.then(|| text.to_owned())
 }
 
 /// All states of a run as the text of its snapshot.

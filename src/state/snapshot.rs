@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Snapshot files: what was observed and accepted, in insta's file format.
 //!
-//! A snapshot belongs to a scenario and a kernel; one serves all architectures. What differs is
+//! A snapshot belongs to a scenario and a kernel, or to all kernels where a scenario says
+//! `snapshot: shared`; one serves all architectures. What differs is
 //! written next to it as `.snap.new`, which `lab review` and `cargo insta review` both know.
 
 use std::fs;
@@ -12,16 +13,18 @@ use insta::Snapshot;
 use crate::cache::write_atomically;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
+use crate::scenario::SnapshotScope;
 
 /// What the snapshot's `description` says: the version of its text.
 const FORMAT: &str = "livepatch-lab snapshot, format 1";
 
-/// The snapshot of a scenario on a kernel.
+/// The snapshot of a scenario on a kernel, or on all.
 #[derive(Debug, Clone)]
 pub struct SnapshotFile {
     path: PathBuf,
     scenario: String,
-    kernel: String,
+    /// What was observed, for the file's head: `tagged-replace on tags`.
+    expression: String,
 }
 
 /// How a run compares with its snapshot.
@@ -37,12 +40,19 @@ pub enum Comparison {
 
 impl SnapshotFile {
     /// The file for a run.
-    pub fn of(project: &Path, run: &RunId) -> Self {
-        let name = format!("{}@{}.snap", run.scenario, run.kernel);
+    pub fn of(project: &Path, run: &RunId, scope: SnapshotScope) -> Self {
+        let (scenario, kernel) = (&run.scenario, &run.kernel);
+        let (name, expression) = match scope {
+            SnapshotScope::PerKernel => (
+                format!("{scenario}@{kernel}.snap"),
+                format!("{scenario} on {kernel}"),
+            ),
+            SnapshotScope::Shared => (format!("{scenario}.snap"), scenario.clone()),
+        };
         Self {
             path: project.join("snapshots").join(name),
-            scenario: run.scenario.clone(),
-            kernel: run.kernel.clone(),
+            scenario: scenario.clone(),
+            expression,
         }
     }
 
@@ -89,10 +99,10 @@ impl SnapshotFile {
     }
 
     fn file_text(&self, observed: &str) -> String {
-        let (scenario, kernel) = (&self.scenario, &self.kernel);
+        let (scenario, expression) = (&self.scenario, &self.expression);
         format!(
             "---\nsource: scenarios/{scenario}.yaml\ndescription: \"{FORMAT}\"\n\
-             expression: \"{scenario} on {kernel}\"\n---\n{}\n",
+             expression: \"{expression}\"\n---\n{}\n",
             observed.trim_end()
         )
     }
@@ -152,7 +162,7 @@ mod tests {
             kernel: "k".into(),
             arch: Arch::X86_64,
         };
-        SnapshotFile::of(project, &run)
+        SnapshotFile::of(project, &run, SnapshotScope::PerKernel)
     }
 
     #[test]

@@ -51,6 +51,41 @@ pub fn check(expect: &Expect, state: &Observed) -> Vec<String> {
             problems.push(format!("{name}: {object}/patched is {found}, not {wanted}"));
         }
     }
+    for (name, wanted) in &expect.stack_order {
+        let found = state
+            .livepatch(name)
+            .map_or("gone", |livepatch| &livepatch.stack_order);
+        if found != wanted.to_string() {
+            problems.push(format!("stack_order of {name} is {found}, not {wanted}"));
+        }
+    }
+    if let Some(wanted) = &expect.transition {
+        let found = state.in_transition();
+        if found != wanted.as_deref() {
+            let (found, wanted) = (found.unwrap_or("none"), wanted.as_deref().unwrap_or("none"));
+            problems.push(format!("in transition is {found}, not {wanted}"));
+        }
+    }
+    if let Some(wanted) = &expect.enabled_functions {
+        let mut wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+        wanted.sort_unstable();
+        if state.handlers != wanted {
+            let (found, wanted) = (list(&state.handlers), list(&wanted));
+            problems.push(format!("enabled_functions are {found}, not {wanted}"));
+        }
+    }
+    let mut lines = state.log.iter();
+    for wanted in &expect.log {
+        if !lines.any(|line| line.contains(wanted)) {
+            problems.push(format!("the log lacks {wanted:?}, or not in this order"));
+            break;
+        }
+    }
+    for unwanted in &expect.not_in_log {
+        if let Some(line) = state.log.iter().find(|line| line.contains(unwanted)) {
+            problems.push(format!("the log says {line:?}, with {unwanted:?} in it"));
+        }
+    }
     problems
 }
 
@@ -62,7 +97,7 @@ fn list<T: AsRef<str>>(names: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::FunctionRef;
+    use crate::scenario::{FunctionRef, Symbol};
     use crate::state::{Livepatch, Object};
 
     fn state() -> Observed {
@@ -81,14 +116,19 @@ mod tests {
             livepatches: vec![livepatch],
             modules: [("shop".into(), "0".into()), ("v1".into(), "1".into())].into(),
             calls: [("shop.price".into(), "11".into())].into(),
+            handlers: vec!["shop.price".into()],
+            log: vec!["enabling patch 'v1'".into(), "patching complete".into()],
             ..Observed::default()
         }
     }
 
     fn price() -> FunctionRef {
         FunctionRef {
-            target: "shop".into(),
-            function: "price".into(),
+            object: "shop".into(),
+            symbol: Symbol {
+                name: "price".into(),
+                sympos: 0,
+            },
         }
     }
 
@@ -99,6 +139,10 @@ mod tests {
             calls: vec![(price(), 11)],
             modules: Some(vec!["v1".into(), "shop".into()]),
             patched: vec![("v1".into(), "shop".into(), true)],
+            transition: Some(None),
+            enabled_functions: Some(vec![price()]),
+            log: vec!["enabling".into(), "complete".into()],
+            not_in_log: vec!["failed".into()],
             ..Expect::default()
         };
         assert_eq!(check(&expect, &state()), Vec::<String>::new());
@@ -112,13 +156,23 @@ mod tests {
             tags: vec![("v1".into(), u32::MAX)],
             modules: Some(vec!["shop".into()]),
             patched: vec![("v1".into(), "vmlinux".into(), false)],
+            stack_order: vec![("v1".into(), 2)],
+            transition: Some(Some("v1".into())),
+            enabled_functions: Some(vec![]),
+            log: vec!["complete".into(), "enabling".into()],
+            not_in_log: vec!["complete".into()],
         };
-        insta::assert_snapshot!(check(&expect, &state()).join("\n"), @r"
+        insta::assert_snapshot!(check(&expect, &state()).join("\n"), @r#"
         livepatches are [v1], not []
         shop.price answers 11, not 12
         the tag of v1 reads -1, not 4294967295
         loaded modules are [shop, v1], not [shop]
         v1: vmlinux/patched is absent, not 0
-        ");
+        stack_order of v1 is , not 2
+        in transition is none, not v1
+        enabled_functions are [shop.price], not []
+        the log lacks "enabling", or not in this order
+        the log says "patching complete", with "complete" in it
+        "#);
     }
 }

@@ -2,17 +2,22 @@
 //! Steps: what each kind does in the guest, and whether the state after it is as expected.
 
 pub mod expect;
+pub mod klp_build;
 
 use std::time::{Duration, Instant};
 
 use crate::guest::{Answer, Guest, Outcome, Unsettled};
-use crate::scenario::{Action, Errno, FunctionRef, Step, WaitUntil, kernel_module_name};
+use crate::scenario::{
+    Action, Errno, FunctionRef, Step, Transition, WaitUntil, kernel_module_name,
+};
 use crate::vm::Deadlines;
 
 /// How often a file is looked at by `wait`.
 const POLL: Duration = Duration::from_millis(10);
 /// How long a module's last reference may outlive the transition.
 const LAST_REFERENCE: Duration = Duration::from_secs(3);
+/// There is no transition.
+const ENOENT: i32 = 2;
 /// `delete_module(O_NONBLOCK)` of a module that is in use.
 const EAGAIN: i32 = 11;
 
@@ -36,19 +41,58 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
             module,
             params,
             errno,
+            transition,
         } => {
             let outcome = guest.load(module, params).await?;
             done.note(outcome, *errno, &format!("loading {module}"));
-            done.settle(guest, limit).await?;
+            done.follow(guest, outcome, *transition, limit).await?;
         }
-        Action::Disable { livepatch, errno } => {
-            let path = format!(
-                "/sys/kernel/livepatch/{}/enabled",
-                kernel_module_name(livepatch)
-            );
-            let outcome = guest.write(&path, "0").await?;
+        Action::Disable {
+            livepatch,
+            errno,
+            transition,
+        } => {
+            let outcome = guest.write(&attribute(livepatch, "enabled"), "0").await?;
             done.note(outcome, *errno, &format!("disabling {livepatch}"));
-            done.settle(guest, limit).await?;
+            done.follow(guest, outcome, *transition, limit).await?;
+        }
+        Action::Reverse {
+            livepatch,
+            errno,
+            transition,
+        } => {
+            let path = attribute(livepatch, "enabled");
+            let (outcome, enabled) = guest.read(&path).await?;
+            let outcome = if outcome.is_ok() {
+                let reversed = if enabled == "0" { "1" } else { "0" };
+                guest.write(&path, reversed).await?
+            } else {
+                outcome
+            };
+            done.note(outcome, *errno, &format!("reversing {livepatch}"));
+            done.follow(guest, outcome, *transition, limit).await?;
+        }
+        Action::Force { livepatch, errno } => {
+            let outcome = guest.write(&attribute(livepatch, "force"), "1").await?;
+            done.note(outcome, *errno, &format!("forcing {livepatch}"));
+            done.follow(guest, outcome, Transition::Completes, limit)
+                .await?;
+        }
+        Action::Hold { function } => {
+            let symbol = function.symbol.to_string();
+            let outcome = guest
+                .write(&target_file(function, ".hold"), &symbol)
+                .await?;
+            done.note(outcome, None, &format!("holding {function}"));
+        }
+        Action::Release { function } => {
+            let symbol = function.symbol.to_string();
+            let outcome = guest
+                .write(&target_file(function, ".release"), &symbol)
+                .await?;
+            done.note(outcome, None, &format!("releasing {function}"));
+            done.follow(guest, outcome, Transition::Completes, limit)
+                .await?;
         }
         Action::Unload { modules, errno } => {
             for module in modules {
@@ -57,7 +101,9 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
             }
         }
         Action::Call { function, returns } => {
-            let (outcome, answer) = guest.read(&call_path(function)).await?;
+            let (outcome, answer) = guest
+                .read(&target_file(function, &function.symbol.to_string()))
+                .await?;
             done.note(outcome, None, &format!("calling {function}"));
             if let Some(wanted) = returns
                 && outcome.is_ok()
@@ -72,12 +118,17 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
             path,
             equals,
             contains,
+            errno,
         } => {
             let (outcome, data) = guest.read(path).await?;
-            done.note(outcome, None, &format!("reading {path}"));
+            done.note(outcome, *errno, &format!("reading {path}"));
             if outcome.is_ok() {
                 done.compare(path, &data, equals.as_deref(), contains.as_deref());
             }
+        }
+        Action::Write { path, data, errno } => {
+            let outcome = guest.write(path, data).await?;
+            done.note(outcome, *errno, &format!("writing {path}"));
         }
         Action::Wait { path, until } => {
             let started = Instant::now();
@@ -89,17 +140,21 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
                 tokio::time::sleep(POLL).await;
             }
         }
-        Action::Expect => {}
+        // The one is the host's, see `klp_build`; the other is checked with the state.
+        Action::KlpBuild { .. } | Action::Expect => {}
     }
     Ok(done)
 }
 
-/// The file whose reading calls a function; see `module::generate`.
-fn call_path(function: &FunctionRef) -> String {
-    format!(
-        "/sys/kernel/debug/lab-{}/{}",
-        function.target, function.function
-    )
+/// A file of a function's target; see `module/c/target.h`.
+fn target_file(function: &FunctionRef, name: &str) -> String {
+    format!("/sys/kernel/debug/lab-{}/{name}", function.object)
+}
+
+/// An attribute of a livepatch in sysfs.
+fn attribute(livepatch: &str, name: &str) -> String {
+    let module = kernel_module_name(livepatch);
+    format!("/sys/kernel/livepatch/{module}/{name}")
 }
 
 /// Unloads a module; one that is only just being released gets a little time.
@@ -162,6 +217,32 @@ impl Performed {
             self.problems
                 .push(format!("{path} holds {data:?}, without {part:?}"));
         }
+    }
+
+    /// Waits until the transition is as it must be. What failed has started none; another one
+    /// may be held open.
+    async fn follow(
+        &mut self,
+        guest: &Guest,
+        outcome: Outcome,
+        transition: Transition,
+        limit: Duration,
+    ) -> Answer<()> {
+        if !outcome.is_ok() {
+            return Ok(());
+        }
+        if transition == Transition::Completes {
+            return self.settle(guest, limit).await;
+        }
+        let outcome = guest.held(limit).await?;
+        if outcome.0 == ENOENT {
+            let problem = "the transition completed, although a function is held";
+            self.problems.push(problem.to_owned());
+        } else if !outcome.is_ok() {
+            let problem = format!("not only held tasks keep the transition open for {limit:?}");
+            self.problems.push(problem);
+        }
+        Ok(())
     }
 
     /// Waits for the end of every transition, and of what comes after it.

@@ -43,6 +43,9 @@ pub fn require_version(node: &Node, what: &str, supported: i64) -> Result<(), Di
     Err(error.help(help).into())
 }
 
+/// How many characters of a file a message quotes.
+const QUOTED: usize = 128;
+
 /// How many names a message lists before it gets unreadable.
 const LISTED: usize = 12;
 
@@ -119,7 +122,10 @@ impl Checker<'_> {
         }
         let message = if value.is_empty() {
             format!("{subject} is empty")
-        } else if matches!(text.lexis, Lexis::NonBlank | Lexis::Line) || value.contains('\n') {
+        } else if matches!(text.lexis, Lexis::NonBlank | Lexis::Line)
+            || value.contains('\n')
+            || value.chars().count() > QUOTED
+        {
             format!("{subject} is not {}", text.what)
         } else {
             format!("`{value}` is not {}", text.what)

@@ -24,4 +24,4 @@ pub use parse::parse;
 pub use schema::json_schema;
 pub use shape::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 pub use source::{Source, Span};
-pub use suggest::{did_you_mean, suggest};
+pub use suggest::{did_you_mean, known_names, suggest};

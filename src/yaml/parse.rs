@@ -53,7 +53,7 @@ pub fn parse(source: &Source) -> Result<Node, Diagnostics> {
     let raw: Spanned<Raw> = serde_yaml::from_str_with_options(&source.text, options)
         .map_err(|error| Diagnostics::from(reworded(error.without_snippet(), source)))?;
     let mut diagnostics = Diagnostics::new();
-    let node = lower(raw, &mut diagnostics);
+    let node = lower(raw, &source.text, &mut diagnostics);
     if diagnostics.is_empty() {
         Ok(node)
     } else {
@@ -143,33 +143,38 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 }
 
-fn lower(raw: Spanned<Raw>, diagnostics: &mut Diagnostics) -> Node {
+fn lower(raw: Spanned<Raw>, text: &str, diagnostics: &mut Diagnostics) -> Node {
     let span = byte_span(raw.referenced).unwrap_or_default();
     let value = match raw.value {
         Raw::Leaf(value) => value,
         Raw::Seq(items) => Value::Seq(
             items
                 .into_iter()
-                .map(|item| lower(item, diagnostics))
+                .map(|item| lower(item, text, diagnostics))
                 .collect(),
         ),
-        Raw::Map(raw) => Value::Map(lower_entries(raw, diagnostics)),
+        Raw::Map(raw) => Value::Map(lower_entries(raw, text, diagnostics)),
     };
     Node { value, span }
 }
 
 fn lower_entries(
     raw: Vec<(Spanned<String>, Spanned<Raw>)>,
+    text: &str,
     diagnostics: &mut Diagnostics,
 ) -> Vec<(Key, Node)> {
     let mut seen: HashMap<String, Span> = HashMap::new();
     let mut entries = Vec::with_capacity(raw.len());
     for (key, value) in raw {
         let span = byte_span(key.referenced).unwrap_or_default();
-        let mut node = lower(value, diagnostics);
+        let mut node = lower(value, text, diagnostics);
         // `key:` without a value: the value is nowhere, so complain about the key.
         if node.value == Value::Null && node.span.is_empty() {
             node.span = span;
+            if let Some(comma) = unquoted_comma(span, text) {
+                diagnostics.push(comma);
+                continue;
+            }
         }
         let name = key.value;
         if let Some(first) = seen.get(&name) {
@@ -185,6 +190,26 @@ fn lower_entries(
         }
     }
     entries
+}
+
+/// `{ stock,1: 20 }` is two entries, `stock` and `1: 20`, which is hardly what was meant. `key` is
+/// that of an entry without a value.
+fn unquoted_comma(key: Span, text: &str) -> Option<Diagnostic> {
+    let before = text.get(..key.start)?;
+    let after = text.get(key.end..)?;
+    let ends_word = |c: char| c.is_whitespace() || "{}[]:\"'".contains(c);
+    let left = before.len() - before.trim_end_matches(|c| !ends_word(c)).len();
+    let right = after.find(ends_word).unwrap_or(after.len());
+    let around = &text[key.start - left..key.end + right];
+    let word = around.trim_start_matches(',');
+    let start = key.start - left + (around.len() - word.len());
+    let word = word.trim_end_matches(',');
+    let span = Span::new(start, start + word.len());
+    // A key that has commas itself stands in a block or in quotes, where they are no separators.
+    (span != key && word.contains(',')).then(|| {
+        Diagnostic::new(span, format!("the comma in `{word}` separates two entries"))
+            .help(format!("within braces, write it in quotes: `\"{word}\"`"))
+    })
 }
 
 fn byte_span(location: Location) -> Option<Span> {

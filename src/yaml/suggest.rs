@@ -36,6 +36,14 @@ pub fn did_you_mean<'a>(
     if let Some(meant) = suggest(name, candidates.clone()) {
         return Some(format!("did you mean `{meant}`?"));
     }
+    known_names(what, candidates)
+}
+
+/// A help line with the known names, if there are any: "its functions: `price`, `stock`".
+pub fn known_names<'a>(
+    what: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
     let mut known: Vec<_> = candidates
         .into_iter()
         .take(13)

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a scenario file looks like: the tables behind its checks and its JSON schema.
+
+mod expect;
+mod livepatch;
+mod step;
+
+pub(super) use step::FUNCTION_REF;
+
+use super::{ReplaceCapability, names};
+use crate::arch::Arch;
+use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Shape, Text};
+
+/// A whole scenario file.
+pub(super) const SCENARIO: Shape = Shape::Record(&Record {
+    what: "a scenario",
+    example: "version: 1",
+    fields: &[
+        Field::required(
+            "version",
+            Shape::Int(&VERSION),
+            "The version of this format.",
+        ),
+        Field::required(
+            "summary",
+            Shape::Text(&SUMMARY),
+            "What the scenario shows, in one line.",
+        ),
+        Field::optional(
+            "requires",
+            REQUIRES,
+            "What the kernel must offer, or else the scenario is skipped.",
+        ),
+        Field::optional(
+            "snapshot",
+            SNAPSHOT,
+            "Whether runs on all kernels share one snapshot; each kernel has its own by default.",
+        ),
+        Field::optional(
+            "targets",
+            TARGETS,
+            "Modules to generate, with functions to patch.",
+        ),
+        Field::optional(
+            "livepatches",
+            livepatch::LIVEPATCHES,
+            "The livepatches to build.",
+        ),
+        Field::required("steps", step::STEPS, "What happens, in order."),
+        Field::optional(
+            "expect_failure",
+            EXPECTED_FAILURES,
+            "Kernels on which the scenario must fail, at which step and how.",
+        ),
+    ],
+    rules: &[],
+});
+
+const VERSION: Int = Int {
+    what: "the version",
+    min: super::VERSION,
+    max: super::VERSION,
+};
+
+const SUMMARY: Text = Text {
+    what: "a summary",
+    example: "A new livepatch replaces the older ones.",
+    lexis: Lexis::Line,
+    rule: "is one line of text",
+};
+
+pub(super) const MODULE: Text = Text {
+    what: "a kernel module name",
+    example: "pricing-v1",
+    lexis: Lexis::Word {
+        first: "a-z",
+        rest: "a-z0-9_-",
+        max: 40,
+    },
+    rule: "starts with a lower-case letter, goes on with those, digits, `-` and `_`, \
+           and has 40 characters at most",
+};
+
+const FUNCTION: Text = Text {
+    what: "a C function name",
+    example: "price",
+    lexis: Lexis::Custom {
+        accepts: |text| names::symbol(text).is_some(),
+        pattern: "^[A-Za-z_][A-Za-z0-9_]{0,127}(,[1-9][0-9]{0,2})?$",
+    },
+    rule: "is a C identifier and neither a keyword nor part of a module's glue; where an object \
+           has several of a name, a position from `,1` to `,999` follows",
+};
+
+pub(super) const OBJECT: Text = Text {
+    what: "an object",
+    example: "vmlinux",
+    // Other people's modules have upper-case letters, too; 55 is the kernel's limit.
+    lexis: Lexis::Word {
+        first: "A-Za-z0-9_",
+        rest: "A-Za-z0-9_-",
+        max: 55,
+    },
+    rule: "is `vmlinux`, a target, or the name of another kernel module",
+};
+
+/// The name of a step.
+pub(super) const STEP_NAME: Text = Text {
+    what: "the name of a step",
+    example: "in-the-window",
+    lexis: Lexis::Word {
+        first: "a-z",
+        rest: "a-z0-9-",
+        max: 40,
+    },
+    rule: "starts with a lower-case letter, goes on with those, digits and `-`, \
+           and has 40 characters at most",
+};
+
+const RETURN_VALUE: Int = Int {
+    what: "a C int",
+    min: i32::MIN as i64,
+    max: i32::MAX as i64,
+};
+
+const TAG: Shape = Shape::Int(&Int {
+    what: "a replace tag",
+    min: 0,
+    max: u32::MAX as i64,
+});
+
+const REQUIRES: Shape = Shape::Record(&Record {
+    what: "a requirement",
+    example: "{ replace: tags }",
+    fields: &[
+        Field::optional(
+            "replace",
+            CAPABILITY,
+            "What klp_patch.replace must be: a bool, or a u32 replace tag.",
+        ),
+        Field::optional(
+            "arch",
+            Shape::OneOrMany(&ARCHES),
+            "The architectures it is for.",
+        ),
+    ],
+    rules: &[],
+});
+
+const CAPABILITY: Shape = Shape::OneOf(&OneOf {
+    what: "a kind of `replace`",
+    names: &ReplaceCapability::NAMES,
+});
+
+const ARCHES: List = List {
+    what: "a list of architectures",
+    example: "[x86_64]",
+    item: Shape::OneOf(&OneOf {
+        what: "an architecture",
+        names: &Arch::NAMES,
+    }),
+    non_empty: true,
+    unique: true,
+};
+
+const SNAPSHOT: Shape = Shape::OneOf(&OneOf {
+    what: "the scope of a snapshot",
+    names: &["per-kernel", "shared"],
+});
+
+const TARGETS: Shape = Shape::MapOf(&MapOf {
+    what: "a mapping of targets",
+    example: "{ shop: { functions: { price: 10 } } }",
+    key: &MODULE,
+    value: Shape::Record(&Record {
+        what: "a target",
+        example: "{ functions: { price: 10 } }",
+        fields: &[Field::required(
+            "functions",
+            FUNCTIONS,
+            "Functions `int name(void)` and what they return; several of one name are `name,1`, \
+             `name,2` and so on.",
+        )],
+        rules: &[],
+    }),
+    non_empty: false,
+});
+
+const FUNCTIONS: Shape = Shape::MapOf(&MapOf {
+    what: "a mapping of functions to return values",
+    example: "{ price: 10 }",
+    key: &FUNCTION,
+    value: Shape::Int(&RETURN_VALUE),
+    non_empty: true,
+});
+
+const EXPECTED_FAILURES: Shape = Shape::List(&List {
+    what: "a list of expected failures",
+    example: "[{ kernel: tags-rfc, step: in-the-window, failure: answers 20, reason: a bug }]",
+    item: Shape::Record(&Record {
+        what: "an expected failure",
+        example: "{ kernel: tags-rfc, step: in-the-window, failure: answers 20, reason: a bug }",
+        fields: &[
+            Field::required(
+                "kernel",
+                Shape::OneOrMany(&KERNELS),
+                "The kernels on which it fails.",
+            ),
+            Field::required(
+                "step",
+                Shape::Text(&STEP_NAME),
+                "The name of the step that fails.",
+            ),
+            Field::required(
+                "failure",
+                Shape::Text(&FAILURE),
+                "What must occur in the step's problem.",
+            ),
+            Field::required(
+                "reason",
+                Shape::Text(&REASON),
+                "Why it fails there, in one line.",
+            ),
+        ],
+        rules: &[],
+    }),
+    non_empty: true,
+    unique: false,
+});
+
+const KERNELS: List = List {
+    what: "a list of kernels",
+    example: "[tags-rfc]",
+    item: Shape::Text(&Text {
+        what: "the name of a kernel",
+        example: "tags-rfc",
+        lexis: Lexis::Custom {
+            accepts: names::is_kernel_name,
+            pattern: "^[a-z][a-z0-9-]*$",
+        },
+        rule: "starts with a lower-case letter and goes on with those, digits and `-`",
+    }),
+    non_empty: true,
+    unique: true,
+};
+
+const FAILURE: Text = Text {
+    what: "a part of a problem",
+    example: "shop.price answers 10, not 11",
+    lexis: Lexis::Line,
+    rule: "is one line of text",
+};
+
+const REASON: Text = Text {
+    what: "a reason",
+    example: "a bug of that kernel",
+    lexis: Lexis::Line,
+    rule: "is one line of text",
+};
