@@ -61,10 +61,28 @@ const COMMON: &[HostPackage] = &[
     package("tar", "tar", "unpacks kernel sources"),
 ];
 
+/// What klp-build needs besides. It is only for x86_64.
+const KLP_BUILD: &[HostPackage] = &[
+    package(
+        "patchutils",
+        "recountdiff",
+        "the kernel's klp-build refreshes patches",
+    ),
+    package("gawk", "gawk", "the kernel's klp-build"),
+    package(
+        "libxxhash-dev",
+        "/usr/include/xxhash.h",
+        "objtool compares functions for klp-build",
+    ),
+];
+
 /// What the host needs to build and run guests of `archs`.
 pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
     let mut list = COMMON.to_vec();
     for &arch in archs {
+        if arch == Arch::X86_64 {
+            list.extend(KLP_BUILD);
+        }
         list.push(match arch {
             Arch::X86_64 => package(
                 "qemu-system-x86",

@@ -111,6 +111,7 @@ mod tests {
     fn scenario(name: &str, requires: Requires) -> Scenario {
         Scenario {
             name: name.into(),
+            folder: "scenarios".into(),
             summary: String::new(),
             requires,
             targets: Vec::new(),

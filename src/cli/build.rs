@@ -32,6 +32,9 @@ pub struct BuildArgs {
     /// Look for a newer source or newer packages first.
     #[arg(long)]
     refresh: bool,
+    /// Try the patches and the config on every source that a kernel names, and build nothing.
+    #[arg(long)]
+    every_source: bool,
     /// Install missing host packages first.
     #[arg(long)]
     setup: bool,
@@ -50,6 +53,12 @@ pub async fn build(ctx: &Context, args: &BuildArgs) -> Result<u8> {
     for &arch in &archs {
         for name in &args.names {
             let path = match args.kind {
+                Kind::Kernel if args.every_source => {
+                    let definition = kernel::Definition::read(&ctx.project, name)?;
+                    let labels = kernel::build::check_sources(ctx, &definition, arch).await?;
+                    super::print(&format!("{name} {arch} fits {}\n", labels.join(", ")));
+                    continue;
+                }
                 Kind::Kernel => {
                     let definition = kernel::Definition::read(&ctx.project, name)?;
                     let built = kernel::build::build(ctx, &definition, arch, args.refresh).await?;

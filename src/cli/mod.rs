@@ -23,7 +23,7 @@ use crate::event::Events;
 use crate::report::Reports;
 use crate::report::human::{Human, error_text};
 use crate::report::paint::{Color, Paint};
-use crate::{process, scenario};
+use crate::{process, report, scenario};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,7 +75,7 @@ enum Command {
     },
     /// Build kernels or images without running anything.
     #[command(
-        after_help = "Examples:\n  lab build kernel tags mainline\n  lab build image default"
+        after_help = "Examples:\n  lab build kernel tags mainline\n  lab build kernel tags --every-source   do the patches apply everywhere?\n  lab build image default"
     )]
     Build(build::BuildArgs),
     /// Install the host packages that the lab needs.
@@ -176,20 +176,20 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Run(args) => {
             let project = project(cli.project)?;
             let work = run::prepare(&project, &args, cli.color)?;
-            let report = args.report_file()?;
-            with_context(project, cli.color, report, async |ctx| {
+            let files = args.report_files()?;
+            with_context(project, cli.color, files, async |ctx| {
                 run::run(ctx, &args, &work).await
             })
         }
         Command::Build(args) => {
             let project = project(cli.project)?;
-            with_context(project, cli.color, None, async |ctx| {
+            with_context(project, cli.color, report::Files::default(), async |ctx| {
                 build::build(ctx, &args).await
             })
         }
         Command::Setup(args) => {
             let project = project(cli.project)?;
-            with_context(project, cli.color, None, async |ctx| {
+            with_context(project, cli.color, report::Files::default(), async |ctx| {
                 setup::setup(ctx, &archs(&args.arch), args.yes)
                     .await
                     .map(|()| 0)
@@ -217,7 +217,7 @@ fn project(named: Option<PathBuf>) -> Result<PathBuf> {
 fn with_context(
     project: PathBuf,
     color: Color,
-    jsonl: Option<PathBuf>,
+    files: report::Files,
     work: impl AsyncFnOnce(&Context) -> Result<u8>,
 ) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -233,7 +233,7 @@ fn with_context(
             events,
             cancel: cancel.clone(),
         };
-        let reports = Reports::new(Human::new(color), jsonl.as_deref())?.spawn(receiver);
+        let reports = Reports::new(Human::new(color), files)?.spawn(receiver);
         let result = tokio::select! {
             result = work(&ctx) => result,
             result = second_interrupt(&cancel) => result,

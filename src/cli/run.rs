@@ -15,7 +15,7 @@ use crate::runner::run::SnapshotPolicy;
 use crate::runner::{self, Options};
 use crate::scenario::Scenario;
 use crate::vm::accel::Choice;
-use crate::{host, plan};
+use crate::{host, plan, report};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -51,24 +51,29 @@ pub struct RunArgs {
     /// Take what is observed as the snapshot, where every expectation holds.
     #[arg(long)]
     accept: bool,
-    /// Write a report; the one format so far is jsonl=FILE.
+    /// Write reports: jsonl=FILE gets the events, table=FILE a Markdown table of the verdicts in
+    /// its place in a document.
     #[arg(long, value_name = "FORMAT=FILE")]
-    report: Option<String>,
+    report: Vec<String>,
 }
 
 impl RunArgs {
-    /// The file of `--report jsonl=FILE`.
-    pub fn report_file(&self) -> Result<Option<PathBuf>> {
-        let Some(report) = &self.report else {
-            return Ok(None);
-        };
-        match report.split_once('=') {
-            Some(("jsonl", file)) if !file.is_empty() => Ok(Some(PathBuf::from(file))),
-            _ => Err(
-                Error::new(Blame::Usage, format!("`--report {report}` is no report"))
-                    .help("write --report jsonl=FILE"),
-            ),
+    /// The files of `--report FORMAT=FILE`.
+    pub fn report_files(&self) -> Result<report::Files> {
+        let mut files = report::Files::default();
+        for report in &self.report {
+            let place = match report.split_once('=') {
+                Some(("jsonl", file)) if !file.is_empty() => (&mut files.jsonl, file),
+                Some(("table", file)) if !file.is_empty() => (&mut files.table, file),
+                _ => {
+                    let what = format!("`--report {report}` is no report");
+                    return Err(Error::new(Blame::Usage, what)
+                        .help("write --report jsonl=FILE or --report table=FILE"));
+                }
+            };
+            *place.0 = Some(PathBuf::from(place.1));
         }
+        Ok(files)
     }
 }
 

@@ -42,7 +42,10 @@ pub fn read(paths: &[PathBuf]) -> Result<(Vec<Scenario>, Vec<Rejected>)> {
         }
         let source = files::read_source(&file)?;
         match scenario::parse(&name, &source) {
-            Ok(scenario) => scenarios.push(scenario),
+            Ok(scenario) => {
+                patches_are_there(&file, &scenario)?;
+                scenarios.push(scenario);
+            }
             Err(diagnostics) => rejected.push(Rejected {
                 source,
                 diagnostics,
@@ -52,6 +55,24 @@ pub fn read(paths: &[PathBuf]) -> Result<(Vec<Scenario>, Vec<Rejected>)> {
     Ok((scenarios, rejected))
 }
 
+/// The source patches of a scenario must be there before anything is built.
+fn patches_are_there(file: &Path, scenario: &Scenario) -> Result<()> {
+    for (livepatch, patches) in scenario.from_klp_build() {
+        if let Some(missing) = patches.iter().find(|patch| !patch.is_file()) {
+            let what = format!(
+                "{}: there is no {}, from which {} is to be made",
+                file.display(),
+                missing.display(),
+                livepatch.name
+            );
+            return Err(Error::new(Blame::File, what)
+                .help("paths after `klp-build:` are relative to the scenario's folder"));
+        }
+    }
+    Ok(())
+}
+
+/// The files that a path names. A folder must hold a scenario somewhere.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if !path.exists() {
         let what = format!("there is no {}", path.display());
@@ -61,22 +82,30 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         files.push(path.to_path_buf());
         return Ok(());
     }
-    let mut entries = Vec::new();
-    for entry in std::fs::read_dir(path).at("read", path)? {
-        entries.push(entry.at("read", path)?.path());
-    }
-    entries.sort();
     let before = files.len();
-    for entry in entries {
-        if entry.is_dir() || entry.extension().is_some_and(|ending| ending == "yaml") {
-            collect(&entry, files)?;
-        }
-    }
+    collect_entries(path, files)?;
     if files.len() == before {
         return Err(Error::new(
             Blame::Usage,
             format!("{} holds no *.yaml file", path.display()),
         ));
+    }
+    Ok(())
+}
+
+/// The `*.yaml` files of a folder and of those in it, by name.
+fn collect_entries(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(folder).at("read", folder)? {
+        entries.push(entry.at("read", folder)?.path());
+    }
+    entries.sort();
+    for entry in entries {
+        if entry.is_dir() {
+            collect_entries(&entry, files)?;
+        } else if entry.extension().is_some_and(|ending| ending == "yaml") {
+            files.push(entry);
+        }
     }
     Ok(())
 }

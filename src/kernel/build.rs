@@ -77,6 +77,39 @@ pub async fn build(
     Ok(kernel)
 }
 
+/// Applies the patches and the config to every source that `definition` may be built from, and
+/// builds nothing. Returns the sources' labels; the first that does not go is an error.
+pub async fn check_sources(
+    ctx: &Context,
+    definition: &Definition,
+    arch: Arch,
+) -> Result<Vec<String>> {
+    let mut labels = Vec::new();
+    for source in definition.source.candidates() {
+        let definition = Definition {
+            source,
+            ..definition.clone()
+        };
+        let plan = Plan::make(ctx, &definition, arch, false).await?;
+        let label = plan.source.label.clone();
+        // Two suites may have the same package.
+        if labels.contains(&label) {
+            continue;
+        }
+        let kernels = ctx.cache.kind("kernels")?;
+        let staging = cache::staging_dir(&kernels.join(format!("check-{}", plan.key)))?;
+        let work = staging.path().join("work");
+        let on = |error: Error| error.evidence(&format!("on {label}"));
+        // Nothing is there that could be a relative, so that no objects are copied.
+        plan.prepare(ctx, staging.path(), &work)
+            .await
+            .map_err(on)?;
+        plan.configure(ctx, &work).await.map_err(on)?;
+        labels.push(label);
+    }
+    Ok(labels)
+}
+
 /// Everything that determines the result.
 struct Plan {
     name: String,
@@ -281,7 +314,7 @@ pub fn make(tree: &Path, tools: Toolchain) -> Cmd {
 }
 
 /// `  CC      kernel/fork.o` → `kernel/fork.o`.
-fn compiled_object(line: &str) -> Option<&str> {
+pub(crate) fn compiled_object(line: &str) -> Option<&str> {
     let mut words = line.strip_prefix("  ")?.split_whitespace();
     let verb = words.next()?;
     let verb_ok = verb
@@ -329,7 +362,7 @@ fn newest_relative(kernels: &Path, family: &str) -> Option<BuiltKernel> {
 
 /// Copies the source files of a tree, keeping their times. A file that is the same in `links` is
 /// not copied but linked from there.
-fn clone_tree(from: &Path, to: &Path, links: Option<&Path>) -> Result<()> {
+pub(crate) fn clone_tree(from: &Path, to: &Path, links: Option<&Path>) -> Result<()> {
     let mut made = to.to_path_buf();
     fs::create_dir_all(to).at("create", to)?;
     for file in source::source_files(from)? {
@@ -361,7 +394,7 @@ fn clone_tree(from: &Path, to: &Path, links: Option<&Path>) -> Result<()> {
 }
 
 /// Whether the file at `path` is the one with `data`, or a faithful copy of it.
-fn is_same(path: &Path, data: &fs::Metadata) -> bool {
+pub(crate) fn is_same(path: &Path, data: &fs::Metadata) -> bool {
     fs::symlink_metadata(path).is_ok_and(|other| {
         (other.dev(), other.ino()) == (data.dev(), data.ino())
             || (other.len(), other.mtime(), other.mtime_nsec())

@@ -40,6 +40,19 @@ pub enum Source {
     Path(PathBuf),
 }
 
+impl Source {
+    /// Each source that this one may turn out to be, by itself.
+    pub fn candidates(&self) -> Vec<Self> {
+        match self {
+            Source::Debian(candidates) => candidates
+                .iter()
+                .map(|candidate| Source::Debian(vec![candidate.clone()]))
+                .collect(),
+            other => vec![other.clone()],
+        }
+    }
+}
+
 /// A Debian package that holds a kernel source, such as `linux-source-7.3`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DebianSource {

@@ -17,12 +17,12 @@ use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::build::{build_error, make};
 use crate::kernel::{BuiltKernel, Toolchain};
-use crate::scenario::{Scenario, kernel_module_name};
+use crate::scenario::{Livepatch, Scenario, kernel_module_name};
 
 /// Counts up when the way modules are built changes.
 const RECIPE: &str = "modules-1";
 
-/// Builds the modules of `scenario` from `sources`, or finds them in the cache.
+/// Builds the modules that are generated for `scenario` from `sources`, or finds them in the cache.
 pub async fn build(
     ctx: &Context,
     kernel: &BuiltKernel,
@@ -41,9 +41,11 @@ pub async fn build(
     if !entry.is_dir() {
         compile(ctx, kernel, arch, &scenario.name, sources, &entry).await?;
     }
-    let names = scenario.targets.iter().map(|target| &target.name);
-    names
-        .chain(scenario.livepatches.iter().map(|livepatch| &livepatch.name))
+    let targets = scenario.targets.iter().map(|target| &target.name);
+    let generated = |livepatch: &&Livepatch| livepatch.generated().is_some();
+    let livepatches = scenario.livepatches.iter().filter(generated);
+    targets
+        .chain(livepatches.map(|livepatch| &livepatch.name))
         .map(|name| {
             let path = entry.join(format!("{}.ko", kernel_module_name(name)));
             check_vermagic(&path, &kernel.release)?;
@@ -102,7 +104,7 @@ async fn compile(
 }
 
 /// The release that a module was built for must be the kernel's.
-fn check_vermagic(path: &Path, release: &str) -> Result<()> {
+pub(super) fn check_vermagic(path: &Path, release: &str) -> Result<()> {
     let data = fs::read(path).at("read", path)?;
     let found = vermagic(&data).unwrap_or_default();
     let built_for = found.split(' ').next().unwrap_or_default();

@@ -430,14 +430,33 @@ mod tests {
 
     #[test]
     fn the_generated_modules_read_well() {
-        let yaml = "version: 1\nsummary: x\nrequires: { replace: tags }\n\
-            targets:\n  shop: { functions: { price: 10 } }\n\
-            livepatches:\n  pricing-v1: { tag: 4294967295, patches: { shop: { price: -11 } } }\n  \
-            cmdline:\n    patches:\n      vmlinux:\n        cmdline_proc_show:\n          \
-            signature: int cmdline_proc_show(struct seq_file *m, void *v)\n          \
-            include: [linux/seq_file.h]\n          body: |\n            \
-            seq_puts(m, \"patched\\n\");\n            return 0;\n\
-            steps:\n  - load: shop\n";
+        let yaml = r#"
+version: 1
+summary: x
+requires: { replace: tags }
+targets:
+  shop: { functions: { "price,1": 10, "price,2": 20 } }
+livepatches:
+  pricing-v1:
+    tag: 4294967295
+    patches: { shop: { "price,2": -11 } }
+    states: [{ id: 1, version: 2 }]
+    preamble: static int seen;
+    callbacks:
+      shop: { pre_patch: ENODEV, post_patch: { body: "seen = 1;" } }
+      vmlinux: { pre_patch: log }
+  cmdline:
+    patches:
+      vmlinux:
+        cmdline_proc_show:
+          signature: int cmdline_proc_show(struct seq_file *m, void *v)
+          include: [linux/seq_file.h]
+          body: |
+            seq_puts(m, "patched\n");
+            return 0;
+steps:
+  - load: shop
+"#;
         let source = Source::new("x.yaml", yaml);
         let scenario = crate::scenario::parse("x", &source);
         let scenario = scenario
@@ -445,6 +464,7 @@ mod tests {
             .unwrap();
         let text: String = sources(&scenario)
             .iter()
+            .filter(|file| !file.name.starts_with("lab_"))
             .map(|file| format!("==> {} <==\n{}\n", file.name, file.text))
             .collect();
         insta::assert_snapshot!(text);

@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod generate;
+pub mod klp_build;
 
 use std::path::PathBuf;
 

@@ -15,7 +15,7 @@ use crate::error::{Blame, Error, Result};
 use crate::event::{Event, RunId};
 use crate::image::build::BuiltImage;
 use crate::kernel::{BuiltKernel, Definition};
-use crate::module::generate;
+use crate::module::{generate, klp_build};
 use crate::plan::{Plan, Run};
 use crate::vm::Accel;
 use crate::vm::accel::{self, Choice};
@@ -158,8 +158,16 @@ async fn prepare(
     let accel = builds
         .accel(ctx, options.accel, run.arch, &kernel, &image)
         .await?;
-    let modules =
+    let mut modules =
         crate::module::build::build(ctx, &kernel, run.arch, run.scenario, &sources).await?;
+    for (livepatch, patches) in run.scenario.from_klp_build() {
+        let request = klp_build::Request {
+            name: &livepatch.name,
+            replace: livepatch.replace,
+            patches,
+        };
+        modules.push(klp_build::build(ctx, &kernel, run.arch, &request).await?);
+    }
     Ok(Guesting {
         run: run.id(),
         scenario: run.scenario.clone(),

@@ -28,6 +28,8 @@ pub use model::{
 };
 pub use names::kernel_module_name;
 
+use std::path::Path;
+
 use crate::yaml::{self, Diagnostic, Diagnostics, Source, Span};
 
 /// The version of the format that this lab reads.
@@ -59,6 +61,10 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
     }
     Ok(Scenario {
         name: name.to_owned(),
+        folder: Path::new(&source.path)
+            .parent()
+            .map(Path::to_path_buf)
+            .unwrap_or_default(),
         summary: definitions::text(&root, "summary").unwrap_or_default(),
         requires,
         targets,

@@ -2,6 +2,7 @@
 //! The model of a scenario: what the rest of the lab works with.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,6 +18,8 @@ pub const VMLINUX: &str = "vmlinux";
 pub struct Scenario {
     /// The file's name without its extension.
     pub name: String,
+    /// The folder of its file, to which paths in it are relative.
+    pub folder: PathBuf,
     /// What it shows, in one line.
     pub summary: String,
     /// What it needs of the kernel.
@@ -34,6 +37,17 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// The livepatches that klp-build makes, each with its source patches.
+    pub fn from_klp_build(&self) -> impl Iterator<Item = (&Livepatch, Vec<PathBuf>)> {
+        self.livepatches.iter().filter_map(|livepatch| {
+            let Code::KlpBuild { patches } = &livepatch.code else {
+                return None;
+            };
+            let paths = patches.iter().map(|patch| self.folder.join(patch));
+            Some((livepatch, paths.collect()))
+        })
+    }
+
     /// The target with this name.
     #[must_use]
     pub fn target(&self, name: &str) -> Option<&Target> {
@@ -44,8 +58,7 @@ impl Scenario {
     #[must_use]
     pub fn uses_klp_build(&self) -> bool {
         let step = |step: &Step| matches!(step.action, Action::KlpBuild { .. });
-        let livepatch = |livepatch: &Livepatch| livepatch.generated().is_none();
-        self.livepatches.iter().any(livepatch) || self.steps.iter().any(step)
+        self.from_klp_build().next().is_some() || self.steps.iter().any(step)
     }
 
     /// The livepatch with this name.

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The patch series of `kernels/patches/`: what a subsystem's maintainer checks first.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The patches of all series.
+fn patches() -> Vec<PathBuf> {
+    let mut patches = Vec::new();
+    for series in ["tags", "tags-rfc"] {
+        let dir = Path::new(ROOT).join("kernels/patches").join(series);
+        let entries = std::fs::read_dir(dir).unwrap();
+        patches.extend(entries.map(|entry| entry.unwrap().path()));
+    }
+    patches.sort();
+    patches
+}
+
+#[test]
+fn checkpatch_has_nothing_to_say() {
+    common::set_up();
+    let output = common::lab_env(ROOT.as_ref(), &["build", "kernel", "tags"], &[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    // `tags x86_64 <tree>/build/vmlinux`
+    let boot_file = output.stdout.split_whitespace().last().unwrap();
+    let (tree, _) = boot_file.split_once("/build/").unwrap();
+    let patches = patches();
+    assert!(patches.len() >= 12, "{patches:?}");
+    for patch in patches {
+        let said = Command::new("perl")
+            .args(["scripts/checkpatch.pl", "--strict", "--quiet"])
+            .arg(&patch)
+            .current_dir(tree)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert_eq!(said, "", "{}", patch.display());
+    }
+}
+
+#[test]
+fn every_patch_says_why_and_is_signed_off() {
+    for patch in patches() {
+        let text = std::fs::read_to_string(&patch).unwrap();
+        let (message, _) = text.split_once("\n---\n").unwrap();
+        let subject = message.split_once("\nSubject: [PATCH ").unwrap().1;
+        let subject = subject.split_once("] ").unwrap().1;
+        assert!(
+            subject.starts_with("livepatch") || subject.starts_with("Documentation: livepatch: "),
+            "{subject}"
+        );
+        assert!(message.contains("\nSigned-off-by: "), "{}", patch.display());
+        assert!(message.lines().count() > 8, "{}", patch.display());
+    }
+}
