@@ -26,7 +26,7 @@ fn built() {
     BUILT.get_or_init(|| {
         common::set_up();
         for args in [
-            &["build", "kernel", "mainline", "tags"][..],
+            &["build", "kernel", "mainline", "tags-rfc", "tags"][..],
             &["build", "image", "default"],
         ] {
             let output = lab_env(ROOT.as_ref(), args, &CI);
@@ -110,27 +110,73 @@ fn assert_contains(text: &str, parts: &[&str]) {
 #[test]
 fn the_projects_scenarios_hold_on_every_kernel() {
     built();
-    let scenarios = fs::read_dir(Path::new(ROOT).join("scenarios"))
-        .unwrap()
+    let entries = fs::read_dir(Path::new(ROOT).join("scenarios")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let scenarios = paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
         .count();
-    let args = ["run", "scenarios", "--kernel", "mainline,tags"];
+    // The table of verdicts in the document must be what comes out.
+    let document = fs::read_to_string(Path::new(ROOT).join("docs/replace-tags.md")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("replace-tags.md");
+    fs::write(&copy, &document).unwrap();
+    let table = format!("table={}", copy.display());
+    let kernels = ["--kernel", "mainline,tags-rfc,tags", "--jobs", "3"];
+    let args = [&["run", "scenarios", "--report", &table], &kernels[..]].concat();
     let output = lab_env(ROOT.as_ref(), &args, &CI);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
     let count = |word: &str| {
-        output
-            .stdout
-            .lines()
-            .filter(|line| line.starts_with(word))
-            .count()
+        let lines = output.stdout.lines();
+        lines.filter(|line| line.starts_with(word)).count()
     };
-    assert_eq!(
-        count("passed  ") + count("skipped  "),
-        2 * scenarios,
-        "{}",
-        output.stdout
+    // Each of R1 to R7 shows on tags-rfc, R1 in three ways; on tags nothing is skipped, nothing fails.
+    let (passed, known) = (count("passed  "), count("expected failure  "));
+    let (skipped, on_tags) = (count("skipped  "), output.stdout.lines());
+    assert_eq!(passed + known + skipped, 3 * scenarios, "{}", output.stdout);
+    assert_eq!(known, 9, "{}", output.stdout);
+    let on_tags = on_tags.filter(|line| line.starts_with("passed  ") && line.contains(" on tags "));
+    assert_eq!(on_tags.count(), scenarios, "{}", output.stdout);
+    for defect in ["R1", "R2", "R3", "R4", "R5", "R6", "R7"] {
+        assert_contains(&output.stdout, &[&format!("  {defect}: ")]);
+    }
+    let written = fs::read_to_string(&copy).unwrap();
+    assert!(
+        written == document,
+        "docs/replace-tags.md is out of date: write its table with lab run --report table=FILE\n\
+         {written}"
     );
-    // On `tags` nothing is skipped.
-    assert!(count("passed  ") > scenarios, "{}", output.stdout);
+}
+
+#[test]
+fn a_defect_that_does_not_show_is_a_failure() {
+    let sandbox = Sandbox::new();
+    sandbox.copy("scenarios/tagged-u32-max.yaml");
+    let path = sandbox.path("scenarios/tagged-u32-max.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("kernel: tags-rfc", "kernel: tags")).unwrap();
+    let output = sandbox.lab(&["run", "scenarios", "--kernel", "tags"]);
+    assert_eq!(output.code, 1, "{}", output.stdout);
+    assert_contains(
+        &output.stdout,
+        &[
+            "unexpectedly passed  tagged-u32-max on tags",
+            "the tag of largest-v1 reads -1",
+        ],
+    );
+}
+
+#[test]
+fn a_transition_that_nothing_holds_is_no_held_one() {
+    let sandbox = Sandbox::new();
+    // The task sits in another function than the one that is patched.
+    let text = "version: 1\nsummary: x\ntargets: { shop: { functions: { price: 10, stock: 20 } } }\n\
+        livepatches: { v1: { patches: { shop: { price: 11 } } } }\nsteps:\n  - load: shop\n  \
+        - hold: shop.stock\n  - load: v1\n    transition: held\n  - release: shop.stock\n";
+    fs::write(sandbox.path("scenarios/loose.yaml"), text).unwrap();
+    let output = sandbox.lab(&["run", "scenarios", "--kernel", "mainline"]);
+    assert_eq!(output.code, 1);
+    let reason = "load v1): the transition completed, although a function is held";
+    assert_contains(&output.stdout, &["failed  loose on mainline", reason]);
 }
 
 #[test]

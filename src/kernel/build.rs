@@ -101,9 +101,7 @@ pub async fn check_sources(
         let work = staging.path().join("work");
         let on = |error: Error| error.evidence(&format!("on {label}"));
         // Nothing is there that could be a relative, so that no objects are copied.
-        plan.prepare(ctx, staging.path(), &work)
-            .await
-            .map_err(on)?;
+        plan.prepare(ctx, staging.path(), &work).await.map_err(on)?;
         plan.configure(ctx, &work).await.map_err(on)?;
         labels.push(label);
     }
@@ -138,7 +136,7 @@ impl Plan {
         let fragments = definition
             .config_for(arch)
             .into_iter()
-            .map(Fragment::read)
+            .map(|path| Ok(Fragment::read(path)?.for_source(&source.dir)))
             .collect::<Result<Vec<_>>>()?;
         let compiler = Cmd::new(tools.gcc())
             .arg("--version")

@@ -27,6 +27,27 @@ impl Fragment {
         Ok(Self { path, text })
     }
 
+    /// Leaves out what this source does not know. An option that comes and goes between releases
+    /// stands behind the line `# lab: where FILE declares it`, FILE being relative to the source.
+    #[must_use]
+    pub fn for_source(mut self, tree: &Path) -> Self {
+        let mut text = String::new();
+        let mut file = None;
+        for line in self.text.lines() {
+            let unknown = file.take().is_some_and(|file| {
+                parse_option(line.trim()).is_some_and(|(name, _)| !declares(tree, file, name))
+            });
+            // An empty line in its place: messages name the fragment's lines.
+            text += if unknown { "" } else { line };
+            text.push('\n');
+            file = line
+                .strip_prefix("# lab: where ")
+                .and_then(|rest| rest.strip_suffix(" declares it"));
+        }
+        self.text = text;
+        self
+    }
+
     /// `(option, value, line)`; a missing option has the value `n`.
     fn options(&self) -> impl Iterator<Item = (&str, &str, usize)> {
         self.text.lines().enumerate().filter_map(|(index, line)| {
@@ -34,6 +55,20 @@ impl Fragment {
             Some((name, value, index + 1))
         })
     }
+}
+
+/// Whether a Kconfig file declares an option.
+fn declares(tree: &Path, file: &str, option: &str) -> bool {
+    let text = fs::read_to_string(tree.join(file)).unwrap_or_default();
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    text.lines().map(words).any(|words| {
+        matches!(&words[..], [keyword, name]
+            if ["config", "menuconfig"].contains(&keyword.as_str()) && name == option)
+    })
 }
 
 /// `CONFIG_X=y` or `# CONFIG_X is not set`.
@@ -161,6 +196,28 @@ impl Declarations {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_source_does_not_declare_is_left_out_where_the_fragment_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "CONFIG_A=y\n# lab: where fs/Kconfig declares it\nCONFIG_B=y\nCONFIG_C=y\n";
+        let without = fragment(text).for_source(dir.path());
+        let names = |fragment: &Fragment| {
+            let names = fragment
+                .options()
+                .map(|(name, _, line)| format!("{name}:{line}"));
+            names.collect::<Vec<_>>()
+        };
+        assert_eq!(names(&without), ["A:1", "C:4"]);
+        fs::create_dir(dir.path().join("fs")).unwrap();
+        fs::write(
+            dir.path().join("fs/Kconfig"),
+            "config BB\nconfig B\n\tbool\n",
+        )
+        .unwrap();
+        let with = fragment(text).for_source(dir.path());
+        assert_eq!(names(&with), ["A:1", "B:3", "C:4"]);
+    }
 
     fn fragment(text: &str) -> Fragment {
         Fragment {

@@ -15,7 +15,7 @@ use crate::guest::{Answer, Guest, Silence};
 use crate::image::build::BuiltImage;
 use crate::image::keys::RunKeys;
 use crate::module::Module;
-use crate::scenario::{Action, Scenario, Step};
+use crate::scenario::{Action, ExpectedFailure, Scenario, Step};
 use crate::state::observed::run_text;
 use crate::state::snapshot::{Comparison, SnapshotFile};
 use crate::state::{Names, Observed, diff};
@@ -147,7 +147,7 @@ impl Guesting {
                 Some(splat) => Ok(splat_verdict("after the last step", &splat)),
                 None => self.judge(ctx, &played),
             },
-            Err(Cut::Verdict(verdict)) => Ok(*verdict),
+            Err(Cut::Verdict(verdict)) => Ok(self.known(*verdict, &played)),
             Err(Cut::Error(error)) => Err(error),
         }
     }
@@ -284,6 +284,7 @@ impl Guesting {
             let blocked = self.ask(machine, doing, guest.blocked()).await?;
             let limit = step.timeout.unwrap_or(limits.transition);
             let reason = format!("{at}: the transition of {livepatch} did not end in {limit:?}");
+            played.problems.push((number, reason.clone()));
             return Err(Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason)
                 .with("tasks that have not switched, with their stacks", &blocked)
                 .with("the console's last lines", &machine.console.tail(25))
@@ -336,17 +337,32 @@ impl Guesting {
         Err(Verdict::of_gone(&gone, doing, &machine.console).into())
     }
 
+    /// What the scenario says of this kernel.
+    fn expected_failures(&self) -> Vec<&ExpectedFailure> {
+        let all = self.scenario.expect_failure.iter();
+        all.filter(|failure| failure.kernels.contains(&self.run.kernel))
+            .collect()
+    }
+
+    /// A stalled transition ends a run early, and may be a known defect all the same.
+    fn known(&self, verdict: Verdict, played: &Played) -> Verdict {
+        if verdict.outcome != Outcome::StalledTransition {
+            return verdict;
+        }
+        let known = Verdict::of_problems(&played.problems, &self.expected_failures());
+        match known.outcome {
+            Outcome::ExpectedFailure => known,
+            _ => verdict,
+        }
+    }
+
     /// The verdict on a run that reached its end: expectations first, then the snapshot.
     fn judge(&self, ctx: &Context, played: &Played) -> Result<Verdict> {
         let observed = run_text(&played.states);
         self.record.write("observed.txt", &observed)?;
         let file = SnapshotFile::of(&ctx.project, &self.run, self.scenario.snapshot);
         let comparison = file.compare(&observed)?;
-        let expected = self.scenario.expect_failure.iter();
-        let expected: Vec<_> = expected
-            .filter(|failure| failure.kernels.contains(&self.run.kernel))
-            .collect();
-        let mut verdict = Verdict::of_problems(&played.problems, &expected);
+        let mut verdict = Verdict::of_problems(&played.problems, &self.expected_failures());
         let accepted = match &comparison {
             Comparison::Same => {
                 if self.snapshots != SnapshotPolicy::ReadOnly {
