@@ -14,21 +14,22 @@
 //! and is waited for.
 //!
 //! **Time and space.** The first livepatch of a kernel compiles all of it again, with one section
-//! per function: 5 to 6 min on 2 cores. `klp-tmp` keeps that original build, and every further
-//! livepatch takes about half a minute, most of it linking. A copy takes 0.5 GB besides the
-//! shared sources; deleting the folder `klp` of the cache costs nothing but the time.
+//! per function: 5 to 6 min on 2 idle cores. `klp-tmp` keeps that original build, and each further
+//! livepatch of one file takes 30 to 50 s, most of it linking. A copy takes 370 MB besides the
+//! shared sources, 150 MB of it in `klp-tmp`; deleting the cache's folder `klp` costs only time.
 //!
 //! **Why the module fits the booted kernel.** The original build has the booted kernel's source,
-//! config, compiler and release, but not its addresses: `-ffunction-sections` lays functions out
-//! anew. No address gets into a livepatch. Functions to patch and klp relocations name a symbol
-//! and, if there are several of that name, its position among them; sections with the functions
-//! are linked in the order of their objects in either build, so that positions agree.
+//! config, compiler and release, but not its addresses: `-ffunction-sections` lays it out anew. No
+//! address gets into a livepatch: functions to patch and klp relocations name a symbol and, if
+//! there are several of that name, its position among them (sympos). The linker keeps the order of
+//! the objects in either build, so that positions agree; of the 377 such names of a 7.3 kernel all
+//! do but `__key.N`, which are empty without lockdep.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::Module;
 use super::build::check_vermagic;
@@ -49,6 +50,8 @@ use crate::scenario::{Replace, kernel_module_name};
 const RECIPE: &str = "klp-build-1";
 /// The tool, in a kernel's tree.
 const SCRIPT: &str = "scripts/livepatch/klp-build";
+/// Where klp-build keeps the original build, in its tree.
+const KLP_TMP: &str = "klp-tmp";
 /// klp-build's own mark, in its tree, that the original build is complete.
 const ORIGINAL: &str = "klp-tmp/1-orig/.complete";
 /// What klp-build says when the original build is done.
@@ -107,7 +110,7 @@ fn read_patches(paths: &[PathBuf]) -> Result<Vec<Patch>> {
     let read = |path: &PathBuf| {
         let text = fs::read(path).at("read", path).map_err(|mut error| {
             error.blame = Blame::File;
-            error.help("name a file that exists; the path is relative to the scenario's")
+            error.help("name a file that exists; the path is relative to the scenario's folder")
         })?;
         Ok(Patch {
             path: path.clone(),
@@ -246,10 +249,22 @@ impl PrivateTree {
         if !unclean {
             return Ok(());
         }
-        let running = self.running();
-        let touched = fs::read_to_string(&running).at("read", &running)?;
+        let mut phase = ctx
+            .events
+            .phase("mend what an interrupted klp-build left behind");
+        phase.progress(0, None, "looking for changed files");
+        let (running, original) = (self.running(), self.tree().join(ORIGINAL));
         let (from, to) = (kernel.tree(), self.tree());
-        blocking(move || restore(&from, &to, touched.lines().map(Path::new))).await
+        blocking(move || {
+            let touched = fs::read_to_string(&running).at("read", &running)?;
+            // A first klp-build that failed later on made all objects, and its original is good.
+            let started = modified(&running)?.max(modified(&original)?);
+            remove_objects(&to, started)?;
+            restore(&from, &to, touched.lines().map(Path::new))
+        })
+        .await?;
+        phase.done("mended what an interrupted klp-build left behind");
+        Ok(())
     }
 
     async fn wait_for_survivors(&self, ctx: &Context) -> Result<()> {
@@ -388,7 +403,37 @@ fn arguments(replace: Replace, has_original: bool, output: &Path) -> Vec<OsStrin
     arguments
 }
 
-/// Gives each file of `to` that is not the one in `from` its text, and a new time so that make
+/// Removes the objects that were made at or after `started`: they may hold the code of patches, and
+/// a killed compiler leaves half an object, which make takes for a new one.
+fn remove_objects(tree: &Path, started: SystemTime) -> Result<()> {
+    let mut folders = vec![tree.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).at("read", &folder)? {
+            let path = entry.at("read", &folder)?.path();
+            let data = fs::symlink_metadata(&path).at("read", &path)?;
+            if data.is_dir() && path != tree.join(KLP_TMP) {
+                folders.push(path);
+            } else if data.is_file() && is_object(&path) && modified(&path)? >= started {
+                remove_if_there(&path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_object(path: &Path) -> bool {
+    let endings = ["o", "a", "ko", "mod", "order", "symvers"];
+    let ending = path.extension().unwrap_or_default();
+    endings.iter().any(|&one| ending == one) || path.ends_with("vmlinux")
+}
+
+fn modified(path: &Path) -> Result<SystemTime> {
+    fs::metadata(path)
+        .and_then(|data| data.modified())
+        .at("read", path)
+}
+
+/// Gives each file of `to` that differs from that in `from` its text, and a new time so that make
 /// compiles it again; removes the files of `touched` that are not in `from`.
 fn restore<'a>(from: &Path, to: &Path, touched: impl Iterator<Item = &'a Path>) -> Result<()> {
     for file in source_files(from)? {
@@ -397,19 +442,25 @@ fn restore<'a>(from: &Path, to: &Path, touched: impl Iterator<Item = &'a Path>) 
         if !data.is_file() || is_same(&copy, &data) {
             continue;
         }
+        let text = fs::read(&original).at("read", &original)?;
+        // Patched and reverted, by this klp-build or an earlier one.
+        if fs::read(&copy).is_ok_and(|copy| copy == text) {
+            continue;
+        }
         // Written in place, it could be written through a link.
         remove_if_there(&copy)?;
         if let Some(parent) = copy.parent() {
             fs::create_dir_all(parent).at("create", parent)?;
         }
-        fs::copy(&original, &copy).at("copy", &original)?;
+        fs::write(&copy, text).at("write", &copy)?;
+        fs::set_permissions(&copy, data.permissions()).at("write", &copy)?;
     }
     for file in touched {
         if !from.join(file).exists() {
             remove_if_there(&to.join(file))?;
         }
     }
-    let stash = to.join("klp-tmp/stash");
+    let stash = to.join(KLP_TMP).join("stash");
     if stash.exists() {
         fs::remove_dir_all(&stash).at("remove", &stash)?;
     }
@@ -653,91 +704,60 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("kernel"), dir.path().join("private"));
         fs::create_dir(&from).unwrap();
-        for name in ["same.c", "patched.c", "deleted.c"] {
+        for name in ["same.c", "patched.c", "reverted.c", "deleted.c"] {
             fs::write(from.join(name), name).unwrap();
         }
         clone_tree(&from, &to, Some(&from)).unwrap();
-        for (name, text) in [("patched.c", "patched"), ("added.c", ""), ("object.o", "")] {
+        for (name, text) in [
+            ("patched.c", "patched"),
+            ("reverted.c", "reverted.c"),
+            ("added.c", ""),
+        ] {
             remove_if_there(&to.join(name)).unwrap();
             fs::write(to.join(name), text).unwrap();
         }
         fs::remove_file(to.join("deleted.c")).unwrap();
         fs::create_dir_all(to.join("klp-tmp/stash/scripts")).unwrap();
+        let time = |name: &str| modified(&to.join(name)).unwrap();
+        let (patched, reverted) = (time("patched.c"), time("reverted.c"));
         std::thread::sleep(Duration::from_millis(20));
-        let touched = ["added.c", "deleted.c", "patched.c"];
+        let touched = ["added.c", "deleted.c", "patched.c", "never/there.c"];
         restore(&from, &to, touched.iter().map(Path::new)).unwrap();
         let text = |name: &str| fs::read_to_string(to.join(name)).unwrap();
         assert_eq!(text("patched.c"), "patched.c");
         assert_eq!(text("deleted.c"), "deleted.c");
         assert!(!to.join("added.c").exists() && !to.join("klp-tmp/stash").exists());
-        assert!(to.join("object.o").exists(), "objects are kept");
-        let data = |path: PathBuf| fs::metadata(path).unwrap();
-        assert_eq!(
-            data(from.join("same.c")).ino(),
-            data(to.join("same.c")).ino()
-        );
-        let time = |path: PathBuf| data(path).modified().unwrap();
-        assert!(time(to.join("patched.c")) > time(from.join("patched.c")));
+        assert!(time("patched.c") > patched);
+        assert_eq!(time("reverted.c"), reverted, "nothing to compile again");
+        let inode = |dir: &Path| fs::metadata(dir.join("same.c")).unwrap().ino();
+        assert_eq!(inode(&from), inode(&to));
     }
-}
 
-#[cfg(test)]
-mod driver {
-    use super::*;
     #[test]
-    #[ignore]
-    fn drive() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let (events, mut receiver) = crate::event::Events::channel();
-            let cancel = tokio_util::sync::CancellationToken::new();
-            let trigger = cancel.clone();
-            tokio::spawn(async move {
-                let _ = tokio::signal::ctrl_c().await;
-                trigger.cancel();
-            });
-            tokio::spawn(async move {
-                let mut n = 0;
-                while let Some(stamped) = receiver.recv().await {
-                    n += 1;
-                    let text = serde_json::to_string(&stamped).unwrap();
-                    if !text.contains("phase-progress") || n % 40 == 0 {
-                        eprintln!("{text}");
-                    }
-                }
-            });
-            let ctx = Context {
-                project: "/tmp/klp-wt".into(),
-                cache: crate::cache::Cache::from_env().unwrap(),
-                events,
-                cancel,
-            };
-            let key = std::env::var("KLP_KERNEL").unwrap();
-            let kernel = BuiltKernel::load(&ctx.cache.kind("kernels").unwrap().join(key)).unwrap();
-            for case in std::env::var("KLP_CASES").unwrap().split(' ') {
-                let mut parts = case.split(',');
-                let name = parts.next().unwrap();
-                let replace = match parts.next().unwrap() {
-                    "true" => Replace::Flag(true),
-                    "false" => Replace::Flag(false),
-                    tag => Replace::Tag(tag.parse().unwrap()),
-                };
-                let request = Request {
-                    name,
-                    replace,
-                    patches: parts.map(PathBuf::from).collect(),
-                };
-                let started = std::time::Instant::now();
-                let result = build(&ctx, &kernel, Arch::X86_64, &request).await;
-                eprintln!(
-                    "RESULT {case} {:.3} s: {result:#?}",
-                    started.elapsed().as_secs_f64()
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        });
+    fn only_the_objects_of_the_failed_build_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path();
+        for folder in ["fs", "klp-tmp"] {
+            fs::create_dir(tree.join(folder)).unwrap();
+        }
+        let write = |name: &str| fs::write(tree.join(name), "").unwrap();
+        write("fs/old.o");
+        std::thread::sleep(Duration::from_millis(20));
+        for name in [
+            "running",
+            "fs/new.o",
+            "fs/new.c",
+            "vmlinux",
+            "klp-tmp/kept.o",
+        ] {
+            write(name);
+        }
+        remove_objects(tree, modified(&tree.join("running")).unwrap()).unwrap();
+        for kept in ["fs/old.o", "fs/new.c", "klp-tmp/kept.o"] {
+            assert!(tree.join(kept).exists(), "{kept}");
+        }
+        for removed in ["fs/new.o", "vmlinux"] {
+            assert!(!tree.join(removed).exists(), "{removed}");
+        }
     }
 }

@@ -219,12 +219,9 @@ impl Guesting {
                 run: self.run.clone(),
                 step: number,
                 of,
-                label: label.clone(),
+                label,
             });
-            let doing = format!("step {number} ({label})");
-            let problems = self
-                .step(ctx, machine, guest, step, &doing, &names, played)
-                .await?;
+            let problems = self.step(ctx, machine, guest, step, &names, played).await?;
             self.record.event(Event::StepFinished {
                 run: self.run.clone(),
                 step: number,
@@ -242,11 +239,12 @@ impl Guesting {
         machine: &mut Machine,
         guest: &Guest,
         step: &Step,
-        doing: &str,
         names: &Names,
         played: &mut Played,
     ) -> std::result::Result<Vec<String>, Cut> {
         let limits = machine.deadlines;
+        let number = played.states.len() + 1;
+        let doing = &format!("step {number} ({})", step.action.label());
         let done = match &step.action {
             Action::KlpBuild { options, rejects } => {
                 step::klp_build::try_options(ctx, &self.tree, options, rejects.as_deref()).await?
@@ -266,7 +264,6 @@ impl Guesting {
         if let Some(expect) = &step.expect {
             problems.extend(step::expect::check(expect, &state));
         }
-        let number = played.states.len() + 1;
         self.record
             .write(&format!("states/{number:02}.txt"), &state.text())?;
         let at = format!(
