@@ -231,7 +231,7 @@ fn a_missing_snapshot_fails_and_under_ci_nothing_is_written() {
     assert_eq!(output.code, 1);
     assert_contains(
         &output.stdout,
-        &["there is no snapshot snapshots/builtin-cmdline@mainline.snap"],
+        &["there is no snapshot snapshots/builtin-cmdline.snap"],
     );
     assert_eq!(fs::read_dir(sandbox.path("snapshots")).unwrap().count(), 0);
 }
