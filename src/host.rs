@@ -76,6 +76,34 @@ const KLP_BUILD: &[HostPackage] = &[
     ),
 ];
 
+/// To build for x86_64 on a host of another architecture.
+const CROSS_X86_64: &[HostPackage] = &[
+    package(
+        "gcc-x86-64-linux-gnu",
+        "x86_64-linux-gnu-gcc",
+        "compiles x86_64 kernels on this host",
+    ),
+    package(
+        "libc6-dev-amd64-cross",
+        "/usr/x86_64-linux-gnu/include/stdlib.h",
+        "the agent of x86_64 guests is linked statically",
+    ),
+];
+
+/// To build for arm64 on a host of another architecture.
+const CROSS_ARM64: &[HostPackage] = &[
+    package(
+        "gcc-aarch64-linux-gnu",
+        "aarch64-linux-gnu-gcc",
+        "compiles arm64 kernels on this host",
+    ),
+    package(
+        "libc6-dev-arm64-cross",
+        "/usr/aarch64-linux-gnu/include/stdlib.h",
+        "the agent of arm64 guests is linked statically",
+    ),
+];
+
 /// What the host needs to build and run guests of `archs`.
 pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
     let mut list = COMMON.to_vec();
@@ -96,17 +124,9 @@ pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
             ),
         });
         if Arch::host() != Some(arch) {
-            list.push(match arch {
-                Arch::X86_64 => package(
-                    "gcc-x86-64-linux-gnu",
-                    "x86_64-linux-gnu-gcc",
-                    "compiles x86_64 kernels on this host",
-                ),
-                Arch::Arm64 => package(
-                    "gcc-aarch64-linux-gnu",
-                    "aarch64-linux-gnu-gcc",
-                    "compiles arm64 kernels on this host",
-                ),
+            list.extend(match arch {
+                Arch::X86_64 => CROSS_X86_64,
+                Arch::Arm64 => CROSS_ARM64,
             });
         }
     }
@@ -175,8 +195,8 @@ pub fn describe(package: &HostPackage) -> String {
 }
 
 /// Installs packages with apt-get. Never removes or downgrades anything: where the release's own
-/// version would (a `qemu-utils` from backports stands against the release's QEMU), the
-/// release's backports are used for that package.
+/// version would, or cannot be installed (a `qemu-system-common` from backports stands against
+/// the release's QEMU), the release's backports are used for that package.
 pub async fn install(ctx: &Context, packages: &[HostPackage]) -> Result<()> {
     if find_tool("apt-get").is_none() {
         return Err(Error::host("this host has no apt-get")
@@ -208,7 +228,7 @@ pub async fn install(ctx: &Context, packages: &[HostPackage]) -> Result<()> {
     let simulation = simulate(ctx, Some(&backports), &backported).await?;
     if !harmless(&simulation) {
         let what = format!(
-            "installing {} would remove other packages",
+            "{} cannot be installed without removing other packages",
             backported.join(", ")
         );
         return Err(Error::host(what)
@@ -216,15 +236,18 @@ pub async fn install(ctx: &Context, packages: &[HostPackage]) -> Result<()> {
             .help("resolve the conflict by hand with apt-get, then run `lab setup` again"));
     }
     ctx.events.note(format!(
-        "{} from {}: the release's own version would remove installed packages",
+        "{} from {}: the release's own version does not go with what is installed",
         backported.join(", "),
         backports.suite
     ));
     apt_install(ctx, Some(&backports), &backported).await
 }
 
+/// Whether an installation, as apt-get simulated it, is possible and only adds.
 fn harmless(simulation: &str) -> bool {
-    let harmful = |line: &str| line.starts_with("Remv ") || line.contains("DOWNGRADED");
+    let harmful = |line: &str| {
+        line.starts_with("Remv ") || line.contains("DOWNGRADED") || line.starts_with("E: ")
+    };
     !simulation.lines().any(harmful)
 }
 
@@ -289,13 +312,18 @@ fn apt_get(backports: Option<&Backports>) -> Cmd {
         .args(options)
 }
 
+/// What apt-get says it would do, or why it cannot.
 async fn simulate(ctx: &Context, backports: Option<&Backports>, names: &[&str]) -> Result<String> {
+    let mut said = String::new();
     apt_get(backports)
         .args(["-s", "-q", "install", "--no-install-recommends"])
         .args(names.iter().copied())
-        .output(&ctx.cancel)
-        .await
-        .map_err(|error| error.during("apt-get cannot install what is needed"))
+        .run(&ctx.cancel, |line| {
+            said += line;
+            said.push('\n');
+        })
+        .await?;
+    Ok(said)
 }
 
 async fn update(ctx: &Context, backports: Option<&Backports>) -> Result<()> {
@@ -346,6 +374,9 @@ mod tests {
         assert!(harmless("Inst flex (2.6.4)\nConf flex"));
         assert!(!harmless("Remv qemu-utils [10.0]\nInst qemu-system-x86"));
         assert!(!harmless("The following packages will be DOWNGRADED:\n  x"));
+        assert!(!harmless(
+            "E: Unable to correct problems, you have held broken packages."
+        ));
     }
 
     #[test]
