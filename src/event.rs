@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one stream of events that every report is made from.
+//! The one stream of events that every report is made from; docs/events.md describes it.
 //!
-//! Whoever does work sends; `report/` alone receives. An event is serialised as one JSON object
-//! with a `kind`; fields are only ever added.
+//! Whoever does work sends; `report/` alone receives. An event is one JSON object with a `kind`;
+//! within a version, fields and kinds are only ever added.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::arch::Arch;
 use crate::runner::verdict::Verdict;
 
+/// The version of the stream, which its first event carries.
+pub const VERSION: u32 = 1;
+
 /// The identity of one run: a scenario on a kernel on an architecture.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RunId {
     /// The scenario's name.
     pub scenario: String,
@@ -21,16 +24,41 @@ pub struct RunId {
     pub arch: Arch,
 }
 
+impl RunId {
+    /// Its name for machines: `tagged-replace@tags.x86_64`.
+    pub fn name(&self) -> String {
+        format!("{}@{}.{}", self.scenario, self.kernel, self.arch)
+    }
+}
+
 impl std::fmt::Display for RunId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} on {} ({})", self.scenario, self.kernel, self.arch)
     }
 }
 
+/// A run that is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// The run.
+    pub run: RunId,
+    /// Why.
+    pub reason: String,
+}
+
 /// Something that happened.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Event {
+    /// The lab begins. The first event of a stream.
+    Started {
+        /// [`VERSION`].
+        version: u32,
+        /// The lab's own version.
+        lab: String,
+        /// Its arguments.
+        command: Vec<String>,
+    },
     /// A piece of preparation begins: a fetch, a build.
     PhaseStarted {
         /// Which one; its other events carry the same number.
@@ -67,15 +95,19 @@ pub enum Event {
     },
     /// What is going to run.
     Planned {
-        /// Number of runs.
-        runs: usize,
+        /// The runs.
+        runs: Vec<RunId>,
         /// What is left out, with the reason.
-        skipped: Vec<(RunId, String)>,
+        skipped: Vec<Skipped>,
+        /// Guests at the same time, at most.
+        jobs: usize,
     },
-    /// A run begins.
+    /// An attempt at a run begins: its guest is started.
     RunStarted {
         /// The run.
         run: RunId,
+        /// Which attempt, from 1.
+        attempt: u32,
         /// Its record's folder.
         record: String,
     },
@@ -99,7 +131,7 @@ pub enum Event {
         /// What it does: `load pricing-v1`.
         label: String,
     },
-    /// A step ended.
+    /// A step ended. The step at which a guest is lost has no such event.
     StepFinished {
         /// The run.
         run: RunId,
@@ -110,21 +142,53 @@ pub enum Event {
         /// What was not as expected.
         problems: Vec<String>,
     },
-    /// A run ended.
-    RunFinished {
+    /// An attempt did not end as expected, and another one follows.
+    AttemptFailed {
         /// The run.
         run: RunId,
-        /// How.
+        /// Which attempt, from 1.
+        attempt: u32,
+        /// How it ended.
         verdict: Verdict,
         /// Milliseconds.
         ms: u64,
         /// Its record's folder.
         record: String,
     },
+    /// A run ended.
+    RunFinished {
+        /// The run.
+        run: RunId,
+        /// How.
+        verdict: Verdict,
+        /// Milliseconds of its last attempt.
+        ms: u64,
+        /// The folder of the record to look at.
+        record: String,
+    },
+    /// A run will not be started after all.
+    NotRun {
+        /// The run.
+        run: RunId,
+        /// Why: `--fail-fast`.
+        reason: String,
+    },
+    /// Every guest has ended.
+    Ended {
+        /// Milliseconds since the plan was made.
+        ms: u64,
+        /// The most guests that ran at the same time.
+        guests: usize,
+        /// The most memory in MiB that they and the lab took together at one time.
+        memory_mib: u64,
+    },
+    /// A kind of a later lab.
+    #[serde(other)]
+    Unknown,
 }
 
 /// An event with its time.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped {
     /// RFC 3339, UTC.
     pub time: String,

@@ -4,8 +4,9 @@
 use std::fs;
 use std::path::Path;
 
+use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::yaml::{self, Diagnostics, Int, Node, Shape, Source};
+use crate::yaml::{self, Diagnostics, Int, List, Node, OneOf, Shape, Source};
 
 /// The `version` of kernel and image definitions.
 pub const VERSION: Shape = Shape::Int(&Int {
@@ -13,6 +14,18 @@ pub const VERSION: Shape = Shape::Int(&Int {
     min: 1,
     max: 1,
 });
+
+/// A list of architectures in any of the project's files.
+pub const ARCHES: List = List {
+    what: "a list of architectures",
+    example: "[x86_64]",
+    item: Shape::OneOf(&OneOf {
+        what: "an architecture",
+        names: &Arch::NAMES,
+    }),
+    non_empty: true,
+    unique: true,
+};
 
 /// The longest file that is read at all.
 const FILE_MAX: u64 = 1 << 20;

@@ -16,6 +16,7 @@ pub mod kernel;
 pub mod module;
 pub mod plan;
 pub mod process;
+pub mod profile;
 pub mod report;
 pub mod runner;
 pub mod scenario;

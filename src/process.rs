@@ -360,6 +360,14 @@ pub fn kill_all() {
     }
 }
 
+/// The groups that are alive; each has the number of its leader.
+pub fn groups() -> Vec<i32> {
+    let groups = GROUPS.lock();
+    groups
+        .map(|groups| groups.iter().copied().collect())
+        .unwrap_or_default()
+}
+
 /// A file as a child's output.
 pub fn to_file(path: &Path) -> Result<Stdio> {
     use crate::error::IoContext;

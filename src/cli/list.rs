@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::scenarios;
 use crate::error::Result;
+use crate::profile::LabFile;
 use crate::{image, kernel};
 
 /// What to list.
@@ -16,6 +17,8 @@ pub enum What {
     Kernels,
     /// The guest images.
     Images,
+    /// The matrices of lab.yaml.
+    Profiles,
 }
 
 /// Prints name and summary.
@@ -40,6 +43,12 @@ pub fn list(project: &Path, what: What) -> Result<()> {
         What::Images => {
             let images = image::Definition::all(project)?.into_iter();
             images.map(|image| (image.name, image.summary)).collect()
+        }
+        What::Profiles => {
+            let profiles = LabFile::read(project)?.profiles.into_iter();
+            profiles
+                .map(|profile| (profile.name, profile.summary))
+                .collect()
         }
     };
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

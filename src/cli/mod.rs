@@ -4,9 +4,12 @@
 mod build;
 mod check;
 mod list;
+mod plan;
+mod report;
 mod review;
 mod run;
 mod scenarios;
+mod selection;
 mod setup;
 
 use std::path::PathBuf;
@@ -19,11 +22,12 @@ use crate::arch::Arch;
 use crate::cache::Cache;
 use crate::context::{Context, find_project};
 use crate::error::{Blame, Error, Result};
-use crate::event::Events;
+use crate::event::{self, Event, Events};
 use crate::report::Reports;
+use crate::report::files::Files;
 use crate::report::human::{Human, error_text};
 use crate::report::paint::{Color, Paint};
-use crate::{process, report, scenario};
+use crate::{process, scenario};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,6 +64,11 @@ enum Command {
     /// Run scenarios: build what they need, boot, play, compare with the snapshots.
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
+    /// Show what would run and what would not, for people or for an engine that spreads it.
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::PlanArgs),
+    /// Join and show the results of several commands.
+    Report(report::ReportArgs),
     /// Look for mistakes in scenario files; build and boot nothing.
     #[command(after_help = "Examples:\n  lab check scenarios\n  lab check my-scenario.yaml")]
     Check {
@@ -67,7 +76,7 @@ enum Command {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
-    /// List scenarios, kernels or images.
+    /// List scenarios, kernels, images or profiles.
     List {
         /// What to list.
         #[arg(value_enum)]
@@ -120,11 +129,16 @@ fn archs(named: &[ArchName]) -> Vec<Arch> {
     if named.is_empty() {
         return vec![Arch::host().unwrap_or(Arch::X86_64)];
     }
-    let arch = |name: &ArchName| match name {
-        ArchName::X86_64 => Arch::X86_64,
-        ArchName::Arm64 => Arch::Arm64,
-    };
-    named.iter().map(arch).collect()
+    named.iter().map(|name| name.arch()).collect()
+}
+
+impl ArchName {
+    fn arch(self) -> Arch {
+        match self {
+            ArchName::X86_64 => Arch::X86_64,
+            ArchName::Arm64 => Arch::Arm64,
+        }
+    }
 }
 
 /// Runs the command line of this process.
@@ -172,24 +186,30 @@ fn dispatch(cli: Cli) -> Result<u8> {
             print(&String::from_utf8_lossy(&script));
             Ok(0)
         }
+        Command::Plan(args) => plan::plan(&project(cli.project)?, &args, cli.color),
+        Command::Report(args) => report::report(&args, cli.color),
         Command::Review(args) => review::review(&project(cli.project)?, &args, cli.color),
         Command::Run(args) => {
             let project = project(cli.project)?;
-            let work = run::prepare(&project, &args, cli.color)?;
-            let files = args.report_files()?;
+            let selection = args.read(&project, cli.color)?;
+            if args.is_dry() {
+                print(&plan::human(&selection));
+                return Ok(0);
+            }
+            let files = args.files()?;
             with_context(project, cli.color, files, async |ctx| {
-                run::run(ctx, &args, &work).await
+                run::run(ctx, &args, &selection).await
             })
         }
         Command::Build(args) => {
             let project = project(cli.project)?;
-            with_context(project, cli.color, report::Files::default(), async |ctx| {
+            with_context(project, cli.color, Files::default(), async |ctx| {
                 build::build(ctx, &args).await
             })
         }
         Command::Setup(args) => {
             let project = project(cli.project)?;
-            with_context(project, cli.color, report::Files::default(), async |ctx| {
+            with_context(project, cli.color, Files::default(), async |ctx| {
                 setup::setup(ctx, &archs(&args.arch), args.yes)
                     .await
                     .map(|()| 0)
@@ -217,7 +237,7 @@ fn project(named: Option<PathBuf>) -> Result<PathBuf> {
 fn with_context(
     project: PathBuf,
     color: Color,
-    files: report::Files,
+    files: Files,
     work: impl AsyncFnOnce(&Context) -> Result<u8>,
 ) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -234,6 +254,11 @@ fn with_context(
             cancel: cancel.clone(),
         };
         let reports = Reports::new(Human::new(color), files)?.spawn(receiver);
+        ctx.events.send(Event::Started {
+            version: event::VERSION,
+            lab: env!("CARGO_PKG_VERSION").to_owned(),
+            command: std::env::args().skip(1).collect(),
+        });
         let result = tokio::select! {
             result = work(&ctx) => result,
             result = second_interrupt(&cancel) => result,

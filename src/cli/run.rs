@@ -2,46 +2,60 @@
 //! `lab run`: the main job.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
-use super::{ArchName, archs};
-use crate::arch::Arch;
+use super::selection::{Selection, SelectionArgs};
 use crate::context::Context;
-use crate::error::{Blame, Error, Result};
-use crate::kernel::Definition;
+use crate::error::{Blame, Error, IoContext, Result};
+use crate::event::Event;
+use crate::plan::Plan;
+use crate::profile::Settings;
+use crate::report::files::{Files, Format};
 use crate::report::paint::Color;
-use crate::runner::run::SnapshotPolicy;
-use crate::runner::{self, Options};
-use crate::scenario::Scenario;
+use crate::report::results::State;
+use crate::runner::{self, Options, memory};
+use crate::state::{SnapshotPolicy, Snapshots};
 use crate::vm::accel::Choice;
-use crate::{host, plan, report};
+use crate::{host, yaml};
 
 pub const EXAMPLES: &str = "\
 Examples:
   lab run --setup scenarios/tagged-replace.yaml   on a fresh machine
-  lab run scenarios --kernel mainline,tags        every scenario on two kernels
+  lab run --profile nightly                       a matrix of lab.yaml
+  lab run scenarios --kernel mainline,tags --arch x86_64,arm64
   lab run scenarios/legacy-replace.yaml --accept  take what is observed as the snapshot
-  lab run scenarios --report jsonl=events.jsonl   keep the events for another program";
+  lab run scenarios --report junit=junit.xml --report ktap=results.ktap
+  lab run scenarios --shard 2/6 --output results  a part of it, on one of six machines
+  lab run scenarios --resume results              only what has no verdict in there yet";
+
+/// Guests at the same time for each CPU, unless --jobs or memory says otherwise. A guest mostly
+/// waits (for the kernel's retry of a transition, a second later). Measured: see
+/// docs/performance.md.
+const GUESTS_PER_CPU: usize = 4;
 
 /// Arguments of `lab run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Scenario files, or folders with some.
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
-    /// Kernels to run on [default: those that say `default: true`].
-    #[arg(long, value_delimiter = ',', value_name = "KERNEL")]
-    kernel: Vec<String>,
-    /// Architectures of the guests [default: the host's].
-    #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
-    /// How guests are executed.
-    #[arg(long, value_enum, default_value = "auto", value_name = "ACCEL")]
-    accel: Choice,
-    /// Guests at the same time [default: the number of CPUs].
+    #[command(flatten)]
+    selection: SelectionArgs,
+    /// How guests are executed [default: auto].
+    #[arg(long, value_enum, value_name = "ACCEL")]
+    accel: Option<Choice>,
+    /// Guests at the same time [default: 4 for each CPU, as far as the memory goes].
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    /// Try a run that did not end as expected again, up to N times; if it does then, it is
+    /// reported as flaky.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=10))]
+    retries: Option<u8>,
+    /// Start no further run after one that did not end as expected.
+    #[arg(long)]
+    fail_fast: bool,
+    /// How long one guest may take in all, such as 90s or 5m [default: what its steps may take].
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
     /// Install missing host packages first.
     #[arg(long)]
     setup: bool,
@@ -51,97 +65,142 @@ pub struct RunArgs {
     /// Take what is observed as the snapshot, where every expectation holds.
     #[arg(long)]
     accept: bool,
-    /// Write reports: jsonl=FILE gets the events, table=FILE a Markdown table of the verdicts in
-    /// its place in a document.
+    /// Put run records and the events below DIR, where other shards may put theirs [default: the
+    /// records below .lab].
+    #[arg(long, short, value_name = "DIR", conflicts_with = "resume")]
+    output: Option<PathBuf>,
+    /// Write a report as results come: jsonl, junit, ktap, github or table, each =FILE. `github`
+    /// alone writes the step summary.
     #[arg(long, value_name = "FORMAT=FILE")]
     report: Vec<String>,
+    /// Show what would run and what would not, with the reasons; build nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    yaml::parse_duration(text)
+        .ok_or_else(|| "write a whole number with ms, s, m or h, up to 24h".to_owned())
 }
 
 impl RunArgs {
-    /// The files of `--report FORMAT=FILE`.
-    pub fn report_files(&self) -> Result<report::Files> {
-        let mut files = report::Files::default();
-        for report in &self.report {
-            let place = match report.split_once('=') {
-                Some(("jsonl", file)) if !file.is_empty() => (&mut files.jsonl, file),
-                Some(("table", file)) if !file.is_empty() => (&mut files.table, file),
-                _ => {
-                    let what = format!("`--report {report}` is no report");
-                    return Err(Error::new(Blame::Usage, what)
-                        .help("write --report jsonl=FILE or --report table=FILE"));
-                }
-            };
-            *place.0 = Some(PathBuf::from(place.1));
+    /// Whether nothing is to be done.
+    pub fn is_dry(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Reads scenarios and kernel definitions: every mistake in a file shows here.
+    pub fn read(&self, project: &Path, color: Color) -> Result<Selection> {
+        if self.accept && runs_in_ci() {
+            return Err(
+                Error::new(Blame::Usage, "--accept does not go with CI=true")
+                    .help("snapshots are accepted by a person: run it outside CI"),
+            );
+        }
+        let more = Settings {
+            accel: self.accel,
+            jobs: self.jobs,
+            retries: self.retries,
+            timeout: self.timeout,
+            fail_fast: self.fail_fast.then_some(true),
+            ..Settings::default()
+        };
+        self.selection.read(project, more, color)
+    }
+
+    /// Where records and events go, if not below .lab.
+    fn output(&self) -> Option<&Path> {
+        self.output.as_deref().or(self.selection.resume())
+    }
+
+    /// The files that reports go to.
+    pub fn files(&self) -> Result<Files> {
+        let mut files = Files::parse(&self.report)?;
+        if let Some(dir) = self.output() {
+            std::fs::create_dir_all(dir).at("create", dir)?;
+            // A name of its own: other shards, and earlier attempts, may have put theirs here.
+            let time = jiff::Timestamp::now()
+                .strftime("%Y%m%d-%H%M%S%.3f")
+                .to_string();
+            let name = format!("events-{time}-{}.jsonl", std::process::id());
+            files.add(Format::Jsonl, dir.join(name));
         }
         Ok(files)
     }
 }
 
-/// What is read and checked before anything is built.
-pub struct Work {
-    scenarios: Vec<Scenario>,
-    kernels: Vec<Definition>,
-    archs: Vec<Arch>,
-}
-
-/// Reads scenarios and kernel definitions: every mistake in a file shows here.
-pub fn prepare(project: &Path, args: &RunArgs, color: Color) -> Result<Work> {
-    let in_ci = runs_in_ci();
-    if args.accept && in_ci {
-        return Err(
-            Error::new(Blame::Usage, "--accept does not go with CI=true")
-                .help("snapshots are accepted by a person: run it outside CI"),
-        );
-    }
-    let (scenarios, rejected) = super::scenarios::read(&args.paths)?;
-    if !rejected.is_empty() {
-        super::check::show(&rejected, color);
-        return Err(super::check::summary(&rejected).evidence("nothing was built or booted"));
-    }
-    let kernels = if args.kernel.is_empty() {
-        let mut kernels = Definition::all(project)?;
-        kernels.retain(|kernel| kernel.default);
-        if kernels.is_empty() {
-            return Err(Error::new(Blame::File, "no kernel says `default: true`")
-                .help("name one with --kernel"));
-        }
-        kernels
-    } else {
-        let read = |name: &String| Definition::read(project, name);
-        args.kernel.iter().map(read).collect::<Result<_>>()?
-    };
-    Ok(Work {
-        scenarios,
-        kernels,
-        archs: archs(&args.arch),
-    })
-}
-
 /// Runs; the exit code is that of the worst verdict.
-pub async fn run(ctx: &Context, args: &RunArgs, work: &Work) -> Result<u8> {
+pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result<u8> {
+    let settings = &selection.settings;
     if args.setup {
-        super::setup::setup(ctx, &work.archs, args.yes).await?;
+        super::setup::setup(ctx, &settings.archs, args.yes).await?;
     }
-    host::require(&work.archs)?;
-    let plan = plan::plan(&work.scenarios, &work.kernels, &work.archs);
-    let snapshots = match (args.accept, runs_in_ci()) {
+    host::require(&settings.archs)?;
+    let plan = selection.plan();
+    let options = options(ctx, args, settings);
+    ctx.events.send(Event::Planned {
+        runs: plan.ids(),
+        skipped: plan.skipped.clone(),
+        jobs: options.jobs,
+    });
+    let (rest, earlier) = leave_out_settled(ctx, selection, plan);
+    let verdicts = runner::run_all(ctx, &rest, options).await?;
+    let now = verdicts.iter().map(|(_, verdict)| verdict.exit_code);
+    Ok(now.chain([earlier]).max().unwrap_or(0))
+}
+
+fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
+    let policy = match (args.accept, runs_in_ci()) {
         (_, true) => SnapshotPolicy::ReadOnly,
         (true, _) => SnapshotPolicy::Accept,
         _ => SnapshotPolicy::Review,
     };
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let jobs = args.jobs.map_or(cpus, usize::from);
-    let options = Options {
-        accel: args.accel,
-        snapshots,
-        jobs,
-    };
-    let verdicts = runner::run_all(ctx, &plan, options).await?;
-    Ok(verdicts
-        .iter()
-        .map(|(_, verdict)| verdict.exit_code)
-        .max()
-        .unwrap_or(0))
+    let default_jobs = || (cpus * GUESTS_PER_CPU).min(memory::guests_that_fit());
+    let folder = args
+        .output()
+        .map_or_else(|| ctx.project.join(".lab"), Path::to_path_buf);
+    Options {
+        accel: settings.accel.unwrap_or(Choice::Auto),
+        snapshots: Snapshots::new(ctx.project.clone(), policy),
+        jobs: settings.jobs.map_or_else(default_jobs, usize::from),
+        attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
+        timeout: settings.timeout,
+        fail_fast: settings.fail_fast.unwrap_or(false),
+        records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
+    }
+}
+
+/// Takes the runs that an earlier command settled out of the plan and repeats their verdicts, so
+/// that the reports of this command are whole. Returns the worst exit code among them.
+fn leave_out_settled<'a>(
+    ctx: &Context,
+    selection: &Selection,
+    mut plan: Plan<'a>,
+) -> (Plan<'a>, u8) {
+    let (mut count, mut worst) = (0, 0);
+    plan.runs.retain(|run| {
+        let run = run.id();
+        let Some(State::Finished(earlier)) = selection.settled(&run).map(|run| &run.state) else {
+            return true;
+        };
+        count += 1;
+        worst = worst.max(earlier.verdict.exit_code);
+        ctx.events.send(Event::RunFinished {
+            run,
+            verdict: earlier.verdict.clone(),
+            ms: earlier.ms,
+            record: earlier.record.clone(),
+        });
+        false
+    });
+    if count > 0 {
+        let rest = plan.runs.len();
+        ctx.events.note(format!(
+            "{count} runs have a verdict already, {rest} are left"
+        ));
+    }
+    (plan, worst)
 }
 
 /// CI systems set `CI`; then nothing is ever written to snapshots/.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Kernel definitions: `kernels/*.yaml`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,8 +9,8 @@ use serde::Serialize;
 use super::source::{DebianSource, Source};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
-use crate::files;
-use crate::scenario::ReplaceCapability;
+use crate::files::{self, ARCHES};
+use crate::scenario::{Capability, ReplaceCapability};
 use crate::yaml::{Field, Lexis, List, Node, OneOf, Record, Rule, Shape, Text};
 
 /// A kernel that the lab can build.
@@ -32,12 +33,21 @@ pub struct Definition {
 }
 
 /// What a kernel can do, to hold against what a scenario requires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
     /// What `klp_patch.replace` is.
     pub replace: ReplaceCapability,
-    /// Whether its tree has `scripts/livepatch/klp-build`.
-    pub klp_build: bool,
+    /// What it has besides, and on which architectures.
+    pub others: BTreeMap<Capability, Vec<Arch>>,
+}
+
+impl Capabilities {
+    /// Whether it has `capability` on `arch`.
+    pub fn has(&self, capability: Capability, arch: Arch) -> bool {
+        self.others
+            .get(&capability)
+            .is_some_and(|archs| archs.contains(&arch))
+    }
 }
 
 const fn text(what: &'static str, example: &'static str) -> Text {
@@ -160,14 +170,23 @@ const REPLACE: OneOf = OneOf {
 
 const CAPABILITIES: Record = Record {
     what: "what a kernel can do",
-    example: "{ replace: tags, klp-build: true }",
+    example: "{ replace: tags, klp-build: [x86_64] }",
     fields: &[
         Field::optional(
             "replace",
             Shape::OneOf(&REPLACE),
             "What `klp_patch.replace` is.",
         ),
-        Field::optional("klp-build", Shape::Bool, "Whether its tree has klp-build."),
+        Field::optional(
+            "klp-build",
+            Shape::List(&ARCHES),
+            "The architectures that its klp-build is for.",
+        ),
+        Field::optional(
+            "kprobes-on-ftrace",
+            Shape::List(&ARCHES),
+            "The architectures on which kprobes use ftrace.",
+        ),
     ],
     rules: &[],
 };
@@ -278,9 +297,10 @@ impl Definition {
                 .collect(),
             capabilities: Capabilities {
                 replace,
-                klp_build: capability("klp-build")
-                    .and_then(Node::as_bool)
-                    .unwrap_or(false),
+                others: Capability::ALL
+                    .into_iter()
+                    .filter_map(|each| Some((each, archs(capability(each.name())?))))
+                    .collect(),
             },
         })
     }
@@ -301,6 +321,11 @@ impl Definition {
             .map(|path| PathBuf::from(named(path)))
             .collect()
     }
+}
+
+fn archs(list: &Node) -> Vec<Arch> {
+    let names = list.items().iter().filter_map(Node::as_str);
+    names.filter_map(|name| name.parse().ok()).collect()
 }
 
 fn read_source(dir: &Path, node: &Node) -> Source {

@@ -3,16 +3,17 @@
 //!
 //! On a terminal there are bars; elsewhere one line per phase, when it has ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::paint::{Color, Paint};
+use super::results::{Finished, Results, RunResult, State};
 use crate::error::{Blame, Error};
-use crate::event::{Event, RunId};
+use crate::event::{Event, RunId, Skipped};
 use crate::runner::verdict::{Outcome, Verdict};
 
 /// The report and what it has shown so far.
@@ -21,10 +22,9 @@ pub struct Human {
     err: Paint,
     bars: Option<MultiProgress>,
     phases: HashMap<u64, ProgressBar>,
-    runs: HashMap<String, ProgressBar>,
-    tally: Vec<(Outcome, usize)>,
-    skipped: usize,
-    started: Instant,
+    runs: HashMap<RunId, ProgressBar>,
+    /// All runs of the plan, below everything else.
+    whole: Option<ProgressBar>,
 }
 
 impl Human {
@@ -36,18 +36,16 @@ impl Human {
             bars: std::io::stderr().is_terminal().then(MultiProgress::new),
             phases: HashMap::new(),
             runs: HashMap::new(),
-            tally: Vec::new(),
-            skipped: 0,
-            started: Instant::now(),
+            whole: None,
         }
     }
 
-    /// Shows an event.
-    pub fn event(&mut self, event: &Event) {
+    /// Shows an event; `results` has taken it in already.
+    pub fn event(&mut self, event: &Event, results: &Results) {
         match event {
             Event::PhaseStarted { id, what } => {
                 if let Some(bars) = &self.bars {
-                    let bar = bars.add(spinner());
+                    let bar = bars.insert(0, spinner());
                     bar.set_message(what.clone());
                     self.phases.insert(*id, bar);
                 }
@@ -76,21 +74,34 @@ impl Human {
             Event::Note { message } => {
                 self.progress_line(&format!("{}  {message}", self.err.yellow("note")));
             }
-            Event::Planned { skipped, .. } => {
-                self.skipped = skipped.len();
-                for (run, reason) in skipped {
-                    self.result_line(&format!("{}  {run}: {reason}", self.out.dim("skipped")));
+            Event::Planned { runs, skipped, .. } => {
+                for line in skip_lines(skipped) {
+                    self.result_line(&format!("{}  {line}", self.out.dim("skipped")));
+                }
+                if let Some(bars) = self.bars.as_ref().filter(|_| runs.len() > 1) {
+                    let bar = bars.add(ProgressBar::new(runs.len() as u64));
+                    bar.set_style(style("[{bar:24}] {pos}/{len} {msg} ({elapsed})"));
+                    bar.enable_steady_tick(Duration::from_millis(500));
+                    self.whole = Some(bar);
                 }
             }
-            Event::RunStarted { run, .. } => {
-                if let Some(bars) = &self.bars {
-                    let bar = bars.add(spinner());
-                    bar.set_message(run.to_string());
-                    self.runs.insert(run.to_string(), bar);
+            Event::RunStarted { run, attempt, .. } => {
+                let again = match attempt {
+                    0 | 1 => String::new(),
+                    attempt => format!(", attempt {attempt}"),
+                };
+                let bar = self
+                    .bars
+                    .as_ref()
+                    .map(|bars| bars.insert_from_back(1, spinner()));
+                if let Some(bar) = bar {
+                    bar.set_message(format!("{run}: boots{again}"));
+                    self.runs.insert(run.clone(), bar);
                 }
+                self.show_whole(results);
             }
             Event::Booted { run, accel, ms } => {
-                if let Some(bar) = self.runs.get(&run.to_string()) {
+                if let Some(bar) = self.runs.get(run) {
                     bar.set_message(format!("{run}: booted ({accel}, {})", seconds(*ms)));
                 }
             }
@@ -100,54 +111,74 @@ impl Human {
                 of,
                 label,
             } => {
-                if let Some(bar) = self.runs.get(&run.to_string()) {
+                if let Some(bar) = self.runs.get(run) {
                     bar.set_message(format!("{run}: step {step}/{of} {label}"));
                 }
             }
-            Event::StepFinished { .. } => {}
+            Event::AttemptFailed {
+                run,
+                attempt,
+                verdict,
+                ..
+            } => {
+                self.end_run(run, results);
+                let how = verdict.outcome.name();
+                let reason = verdict.reasons.first().map_or("", String::as_str);
+                let mark = self.err.yellow("again");
+                self.progress_line(&format!("{mark}  {run}: attempt {attempt} {how}: {reason}"));
+            }
             Event::RunFinished {
                 run,
                 verdict,
                 ms,
                 record,
             } => {
-                if let Some(bar) = self.runs.remove(&run.to_string()) {
-                    bar.finish_and_clear();
-                }
-                self.count(verdict.outcome);
+                self.end_run(run, results);
                 let text = verdict_text(run, verdict, *ms, record, self.out);
                 self.result_line(&text);
             }
+            Event::Started { .. }
+            | Event::StepFinished { .. }
+            | Event::NotRun { .. }
+            | Event::Ended { .. }
+            | Event::Unknown => {}
         }
     }
 
-    /// Ends the report: the bars go, and the totals are shown if anything ran.
-    pub fn finish(&mut self) {
-        for bar in self.phases.values().chain(self.runs.values()) {
+    fn end_run(&mut self, run: &RunId, results: &Results) {
+        if let Some(bar) = self.runs.remove(run) {
             bar.finish_and_clear();
         }
-        if self.tally.is_empty() && self.skipped == 0 {
-            return;
-        }
-        let mut parts: Vec<String> = self
-            .tally
-            .iter()
-            .map(|(outcome, count)| format!("{count} {}", outcome.name()))
-            .collect();
-        if self.skipped > 0 {
-            parts.push(format!("{} skipped", self.skipped));
-        }
-        let took = self.started.elapsed().as_secs_f64();
-        self.result_line(&format!(
-            "{} in {took:.1} s",
-            self.out.bold(&parts.join(", "))
-        ));
+        self.show_whole(results);
     }
 
-    fn count(&mut self, outcome: Outcome) {
-        match self.tally.iter_mut().find(|(known, _)| *known == outcome) {
-            Some((_, count)) => *count += 1,
-            None => self.tally.push((outcome, 1)),
+    fn show_whole(&self, results: &Results) {
+        let Some(bar) = &self.whole else { return };
+        let verdicts = || results.runs.iter().filter_map(|run| run.verdict());
+        let bad = verdicts()
+            .filter(|verdict| !verdict.is_as_expected())
+            .count();
+        let mut text = format!("done, {} running", self.runs.len());
+        if bad > 0 {
+            let _ = write!(
+                text,
+                ", {}",
+                self.err.red(&format!("{bad} not as expected"))
+            );
+        }
+        bar.set_position(verdicts().count() as u64);
+        bar.set_message(text);
+    }
+
+    /// Ends the report: the bars go, and what came out is summed up if anything was planned.
+    pub fn finish(&mut self, results: &Results) {
+        let bars = self.phases.values().chain(self.runs.values());
+        for bar in bars.chain(&self.whole) {
+            bar.finish_and_clear();
+        }
+        let summary = summary(results, self.out);
+        if !summary.is_empty() {
+            self.result_line(&summary);
         }
     }
 
@@ -166,6 +197,116 @@ impl Human {
             None => println!("{line}"),
         }
     }
+}
+
+/// One line for all that is left out on a kernel and an architecture for the same reason.
+fn skip_lines(skipped: &[Skipped]) -> Vec<String> {
+    let mut groups: Vec<(&Skipped, Vec<&str>)> = Vec::new();
+    for skip in skipped {
+        let alike = |(first, _): &&mut (&Skipped, Vec<&str>)| {
+            let key =
+                |skip: &Skipped| (skip.run.kernel.clone(), skip.run.arch, skip.reason.clone());
+            key(first) == key(skip)
+        };
+        match groups.iter_mut().find(alike) {
+            Some((_, names)) => names.push(&skip.run.scenario),
+            None => groups.push((skip, vec![&skip.run.scenario])),
+        }
+    }
+    let line = |(first, names): &(&Skipped, Vec<&str>)| {
+        let what = match names.len() {
+            1..=3 => names.join(", "),
+            n => format!("{n} scenarios"),
+        };
+        let (kernel, arch, reason) = (&first.run.kernel, first.run.arch, &first.reason);
+        format!("{what} on {kernel} ({arch}): {reason}")
+    };
+    groups.iter().map(line).collect()
+}
+
+/// The whole report on what was read from event files.
+pub fn whole(results: &Results, paint: Paint) -> String {
+    let mut text = String::new();
+    for line in skip_lines(&results.skipped) {
+        let _ = writeln!(text, "{}  {line}", paint.dim("skipped"));
+    }
+    for run in &results.runs {
+        let line = match &run.state {
+            State::Finished(Finished {
+                verdict,
+                ms,
+                record,
+                ..
+            }) => verdict_text(&run.run, verdict, *ms, record, paint),
+            State::NotRun(reason) => format!("{}  {}: {reason}", paint.yellow("not run"), run.run),
+            State::Planned | State::Running => {
+                let what = "its lab was ended before it had a verdict";
+                format!("{}  {}: {what}", paint.red("no result"), run.run)
+            }
+        };
+        let _ = writeln!(text, "{line}");
+    }
+    let summary = summary(results, paint);
+    if !summary.is_empty() {
+        let _ = writeln!(text, "{summary}");
+    }
+    text
+}
+
+/// What did not end as expected, a line each where that is not on the screen any more, and the
+/// totals. Empty if nothing was planned.
+fn summary(results: &Results, paint: Paint) -> String {
+    if results.runs.is_empty() && results.skipped.is_empty() {
+        return String::new();
+    }
+    let mut text = String::new();
+    let bad = |run: &&RunResult| {
+        let verdict = run.verdict();
+        verdict
+            .is_some_and(|verdict| !verdict.is_as_expected() || verdict.outcome == Outcome::Flaky)
+    };
+    if results.runs.len() > 1 {
+        for run in results.runs.iter().filter(bad) {
+            let State::Finished(finished) = &run.state else {
+                continue;
+            };
+            let name = paint.red(finished.verdict.outcome.name());
+            let reason = finished.verdict.reasons.first().map_or("", String::as_str);
+            let _ = writeln!(text, "{name}  {}: {reason}", run.run);
+            let _ = writeln!(text, "  record: {}", finished.record);
+        }
+    }
+    let mut not_run: BTreeMap<&str, usize> = BTreeMap::new();
+    for run in results.without_verdict() {
+        let why = match &run.state {
+            State::NotRun(reason) => reason,
+            _ => "no result",
+        };
+        *not_run.entry(why).or_default() += 1;
+    }
+    let tally = results.tally();
+    let mut parts: Vec<String> = tally
+        .iter()
+        .map(|(outcome, count)| format!("{count} {}", outcome.name()))
+        .collect();
+    if !results.skipped.is_empty() {
+        parts.push(format!("{} skipped", results.skipped.len()));
+    }
+    for (why, count) in not_run {
+        parts.push(match why {
+            "no result" => format!("{count} without a result"),
+            why => format!("{count} not run ({why})"),
+        });
+    }
+    text += &paint.bold(&parts.join(", "));
+    if let Some(ended) = results.ended {
+        let _ = write!(text, " in {}", seconds(ended.ms));
+        if ended.guests > 1 {
+            let (guests, memory) = (ended.guests, ended.memory_mib);
+            let _ = write!(text, "; {guests} guests at once, {memory} MiB at most");
+        }
+    }
+    text
 }
 
 fn spinner() -> ProgressBar {
@@ -208,7 +349,7 @@ fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Pa
     let name = verdict.outcome.name();
     let mark = match verdict.outcome {
         Outcome::Passed | Outcome::ExpectedFailure => paint.green(name),
-        Outcome::Cancelled => paint.yellow(name),
+        Outcome::Flaky | Outcome::Cancelled => paint.yellow(name),
         _ => paint.red(name),
     };
     let mut text = format!("{mark}  {run}, {}", seconds(ms));

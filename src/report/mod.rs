@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reports, all made from the one stream of events.
 
+pub mod files;
 pub mod human;
 pub mod paint;
+pub mod read;
+pub mod results;
 pub mod table;
 
 use std::fs::File;
@@ -14,37 +17,28 @@ use tokio::task::JoinHandle;
 
 use crate::error::{Error, IoContext, Result};
 use crate::event::Stamped;
+use files::Files;
 use human::Human;
-use table::Table;
+use results::Results;
 
 /// Where events go.
 pub struct Reports {
     human: Human,
+    results: Results,
     jsonl: Option<(File, PathBuf)>,
-    table: Option<Table>,
-}
-
-/// The files that a command writes reports to.
-#[derive(Debug, Clone, Default)]
-pub struct Files {
-    /// One JSON object per event.
-    pub jsonl: Option<PathBuf>,
-    /// The document that gets a table of verdicts.
-    pub table: Option<PathBuf>,
 }
 
 impl Reports {
     /// A report for people, and those into files.
     pub fn new(human: Human, files: Files) -> Result<Self> {
-        let jsonl = match files.jsonl {
-            Some(path) => Some((File::create(&path).at("create", &path)?, path)),
+        let jsonl = match files.jsonl.first() {
+            Some(path) => Some((File::create(path).at("create", path)?, path.clone())),
             None => None,
         };
-        let table = files.table.as_deref().map(Table::new).transpose()?;
         Ok(Self {
             human,
+            results: Results::default(),
             jsonl,
-            table,
         })
     }
 
@@ -53,21 +47,16 @@ impl Reports {
         tokio::spawn(async move {
             let mut result = Ok(());
             while let Some(stamped) = events.recv().await {
-                self.human.event(&stamped.event);
-                if let Some(table) = &mut self.table {
-                    table.event(&stamped.event);
-                }
+                self.results.event(&stamped);
+                self.human.event(&stamped.event, &self.results);
                 if let (Some((file, path)), Ok(())) = (&mut self.jsonl, &result) {
                     result = serde_json::to_string(&stamped)
                         .map_err(|error| Error::lab(format!("cannot write an event: {error}")))
                         .and_then(|line| writeln!(file, "{line}").at("write", path));
                 }
             }
-            self.human.finish();
-            match &self.table {
-                Some(table) => result.and_then(|()| table.finish()),
-                None => result,
-            }
+            self.human.finish(&self.results);
+            result
         })
     }
 }

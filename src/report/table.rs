@@ -45,8 +45,8 @@ impl Table {
     pub fn event(&mut self, event: &Event) {
         match event {
             Event::Planned { skipped, .. } => {
-                for (run, _) in skipped {
-                    self.cell(run, "skipped".to_owned());
+                for skip in skipped {
+                    self.cell(&skip.run, "skipped".to_owned());
                 }
             }
             Event::RunFinished { run, verdict, .. } => self.verdict(run, verdict),
@@ -130,6 +130,7 @@ fn replace(document: &str, path: &Path, table: &str) -> Result<String> {
 mod tests {
     use super::*;
     use crate::arch::Arch;
+    use crate::event::Skipped;
 
     fn run(kernel: &str) -> RunId {
         RunId {
@@ -146,8 +147,12 @@ mod tests {
         std::fs::write(&path, format!("before\n{BEGIN}\nold\n{END}\nafter\n")).unwrap();
         let mut table = Table::new(&path).unwrap();
         table.event(&Event::Planned {
-            runs: 2,
-            skipped: vec![(run("mainline"), "no tags".into())],
+            runs: Vec::new(),
+            skipped: vec![Skipped {
+                run: run("mainline"),
+                reason: "no tags".into(),
+            }],
+            jobs: 1,
         });
         let mut failure = Verdict::passed();
         failure.outcome = Outcome::ExpectedFailure;

@@ -1,37 +1,51 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a plan to verdicts: shared builds once and one after the other, then guests side by side.
+//! From a plan to verdicts: shared builds once and one after the other, guests side by side.
+//!
+//! Builds hand runs on as they get ready; of those that are ready, the longest starts first.
 
+mod builds;
+pub mod memory;
 pub mod record;
 pub mod run;
+mod times;
 pub mod verdict;
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::arch::Arch;
 use crate::context::Context;
-use crate::error::{Blame, Error, Result};
-use crate::event::{Event, RunId};
-use crate::image::build::BuiltImage;
-use crate::kernel::{BuiltKernel, Definition};
-use crate::module::{generate, klp_build};
+use crate::error::{Error, Result};
+use crate::event::{Event, RunId, millis};
 use crate::plan::{Plan, Run};
-use crate::vm::Accel;
-use crate::vm::accel::{self, Choice};
+use crate::state::Snapshots;
+use crate::vm::accel::Choice;
+use builds::prepare_all;
 use record::Record;
-use run::{Guesting, SnapshotPolicy};
+use run::{Ended, Guesting};
+use times::Times;
 use verdict::Verdict;
 
 /// How to run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Options {
     /// `--accel`.
     pub accel: Choice,
-    /// What to do with a snapshot that differs.
-    pub snapshots: SnapshotPolicy,
+    /// What was accepted, and what to do with what differs.
+    pub snapshots: Snapshots,
     /// Guests at the same time.
     pub jobs: usize,
+    /// How often a run is tried before it counts as failed; at least once.
+    pub attempts: u32,
+    /// How long one guest may take in all.
+    pub timeout: Option<Duration>,
+    /// Start no further run after one that did not end as expected.
+    pub fail_fast: bool,
+    /// The folder of the run records.
+    pub records: PathBuf,
 }
 
 /// Runs a plan. Returns every run's verdict in the order in which they ended.
@@ -40,144 +54,167 @@ pub async fn run_all(
     plan: &Plan<'_>,
     options: Options,
 ) -> Result<Vec<(RunId, Verdict)>> {
-    let skipped = plan.skipped.clone();
-    ctx.events.send(Event::Planned {
-        runs: plan.runs.len(),
-        skipped,
+    let started = Instant::now();
+    let options = Arc::new(options);
+    let mut peak = 0;
+    let mut schedule = Schedule::new(ctx, plan, &options);
+    let result = tokio::select! {
+        result = schedule.run() => result,
+        () = memory::watch(&mut peak) => Ok(()),
+    };
+    let most = schedule.most;
+    let ended = schedule.finish();
+    ctx.events.send(Event::Ended {
+        ms: millis(started.elapsed()),
+        guests: most,
+        memory_mib: peak,
     });
-    let mut builds = Builds::default();
-    let mut verdicts = Vec::new();
-    let mut guests = JoinSet::new();
-    for &run in &plan.runs {
-        // A free place first: while a guest runs, the next modules are built.
-        while guests.len() >= options.jobs.max(1) {
-            collect(&mut guests, &mut verdicts).await?;
-        }
-        let record = Record::create(&ctx.project, &run.id(), &ctx.events)?;
-        record.event(Event::RunStarted {
-            run: run.id(),
-            record: record.shown(),
-        });
-        match prepare(ctx, &mut builds, run, options, &record).await {
-            Ok(guesting) => {
-                let ctx = ctx.clone();
-                guests.spawn(async move { guesting.play(&ctx).await });
-            }
-            Err(error) => {
-                let verdict = Verdict::infra(&error);
-                verdicts.push((run.id(), record.finish(run.id(), verdict, 0)?));
-                if error.blame == Blame::Interrupted {
-                    break;
-                }
-            }
-        }
-    }
-    while !guests.is_empty() {
-        collect(&mut guests, &mut verdicts).await?;
-    }
+    result?;
     if ctx.cancel.is_cancelled() {
-        Err(Error::interrupted())
-    } else {
-        Ok(verdicts)
+        return Err(Error::interrupted());
     }
+    Ok(ended)
 }
 
-async fn collect(
-    guests: &mut JoinSet<Result<(RunId, Verdict)>>,
-    verdicts: &mut Vec<(RunId, Verdict)>,
-) -> Result<()> {
-    match guests.join_next().await {
-        Some(Ok(result)) => verdicts.push(result?),
-        Some(Err(error)) => return Err(Error::lab(format!("a run failed inside: {error}"))),
-        None => {}
-    }
-    Ok(())
+/// The runs of a plan, on their way.
+struct Schedule<'a> {
+    ctx: &'a Context,
+    /// In the order of their preparation.
+    runs: Vec<Run<'a>>,
+    options: &'a Arc<Options>,
+    times: Times,
+    /// Prepared, and waiting for a free place.
+    waiting: Vec<Guesting>,
+    guests: JoinSet<Result<Ended>>,
+    /// The most guests that ran at the same time.
+    most: usize,
+    ended: Vec<Ended>,
+    /// Why no further run is started.
+    stopped: Option<String>,
 }
 
-/// What is built once for many runs; a failure counts for all of them.
-#[derive(Default)]
-struct Builds {
-    kernels: BTreeMap<(String, &'static str), Result<BuiltKernel>>,
-    images: BTreeMap<&'static str, Result<BuiltImage>>,
-    accels: BTreeMap<&'static str, Result<Accel>>,
-}
-
-impl Builds {
-    async fn kernel(
-        &mut self,
-        ctx: &Context,
-        definition: &Definition,
-        arch: Arch,
-    ) -> Result<BuiltKernel> {
-        let key = (definition.name.clone(), arch.name());
-        if !self.kernels.contains_key(&key) {
-            let built = crate::kernel::build::build(ctx, definition, arch, false).await;
-            self.kernels.insert(key.clone(), built);
+impl<'a> Schedule<'a> {
+    fn new(ctx: &'a Context, plan: &Plan<'a>, options: &'a Arc<Options>) -> Self {
+        let times = Times::load(&ctx.cache);
+        let mut runs = plan.runs.clone();
+        // Stable: the runs of one kernel stay together, so that the first guests do not wait for
+        // the last kernel.
+        for group in runs.chunk_by_mut(|a, b| (&a.kernel.name, a.arch) == (&b.kernel.name, b.arch))
+        {
+            group.sort_by_key(|run| std::cmp::Reverse(times.expected(&run.id())));
         }
-        self.kernels[&key].clone()
-    }
-
-    async fn image(&mut self, ctx: &Context, arch: Arch) -> Result<BuiltImage> {
-        if !self.images.contains_key(arch.name()) {
-            let definition = crate::image::Definition::read(&ctx.project, crate::image::DEFAULT)?;
-            let built = crate::image::build::build(ctx, &definition, arch, false).await;
-            self.images.insert(arch.name(), built);
+        Self {
+            ctx,
+            runs,
+            options,
+            times,
+            waiting: Vec::new(),
+            guests: JoinSet::new(),
+            most: 0,
+            ended: Vec::new(),
+            stopped: None,
         }
-        self.images[arch.name()].clone()
     }
 
-    async fn accel(
-        &mut self,
-        ctx: &Context,
-        choice: Choice,
-        arch: Arch,
-        kernel: &BuiltKernel,
-        image: &BuiltImage,
-    ) -> Result<Accel> {
-        if !self.accels.contains_key(arch.name()) {
-            let boot_file = kernel.boot_file(arch);
-            let accel = accel::choose(ctx, choice, arch, &boot_file, &image.initramfs).await;
-            self.accels.insert(arch.name(), accel);
+    /// Runs everything. An `Err` is the lab's own.
+    async fn run(&mut self) -> Result<()> {
+        let (ready, mut prepared) = mpsc::unbounded_channel();
+        // Builds have a token of their own: --fail-fast ends them and lets the guests finish.
+        let mut building = self.ctx.clone();
+        building.cancel = self.ctx.cancel.child_token();
+        let runs = self.runs.clone();
+        let preparing = prepare_all(&building, &runs, self.options, ready);
+        tokio::pin!(preparing);
+        let mut all_prepared = false;
+        loop {
+            self.start_guests();
+            tokio::select! {
+                // Biased: a verdict may stop the rest.
+                biased;
+                Some(ended) = self.guests.join_next() => {
+                    let ended = ended
+                        .map_err(|error| Error::lab(format!("a run failed inside: {error}")))??;
+                    self.take(ended);
+                }
+                Some((run, guesting)) = prepared.recv() => self.add(run, guesting)?,
+                () = &mut preparing, if !all_prepared => all_prepared = true,
+                else => break,
+            }
+            if self.stopped.is_some() {
+                building.cancel.cancel();
+            }
         }
-        self.accels[arch.name()].clone()
+        Ok(())
     }
-}
 
-/// Builds all that a run needs.
-async fn prepare(
-    ctx: &Context,
-    builds: &mut Builds,
-    run: Run<'_>,
-    options: Options,
-    record: &Record,
-) -> Result<Guesting> {
-    let sources = generate::sources(run.scenario);
-    record.write_sources(&sources)?;
-    let kernel = builds.kernel(ctx, run.kernel, run.arch).await?;
-    let image = builds.image(ctx, run.arch).await?;
-    let accel = builds
-        .accel(ctx, options.accel, run.arch, &kernel, &image)
-        .await?;
-    let mut modules =
-        crate::module::build::build(ctx, &kernel, run.arch, run.scenario, &sources).await?;
-    for (livepatch, patches) in run.scenario.from_klp_build() {
-        let request = klp_build::Request {
-            name: &livepatch.name,
-            replace: livepatch.replace,
-            patches,
+    fn start_guests(&mut self) {
+        while self.stopped.is_none()
+            && !self.ctx.cancel.is_cancelled()
+            && self.guests.len() < self.options.jobs.max(1)
+        {
+            let expected = |(_, guesting): &(usize, &Guesting)| self.times.expected(&guesting.run);
+            // The first of the longest, hence reversed.
+            let Some((longest, _)) = self.waiting.iter().enumerate().rev().max_by_key(expected)
+            else {
+                return;
+            };
+            let guesting = self.waiting.remove(longest);
+            let ctx = self.ctx.clone();
+            self.guests.spawn(async move { guesting.run(&ctx).await });
+            self.most = self.most.max(self.guests.len());
+        }
+    }
+
+    /// Takes in a prepared run; one that cannot be prepared has its verdict now.
+    fn add(&mut self, run: Run<'_>, guesting: Result<Guesting>) -> Result<()> {
+        let error = match guesting {
+            Ok(guesting) => {
+                self.waiting.push(guesting);
+                return Ok(());
+            }
+            Err(error) => error,
         };
-        modules.push(klp_build::build(ctx, &kernel, run.arch, &request).await?);
+        if self.stopped.is_some() {
+            return Ok(());
+        }
+        let record = Record::create(&self.options.records, &run.id(), &self.ctx.events)?;
+        record.write_sources(&crate::module::generate::sources(run.scenario))?;
+        let verdict = Verdict::infra(&error);
+        record.finish(&run.id(), &verdict, 0)?;
+        self.take(Ended {
+            run: run.id(),
+            verdict,
+            ms: 0,
+        });
+        Ok(())
     }
-    Ok(Guesting {
-        run: run.id(),
-        scenario: run.scenario.clone(),
-        boot_file: kernel.boot_file(run.arch),
-        tree: kernel.tree(),
-        release: kernel.release,
-        image,
-        accel,
-        modules,
-        record: record.clone(),
-        snapshots: options.snapshots,
-    })
+
+    fn take(&mut self, ended: Ended) {
+        let fails = !ended.verdict.is_as_expected() && !self.ctx.cancel.is_cancelled();
+        if self.options.fail_fast && fails && self.stopped.is_none() {
+            let run = &ended.run;
+            self.stopped = Some(format!("--fail-fast, after {run}"));
+        }
+        self.ended.push(ended);
+    }
+
+    /// Says which runs were left out, and remembers what the others took.
+    fn finish(self) -> Vec<(RunId, Verdict)> {
+        if let Some(reason) = &self.stopped {
+            let ended = |run: &RunId| self.ended.iter().any(|ended| ended.run == *run);
+            for run in self.runs.iter().map(Run::id).filter(|run| !ended(run)) {
+                let reason = reason.clone();
+                self.ctx.events.send(Event::NotRun { run, reason });
+            }
+        }
+        // A guest that was cut short says nothing about the next time.
+        let whole = self
+            .ended
+            .iter()
+            .filter(|ended| ended.verdict.is_as_expected());
+        self.times
+            .save(whole.map(|ended| (ended.run.clone(), ended.ms)));
+        let ended = self.ended.into_iter();
+        ended.map(|ended| (ended.run, ended.verdict)).collect()
+    }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The record of a run: `.lab/runs/<time>-<scenario>-<kernel>-<arch>/`, written as it happens.
+//! The record of an attempt at a run: `runs/<time>-<scenario>-<kernel>-<arch>/`, written as it
+//! happens.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -20,10 +21,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// Makes the folder and points `.lab/runs/latest` at it.
-    pub fn create(project: &Path, run: &RunId, events: &Events) -> Result<Self> {
-        let runs = project.join(".lab/runs");
-        fs::create_dir_all(&runs).at("create", &runs)?;
+    /// Makes the folder below `runs` and points `latest` at it.
+    pub fn create(runs: &Path, run: &RunId, events: &Events) -> Result<Self> {
+        fs::create_dir_all(runs).at("create", runs)?;
         let time = jiff::Timestamp::now()
             .strftime("%Y%m%d-%H%M%S%.3f")
             .to_string();
@@ -77,18 +77,40 @@ impl Record {
     }
 
     /// Keeps and reports the verdict.
-    pub fn finish(&self, run: RunId, verdict: Verdict, ms: u64) -> Result<Verdict> {
-        let json = serde_json::to_string_pretty(&verdict)
-            .map_err(|error| Error::lab(format!("cannot write the verdict: {error}")))?;
-        self.write("verdict.json", &json)?;
-        let record = self.shown();
+    pub fn finish(&self, run: &RunId, verdict: &Verdict, ms: u64) -> Result<()> {
+        self.write_verdict(verdict)?;
         self.event(Event::RunFinished {
-            run,
+            run: run.clone(),
             verdict: verdict.clone(),
             ms,
-            record,
+            record: self.shown(),
         });
-        Ok(verdict)
+        Ok(())
+    }
+
+    /// Keeps and reports the verdict on an attempt that another one follows.
+    pub fn fail_attempt(
+        &self,
+        run: &RunId,
+        attempt: u32,
+        verdict: &Verdict,
+        ms: u64,
+    ) -> Result<()> {
+        self.write_verdict(verdict)?;
+        self.event(Event::AttemptFailed {
+            run: run.clone(),
+            attempt,
+            verdict: verdict.clone(),
+            ms,
+            record: self.shown(),
+        });
+        Ok(())
+    }
+
+    fn write_verdict(&self, verdict: &Verdict) -> Result<()> {
+        let json = serde_json::to_string_pretty(verdict)
+            .map_err(|error| Error::lab(format!("cannot write the verdict: {error}")))?;
+        self.write("verdict.json", &json)
     }
 
     /// Keeps the generated sources.

@@ -4,8 +4,10 @@
 //! Whatever happens, QEMU is stopped and waited for before the verdict is given.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Options;
 use super::record::Record;
 use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
@@ -15,27 +17,19 @@ use crate::guest::{Answer, Guest, Silence};
 use crate::image::build::BuiltImage;
 use crate::image::keys::RunKeys;
 use crate::module::Module;
+use crate::module::generate::SourceFile;
 use crate::scenario::{Action, ExpectedFailure, Scenario, Step};
 use crate::state::observed::run_text;
-use crate::state::snapshot::{Comparison, SnapshotFile};
-use crate::state::{Names, Observed, diff};
+use crate::state::snapshot::Comparison;
+use crate::state::{Names, Observed, SnapshotPolicy, diff};
 use crate::step;
 use crate::vm::Accel;
 use crate::vm::machine::{Gone, Machine, Parts};
 
-/// What to do with a snapshot that is missing or differs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnapshotPolicy {
-    /// Write `.snap.new` for a review.
-    Review,
-    /// Take what was observed.
-    Accept,
-    /// Write nothing (`CI=true`).
-    ReadOnly,
-}
-
 /// A console's last words may come after the connection is lost.
 const DRAIN: Duration = Duration::from_millis(300);
+/// How long a guest whose time is up may take to say what it was doing.
+const EVIDENCE: Duration = Duration::from_secs(20);
 
 /// A run that is ready to boot.
 #[derive(Debug)]
@@ -44,6 +38,8 @@ pub struct Guesting {
     pub run: RunId,
     /// What is played.
     pub scenario: Scenario,
+    /// The generated C of its modules.
+    pub sources: Vec<SourceFile>,
     /// What is booted.
     pub boot_file: PathBuf,
     /// The kernel's source tree.
@@ -56,10 +52,19 @@ pub struct Guesting {
     pub accel: Accel,
     /// The scenario's modules.
     pub modules: Vec<Module>,
-    /// Where it is recorded.
-    pub record: Record,
-    /// What to do with a snapshot that differs.
-    pub snapshots: SnapshotPolicy,
+    /// How to run it.
+    pub options: Arc<Options>,
+}
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its identity.
+    pub run: RunId,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Milliseconds of its last attempt.
+    pub ms: u64,
 }
 
 /// A run that ended before its last step.
@@ -68,6 +73,8 @@ enum Cut {
     Verdict(Box<Verdict>),
     /// The lab could not go on.
     Error(Error),
+    /// It took longer than it may.
+    Expired(Duration),
 }
 
 impl From<Error> for Cut {
@@ -91,25 +98,67 @@ struct Played {
 }
 
 impl Guesting {
-    /// Plays the scenario. An `Err` is the lab's; everything else is a verdict.
-    pub async fn play(self, ctx: &Context) -> Result<(RunId, Verdict)> {
-        let started = Instant::now();
+    /// Plays the scenario, again if need be. An `Err` is the lab's; everything else is a verdict.
+    pub async fn run(self, ctx: &Context) -> Result<Ended> {
+        let attempts = self.options.attempts.max(1);
+        let mut first: Option<(Verdict, Record)> = None;
+        let mut number = 1;
+        loop {
+            let record = Record::create(&self.options.records, &self.run, &ctx.events)?;
+            record.write_sources(&self.sources)?;
+            record.event(Event::RunStarted {
+                run: self.run.clone(),
+                attempt: number,
+                record: record.shown(),
+            });
+            let started = Instant::now();
+            let attempt = Attempt { of: &self, record };
+            let verdict = attempt.verdict(ctx).await;
+            let (record, ms) = (attempt.record, millis(started.elapsed()));
+            if !verdict.is_as_expected() && number < attempts && !ctx.cancel.is_cancelled() {
+                record.fail_attempt(&self.run, number, &verdict, ms)?;
+                first.get_or_insert((verdict, record));
+                number += 1;
+                continue;
+            }
+            // What the failed attempt left is what one has to look at.
+            let (verdict, record) = match first {
+                Some((first, failed)) if verdict.is_as_expected() => {
+                    (Verdict::flaky(&first, number), failed)
+                }
+                _ => (verdict, record),
+            };
+            record.finish(&self.run, &verdict, ms)?;
+            return Ok(Ended {
+                run: self.run,
+                verdict,
+                ms,
+            });
+        }
+    }
+}
+
+/// One attempt at a run.
+struct Attempt<'a> {
+    of: &'a Guesting,
+    /// Where it is recorded.
+    record: Record,
+}
+
+impl Attempt<'_> {
+    async fn verdict(&self, ctx: &Context) -> Verdict {
         let verdict = match self.boot_and_play(ctx).await {
             Ok(verdict) => verdict,
             Err(error) => Verdict::infra(&error),
         };
-        let verdict = match verdict.outcome {
+        match verdict.outcome {
             // The guest did its work; what it answered is the matter.
             Outcome::Passed
             | Outcome::Failed
             | Outcome::ExpectedFailure
             | Outcome::UnexpectedlyPassed => verdict,
             _ => verdict.with("QEMU's command line", &self.command_line()),
-        };
-        let verdict = self
-            .record
-            .finish(self.run.clone(), verdict, millis(started.elapsed()))?;
-        Ok((self.run, verdict))
+        }
     }
 
     /// QEMU's command line, an option a line, in shell syntax. The record's qemu.sh says
@@ -127,10 +176,10 @@ impl Guesting {
         let started = Instant::now();
         let keys = RunKeys::generate()?;
         let parts = Parts {
-            arch: self.run.arch,
-            accel: self.accel,
-            kernel: self.boot_file.clone(),
-            image: &self.image.initramfs,
+            arch: self.of.run.arch,
+            accel: self.of.accel,
+            kernel: self.of.boot_file.clone(),
+            image: &self.of.image.initramfs,
             keys: keys.archive()?,
             record: self.record.dir(),
         };
@@ -139,17 +188,54 @@ impl Guesting {
         let result = tokio::select! {
             result = self.play_on(ctx, &mut machine, &keys, started, &mut played) => result,
             () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
+            limit = expiry(self.of.options.timeout) => Err(Cut::Expired(limit)),
+        };
+        let result = match result {
+            Err(Cut::Expired(limit)) => {
+                let verdict = self.expired(&mut machine, &keys, &played, limit).await?;
+                Err(verdict.into())
+            }
+            other => other,
         };
         machine.stop().await?;
         match result {
             // A complaint may be the very last thing that a kernel says.
             Ok(()) => match machine.console.splat() {
                 Some(splat) => Ok(splat_verdict("after the last step", &splat)),
-                None => self.judge(ctx, &played),
+                None => self.judge(&played),
             },
             Err(Cut::Verdict(verdict)) => Ok(self.known(*verdict, &played)),
             Err(Cut::Error(error)) => Err(error),
+            Err(Cut::Expired(_)) => unreachable!("has become a verdict"),
         }
+    }
+
+    /// The verdict on a run that took longer than `--timeout`: what it was doing, and what the
+    /// guest's tasks say over a connection of its own.
+    async fn expired(
+        &self,
+        machine: &mut Machine,
+        keys: &RunKeys,
+        played: &Played,
+        limit: Duration,
+    ) -> Result<Verdict> {
+        let done = played.states.len();
+        let doing = match (done, self.of.scenario.steps.get(done)) {
+            (_, Some(step)) => format!("during step {} ({})", done + 1, step.action.label()),
+            (_, None) => "after the last step".to_owned(),
+        };
+        let mut blocked = String::new();
+        if let Ok(port) = machine.ssh_port().await
+            && let Ok(guest) = Guest::connect(port, keys, EVIDENCE).await?
+        {
+            blocked = guest.blocked().await.unwrap_or_default();
+            guest.close().await?;
+        }
+        let reason = format!("{doing}: the run took longer than --timeout {limit:?}");
+        Ok(Verdict::against(Outcome::Hung, Blame::Kernel, reason)
+            .with("tasks that have not switched, with their stacks", &blocked)
+            .with("the console's last lines", &machine.console.tail(25))
+            .help("give it more time with --timeout, or look at what it waits for"))
     }
 
     async fn play_on(
@@ -186,20 +272,20 @@ impl Guesting {
         let release = self
             .ask(machine, "asking for the release", guest.release())
             .await?;
-        if release != self.release {
+        if release != self.of.release {
             let what = format!(
                 "the guest runs `{release}`, its modules are for `{}`",
-                self.release
+                self.of.release
             );
             return Err(Error::lab(what).into());
         }
         let ms = millis(started.elapsed());
         self.record.event(Event::Booted {
-            run: self.run.clone(),
-            accel: self.accel.to_string(),
+            run: self.of.run.clone(),
+            accel: self.of.accel.to_string(),
             ms,
         });
-        for module in &self.modules {
+        for module in &self.of.modules {
             let doing = format!("copying {} into the guest", module.name);
             let outcome = guest.put_module(&module.name, &module.path).await?;
             let outcome = self.answered(machine, &doing, outcome).await?;
@@ -207,23 +293,23 @@ impl Guesting {
                 return Err(Error::new(Blame::Guest, format!("{doing}: {outcome}")).into());
             }
         }
-        let names = Names::of(&self.scenario);
+        let names = Names::of(&self.of.scenario);
         // What the log said before the first step belongs to the boot.
         self.ask(machine, "reading the state", guest.state())
             .await?;
-        let of = self.scenario.steps.len();
-        for (index, step) in self.scenario.steps.iter().enumerate() {
+        let of = self.of.scenario.steps.len();
+        for (index, step) in self.of.scenario.steps.iter().enumerate() {
             let (number, label) = (index + 1, step.action.label());
             let begun = Instant::now();
             self.record.event(Event::StepStarted {
-                run: self.run.clone(),
+                run: self.of.run.clone(),
                 step: number,
                 of,
                 label,
             });
             let problems = self.step(ctx, machine, guest, step, &names, played).await?;
             self.record.event(Event::StepFinished {
-                run: self.run.clone(),
+                run: self.of.run.clone(),
                 step: number,
                 ms: millis(begun.elapsed()),
                 problems,
@@ -247,7 +333,8 @@ impl Guesting {
         let doing = &format!("step {number} ({})", step.action.label());
         let done = match &step.action {
             Action::KlpBuild { options, rejects } => {
-                step::klp_build::try_options(ctx, &self.tree, options, rejects.as_deref()).await?
+                step::klp_build::try_options(ctx, &self.of.tree, options, rejects.as_deref())
+                    .await?
             }
             _ => {
                 self.ask(machine, doing, step::perform(guest, step, limits))
@@ -336,8 +423,8 @@ impl Guesting {
 
     /// What the scenario says of this kernel.
     fn expected_failures(&self) -> Vec<&ExpectedFailure> {
-        let all = self.scenario.expect_failure.iter();
-        all.filter(|failure| failure.kernels.contains(&self.run.kernel))
+        let all = self.of.scenario.expect_failure.iter();
+        all.filter(|failure| failure.kernels.contains(&self.of.run.kernel))
             .collect()
     }
 
@@ -354,32 +441,26 @@ impl Guesting {
     }
 
     /// The verdict on a run that reached its end: expectations first, then the snapshot.
-    fn judge(&self, ctx: &Context, played: &Played) -> Result<Verdict> {
+    fn judge(&self, played: &Played) -> Result<Verdict> {
         let observed = run_text(&played.states);
         self.record.write("observed.txt", &observed)?;
-        let file = SnapshotFile::of(&ctx.project, &self.run, self.scenario.snapshot);
-        let comparison = file.compare(&observed)?;
         let mut verdict = Verdict::of_problems(&played.problems, &self.expected_failures());
-        let accepted = match &comparison {
-            Comparison::Same => {
-                if self.snapshots != SnapshotPolicy::ReadOnly {
-                    file.remove_pending()?;
-                }
-                return Ok(verdict);
-            }
+        let snapshots = &self.of.options.snapshots;
+        // What breaks an expectation is not accepted unseen.
+        let (scope, acceptable) = (self.of.scenario.snapshot, verdict.is_as_expected());
+        let standing = snapshots.observe(&self.of.run, scope, &observed, acceptable)?;
+        let accepted = match &standing.comparison {
+            Comparison::Same => return Ok(verdict),
             Comparison::Missing => "",
             Comparison::Different(accepted) => accepted,
         };
         let difference = diff::render(accepted, &observed);
         self.record.write("diff.txt", &difference)?;
-        // What breaks an expectation is not accepted unseen.
-        if self.snapshots == SnapshotPolicy::Accept && verdict.is_as_expected() {
-            file.accept(&observed)?;
+        if standing.accepted {
             return Ok(verdict);
         }
-        let path = file.path();
-        let name = path.strip_prefix(&ctx.project).unwrap_or(path).display();
-        let (blame, reason) = match comparison {
+        let name = standing.name;
+        let (blame, reason) = match standing.comparison {
             Comparison::Missing => (Blame::File, format!("there is no snapshot {name} yet")),
             _ => (Blame::Kernel, format!("the states differ from {name}")),
         };
@@ -389,11 +470,21 @@ impl Guesting {
             verdict.reasons.push(reason);
         }
         verdict = verdict.with("states by step (- accepted, + observed)", &difference);
-        if self.snapshots == SnapshotPolicy::ReadOnly {
-            return Ok(verdict.help("run it without CI=true, then `lab review`"));
+        Ok(verdict.help(match snapshots.policy() {
+            SnapshotPolicy::ReadOnly => "run it without CI=true, then `lab review`",
+            _ => "if what was observed is right: `lab review` (or `cargo insta review`)",
+        }))
+    }
+}
+
+/// Resolves when the time is up, if it is limited.
+async fn expiry(limit: Option<Duration>) -> Duration {
+    match limit {
+        Some(limit) => {
+            tokio::time::sleep(limit).await;
+            limit
         }
-        file.write_pending(&observed)?;
-        Ok(verdict.help("if what was observed is right: `lab review` (or `cargo insta review`)"))
+        None => std::future::pending().await,
     }
 }
 

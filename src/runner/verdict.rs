@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Verdicts: how a run ended, who is to blame, and the evidence.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Blame, Error};
 use crate::scenario::ExpectedFailure;
@@ -10,11 +10,13 @@ use crate::vm::console::Console;
 use crate::vm::machine::Gone;
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// Everything as expected.
     Passed,
+    /// As expected, but not at the first attempt.
+    Flaky,
     /// An expectation or the snapshot does not hold.
     Failed,
     /// An expectation does not hold, just as the scenario says of this kernel.
@@ -40,6 +42,7 @@ impl Outcome {
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Passed => "passed",
+            Outcome::Flaky => "flaky",
             Outcome::Failed => "failed",
             Outcome::ExpectedFailure => "expected failure",
             Outcome::UnexpectedlyPassed => "unexpectedly passed",
@@ -54,7 +57,7 @@ impl Outcome {
 }
 
 /// A titled piece of evidence.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// What it is.
     pub title: String,
@@ -63,7 +66,7 @@ pub struct Evidence {
 }
 
 /// How a run ended, with all that a report needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// How it ended.
     pub outcome: Outcome,
@@ -137,9 +140,31 @@ impl Verdict {
         verdict
     }
 
-    /// Whether it ended as the scenario says: exit code 0.
+    /// Whether it ended as the scenario says, at whichever attempt: exit code 0.
     pub fn is_as_expected(&self) -> bool {
-        matches!(self.outcome, Outcome::Passed | Outcome::ExpectedFailure)
+        matches!(
+            self.outcome,
+            Outcome::Passed | Outcome::ExpectedFailure | Outcome::Flaky
+        )
+    }
+
+    /// The verdict on a run that ended as expected after attempts that did not: what the first of
+    /// them showed is kept, for a run that passes now and then is no pass.
+    #[must_use]
+    pub fn flaky(first: &Self, attempts: u32) -> Self {
+        let mut flaky = first.clone();
+        flaky.outcome = Outcome::Flaky;
+        flaky.exit_code = 0;
+        let attempt = |reason: &String| format!("attempt 1 of {attempts}: {reason}");
+        flaky.reasons = first.reasons.iter().map(attempt).collect();
+        flaky.help = Some(format!(
+            "attempt 1 of {attempts} {}, the last one passed: look for a race before it is trusted",
+            match first.outcome {
+                Outcome::UnexpectedlyPassed => "passed unexpectedly",
+                outcome => outcome.name(),
+            }
+        ));
+        flaky
     }
 
     /// A verdict on the kernel under test or the scenario.

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::model::{Livepatch, ReplaceCapability, Requires, SnapshotScope, Target, VMLINUX};
+use super::model::{
+    Capability, Livepatch, ReplaceCapability, Requires, SnapshotScope, Target, VMLINUX,
+};
 use super::names::kernel_module_name;
 use super::{livepatches, targets};
 use crate::yaml::{Diagnostic, Diagnostics, Node, Span};
@@ -29,7 +31,16 @@ pub(super) fn requires(root: &Node) -> Requires {
         .iter()
         .filter_map(|arch| arch.as_str()?.parse().ok())
         .collect();
-    Requires { replace, arch }
+    let wanted = node.get("capabilities").map_or(&[][..], Node::items);
+    let named = |capability: &Capability| {
+        let name = Some(capability.name());
+        wanted.iter().any(|wanted| wanted.as_str() == name)
+    };
+    Requires {
+        replace,
+        arch,
+        capabilities: Capability::ALL.into_iter().filter(named).collect(),
+    }
 }
 
 /// The `snapshot` of a scenario.

@@ -22,9 +22,10 @@ mod targets;
 
 pub use errno::Errno;
 pub use model::{
-    Action, Callback, Callbacks, Code, Expect, ExpectedFailure, FunctionRef, Generated, Livepatch,
-    NewFunction, PatchedFunction, PatchedObject, Replace, ReplaceCapability, Requires, Scenario,
-    SnapshotScope, State, Step, Symbol, Target, TargetFunction, Transition, VMLINUX, WaitUntil,
+    Action, Callback, Callbacks, Capability, Code, Expect, ExpectedFailure, FunctionRef, Generated,
+    Livepatch, NewFunction, PatchedFunction, PatchedObject, Replace, ReplaceCapability, Requires,
+    Scenario, SnapshotScope, State, Step, Symbol, Target, TargetFunction, Transition, VMLINUX,
+    WaitUntil,
 };
 pub use names::kernel_module_name;
 

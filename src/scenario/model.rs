@@ -101,6 +101,35 @@ pub struct Requires {
     pub replace: Option<ReplaceCapability>,
     /// The architectures it is for; empty if it is for any.
     pub arch: Vec<Arch>,
+    /// What the kernel must have besides.
+    pub capabilities: Vec<Capability>,
+}
+
+/// What a kernel has on some architectures and lacks on others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Capability {
+    /// `scripts/livepatch/klp-build`, and the objtool that it needs.
+    KlpBuild,
+    /// Kprobes that use ftrace (`CONFIG_KPROBES_ON_FTRACE`).
+    KprobesOnFtrace,
+}
+
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::KlpBuild, Self::KprobesOnFtrace];
+
+    /// The names of [`Capability::ALL`], as they are written in YAML files.
+    pub const NAMES: [&'static str; 2] = [Self::KlpBuild.name(), Self::KprobesOnFtrace.name()];
+
+    /// The name that is written in YAML files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KlpBuild => "klp-build",
+            Self::KprobesOnFtrace => "kprobes-on-ftrace",
+        }
+    }
 }
 
 /// What a kernel's `klp_patch.replace` is.

@@ -5,5 +5,7 @@
 pub mod diff;
 pub mod observed;
 pub mod snapshot;
+pub mod snapshots;
 
 pub use observed::{Livepatch, Names, Object, Observed};
+pub use snapshots::{SnapshotPolicy, Snapshots};

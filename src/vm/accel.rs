@@ -32,6 +32,21 @@ pub enum Choice {
     Tcg,
 }
 
+impl Choice {
+    /// All names, as they are written in YAML files.
+    pub const NAMES: [&'static str; 3] = ["auto", "kvm", "tcg"];
+
+    /// The choice with a name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "auto" => Some(Self::Auto),
+            "kvm" => Some(Self::Kvm),
+            "tcg" => Some(Self::Tcg),
+            _ => None,
+        }
+    }
+}
+
 /// What was found out, for one boot of the host and one QEMU.
 #[derive(Debug, Serialize, Deserialize)]
 struct Remembered {

@@ -7,8 +7,8 @@ mod step;
 
 pub(super) use step::FUNCTION_REF;
 
-use super::{ReplaceCapability, names};
-use crate::arch::Arch;
+use super::{Capability, ReplaceCapability, names};
+use crate::files::ARCHES;
 use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Shape, Text};
 
 /// A whole scenario file.
@@ -135,7 +135,7 @@ const REQUIRES: Shape = Shape::Record(&Record {
     fields: &[
         Field::optional(
             "replace",
-            CAPABILITY,
+            REPLACE,
             "What klp_patch.replace must be: a bool, or a u32 replace tag.",
         ),
         Field::optional(
@@ -143,25 +143,30 @@ const REQUIRES: Shape = Shape::Record(&Record {
             Shape::OneOrMany(&ARCHES),
             "The architectures it is for.",
         ),
+        Field::optional(
+            "capabilities",
+            Shape::List(&CAPABILITIES),
+            "What the kernel must have on the architecture at hand.",
+        ),
     ],
     rules: &[],
 });
 
-const CAPABILITY: Shape = Shape::OneOf(&OneOf {
-    what: "a kind of `replace`",
-    names: &ReplaceCapability::NAMES,
-});
-
-const ARCHES: List = List {
-    what: "a list of architectures",
-    example: "[x86_64]",
+const CAPABILITIES: List = List {
+    what: "a list of capabilities",
+    example: "[kprobes-on-ftrace]",
     item: Shape::OneOf(&OneOf {
-        what: "an architecture",
-        names: &Arch::NAMES,
+        what: "a capability",
+        names: &Capability::NAMES,
     }),
     non_empty: true,
     unique: true,
 };
+
+const REPLACE: Shape = Shape::OneOf(&OneOf {
+    what: "a kind of `replace`",
+    names: &ReplaceCapability::NAMES,
+});
 
 const SNAPSHOT: Shape = Shape::OneOf(&OneOf {
     what: "the scope of a snapshot",

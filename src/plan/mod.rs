@@ -1,18 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Scenarios × kernels × architectures → runs, and what is skipped with the reason. Pure.
 
+pub mod shard;
+
 use crate::arch::Arch;
-use crate::event::RunId;
+use crate::event::{RunId, Skipped};
 use crate::kernel::Definition;
-use crate::scenario::Scenario;
+use crate::scenario::{Capability, Scenario};
+use shard::Shard;
 
 /// What is going to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan<'a> {
     /// The runs, grouped by kernel and architecture so that builds come in order.
     pub runs: Vec<Run<'a>>,
     /// What is left out, with the reason.
-    pub skipped: Vec<(RunId, String)>,
+    pub skipped: Vec<Skipped>,
+}
+
+impl Plan<'_> {
+    /// The part of it that belongs to a shard.
+    pub fn retain_shard(&mut self, shard: Shard) {
+        self.runs.retain(|run| shard.has(&run.id()));
+        self.skipped.retain(|skipped| shard.has(&skipped.run));
+    }
+
+    /// The identities of the runs.
+    pub fn ids(&self) -> Vec<RunId> {
+        self.runs.iter().map(Run::id).collect()
+    }
 }
 
 /// One run.
@@ -53,7 +69,10 @@ pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[A
                 };
                 match unmet(run) {
                     None => plan.runs.push(run),
-                    Some(reason) => plan.skipped.push((run.id(), reason)),
+                    Some(reason) => plan.skipped.push(Skipped {
+                        run: run.id(),
+                        reason,
+                    }),
                 }
             }
         }
@@ -63,15 +82,19 @@ pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[A
 
 /// Why a run makes no sense, if it makes none.
 fn unmet(run: Run<'_>) -> Option<String> {
-    if run.scenario.uses_klp_build() {
-        if !run.kernel.capabilities.klp_build {
-            return Some("it needs klp-build, which the kernel does not have".to_owned());
-        }
-        if run.arch != Arch::X86_64 {
-            return Some("it needs klp-build, which is for x86_64 only".to_owned());
-        }
-    }
     let requires = &run.scenario.requires;
+    let mut needed = requires.capabilities.clone();
+    if run.scenario.uses_klp_build() {
+        needed.push(Capability::KlpBuild);
+    }
+    let lacks = |need: &&Capability| !run.kernel.capabilities.has(**need, run.arch);
+    if let Some(missing) = needed.iter().find(lacks) {
+        let name = missing.name();
+        return Some(format!(
+            "it needs {name}, which the kernel does not have on {}",
+            run.arch
+        ));
+    }
     if !requires.arch.is_empty() && !requires.arch.contains(&run.arch) {
         let archs: Vec<_> = requires.arch.iter().map(|arch| arch.name()).collect();
         return Some(format!("it is for {} only", archs.join(", ")));
@@ -89,6 +112,8 @@ fn unmet(run: Run<'_>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
     use crate::kernel::definition::Capabilities;
     use crate::kernel::source::Source;
     use crate::scenario::{Code, Livepatch, Replace, ReplaceCapability, Requires, SnapshotScope};
@@ -103,7 +128,7 @@ mod tests {
             config: Vec::new(),
             capabilities: Capabilities {
                 replace,
-                klp_build: false,
+                others: BTreeMap::new(),
             },
         }
     }
@@ -126,7 +151,7 @@ mod tests {
     fn what_a_kernel_cannot_do_is_skipped_with_the_reason() {
         let tags = Requires {
             replace: Some(ReplaceCapability::Tags),
-            arch: Vec::new(),
+            ..Requires::default()
         };
         let scenarios = [
             scenario("tagged", tags),
@@ -147,7 +172,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            plan.skipped[0].1,
+            plan.skipped[0].reason,
             "it requires replace: tags, the kernel has bool"
         );
     }
@@ -166,20 +191,16 @@ mod tests {
             kernel("old", ReplaceCapability::Bool),
             kernel("new", ReplaceCapability::Bool),
         );
-        with.capabilities.klp_build = true;
+        let x86_64 = vec![Arch::X86_64];
+        with.capabilities.others = [(Capability::KlpBuild, x86_64)].into();
         let (scenarios, kernels) = ([built], [without, with]);
         let plan = plan(&scenarios, &kernels, &Arch::ALL);
         assert_eq!(plan.runs.len(), 1);
-        let reasons: Vec<_> = plan.skipped.iter().map(|(_, why)| why.as_str()).collect();
-        let missing = "it needs klp-build, which the kernel does not have";
-        assert_eq!(
-            reasons,
-            [
-                missing,
-                missing,
-                "it needs klp-build, which is for x86_64 only"
-            ]
-        );
+        let skipped = plan.skipped.iter();
+        let reasons: Vec<_> = skipped.map(|skipped| skipped.reason.as_str()).collect();
+        let on_x86_64 = "it needs klp-build, which the kernel does not have on x86_64";
+        let on_arm64 = "it needs klp-build, which the kernel does not have on arm64";
+        assert_eq!(reasons, [on_x86_64, on_arm64, on_arm64]);
     }
 
     #[test]
@@ -187,13 +208,35 @@ mod tests {
         let scenarios = [scenario(
             "x",
             Requires {
-                replace: None,
                 arch: vec![Arch::X86_64],
+                ..Requires::default()
             },
         )];
         let kernels = [kernel("tags", ReplaceCapability::Tags)];
         let plan = plan(&scenarios, &kernels, &Arch::ALL);
         assert_eq!(plan.runs.len(), 1);
-        assert_eq!(plan.skipped[0].1, "it is for x86_64 only");
+        assert_eq!(plan.skipped[0].reason, "it is for x86_64 only");
+    }
+
+    #[test]
+    fn the_shards_are_the_whole_and_do_not_overlap() {
+        let names: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();
+        let scenarios: Vec<_> = names
+            .iter()
+            .map(|name| scenario(name, Requires::default()))
+            .collect();
+        let kernels = [kernel("tags", ReplaceCapability::Tags)];
+        let whole = plan(&scenarios, &kernels, &Arch::ALL);
+        let mut seen = Vec::new();
+        for index in 1..=6 {
+            let mut part = whole.clone();
+            part.retain_shard(Shard::new(index, 6).unwrap());
+            assert!(!part.runs.is_empty(), "80 runs leave no shard of 6 empty");
+            seen.extend(part.ids());
+        }
+        let mut all = whole.ids();
+        seen.sort();
+        all.sort();
+        assert_eq!(seen, all);
     }
 }

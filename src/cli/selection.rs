@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is to run: the arguments that `lab run` and `lab plan` share, and `lab.yaml`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::ArchName;
+use crate::arch::Arch;
+use crate::error::{Blame, Error, Result};
+use crate::kernel::Definition;
+use crate::plan::shard::Shard;
+use crate::plan::{self, Plan};
+use crate::profile::{LabFile, Settings};
+use crate::report::paint::Color;
+use crate::report::read::read_dir;
+use crate::report::results::{Results, RunResult};
+use crate::scenario::Scenario;
+
+/// Which runs.
+#[derive(Debug, Args)]
+pub struct SelectionArgs {
+    /// Scenario files, or folders with some.
+    #[arg(value_name = "PATH", required_unless_present = "profile")]
+    paths: Vec<PathBuf>,
+    /// A profile of lab.yaml; what the command line says comes first.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Kernels to run on [default: those that say `default: true`].
+    #[arg(long, value_delimiter = ',', value_name = "KERNEL")]
+    kernel: Vec<String>,
+    /// Architectures of the guests [default: the host's].
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
+    arch: Vec<ArchName>,
+    /// Only part I of N, cut by the names of the runs; `auto` or `auto/N` takes I from the
+    /// variables of Slurm, Kubernetes, GitLab or GitHub.
+    #[arg(long, value_name = "I/N", env = "LAB_SHARD")]
+    shard: Option<String>,
+    /// Leave out what has a verdict in the event files of DIR.
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+}
+
+/// What is read and checked before anything is built.
+pub struct Selection {
+    /// What the command line and lab.yaml say.
+    pub settings: Settings,
+    scenarios: Vec<Scenario>,
+    kernels: Vec<Definition>,
+    shard: Option<Shard>,
+    /// What an earlier command found out.
+    pub earlier: Results,
+}
+
+impl SelectionArgs {
+    /// The folder of `--resume`.
+    pub fn resume(&self) -> Option<&Path> {
+        self.resume.as_deref()
+    }
+
+    /// Reads scenarios and kernel definitions: every mistake in a file shows here. `more` are the
+    /// settings that only the caller's command line has.
+    pub fn read(&self, project: &Path, more: Settings, color: Color) -> Result<Selection> {
+        let command_line = Settings {
+            paths: self.paths.clone(),
+            kernels: self.kernel.clone(),
+            archs: self.arch.iter().map(|name| name.arch()).collect(),
+            ..more
+        };
+        let file = LabFile::read(project)?;
+        let mut settings = command_line.or(file.settings(self.profile.as_deref())?);
+        if settings.paths.is_empty() {
+            let what = "neither the command line nor lab.yaml says what to run";
+            return Err(Error::new(Blame::Usage, what).help("name scenario files or folders"));
+        }
+        if settings.archs.is_empty() {
+            settings.archs = vec![Arch::host().unwrap_or(Arch::X86_64)];
+        }
+        let var = |name: &str| std::env::var(name).ok();
+        let shard = self.shard.as_deref();
+        let shard = shard.map(|text| Shard::parse(text, var)).transpose()?;
+        let (scenarios, rejected) = super::scenarios::read(&settings.paths)?;
+        if !rejected.is_empty() {
+            super::check::show(&rejected, color);
+            return Err(super::check::summary(&rejected).evidence("nothing was built or booted"));
+        }
+        let kernels = read_kernels(project, &settings.kernels)?;
+        let earlier = match &self.resume {
+            Some(dir) if dir.exists() => read_dir(dir)?,
+            _ => Results::default(),
+        };
+        Ok(Selection {
+            settings,
+            scenarios,
+            kernels,
+            shard,
+            earlier,
+        })
+    }
+}
+
+fn read_kernels(project: &Path, names: &[String]) -> Result<Vec<Definition>> {
+    if !names.is_empty() {
+        let read = |name: &String| Definition::read(project, name);
+        return names.iter().map(read).collect();
+    }
+    let mut kernels = Definition::all(project)?;
+    kernels.retain(|kernel| kernel.default);
+    if kernels.is_empty() {
+        return Err(Error::new(Blame::File, "no kernel says `default: true`")
+            .help("name one with --kernel"));
+    }
+    Ok(kernels)
+}
+
+impl Selection {
+    /// The plan for this shard, whether or not it has verdicts already.
+    pub fn plan(&self) -> Plan<'_> {
+        let mut plan = plan::plan(&self.scenarios, &self.kernels, &self.settings.archs);
+        if let Some(shard) = self.shard {
+            plan.retain_shard(shard);
+        }
+        plan
+    }
+
+    /// What an earlier command found out about a run, if that needs no repeating.
+    pub fn settled(&self, run: &crate::event::RunId) -> Option<&RunResult> {
+        self.earlier.get(run).filter(|earlier| earlier.is_settled())
+    }
+}
