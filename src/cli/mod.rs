@@ -171,6 +171,7 @@ fn print(text: &str) {
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {
+    let human = || Reports::new(Human::new(cli.color), Files::default());
     match cli.command {
         Command::Check { paths } => check::check(&paths, cli.color),
         Command::List { what } => list::list(&project(cli.project)?, what).map(|()| 0),
@@ -196,20 +197,21 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 print(&plan::human(&selection));
                 return Ok(0);
             }
-            let files = args.files()?;
-            with_context(project, cli.color, files, async |ctx| {
+            let reports = Reports::new(Human::new(cli.color), args.files()?)?;
+            let reports = reports.resume(selection.settled_results());
+            with_context(project, reports, async |ctx| {
                 run::run(ctx, &args, &selection).await
             })
         }
         Command::Build(args) => {
             let project = project(cli.project)?;
-            with_context(project, cli.color, Files::default(), async |ctx| {
+            with_context(project, human()?, async |ctx| {
                 build::build(ctx, &args).await
             })
         }
         Command::Setup(args) => {
             let project = project(cli.project)?;
-            with_context(project, cli.color, Files::default(), async |ctx| {
+            with_context(project, human()?, async |ctx| {
                 setup::setup(ctx, &archs(&args.arch), args.yes)
                     .await
                     .map(|()| 0)
@@ -236,8 +238,7 @@ fn project(named: Option<PathBuf>) -> Result<PathBuf> {
 /// in good order, the second at once.
 fn with_context(
     project: PathBuf,
-    color: Color,
-    files: Files,
+    reports: Reports,
     work: impl AsyncFnOnce(&Context) -> Result<u8>,
 ) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -253,7 +254,7 @@ fn with_context(
             events,
             cancel: cancel.clone(),
         };
-        let reports = Reports::new(Human::new(color), files)?.spawn(receiver);
+        let reports = reports.spawn(receiver);
         ctx.events.send(Event::Started {
             version: event::VERSION,
             lab: env!("CARGO_PKG_VERSION").to_owned(),

@@ -41,8 +41,8 @@ enum ReportCommand {
 /// Reports what the folders hold.
 pub fn report(args: &ReportArgs, color: Color) -> Result<u8> {
     let ReportCommand::Merge { dirs, report } = &args.command;
-    let results = read_dirs(dirs)?;
-    Files::parse(report)?.write(&results)?;
-    super::print(&human::whole(&results, Paint::stdout(color)));
-    Ok(results.exit_code())
+    let merged = read_dirs(dirs)?;
+    Files::parse(report)?.write(&merged.results, &merged.files)?;
+    super::print(&human::whole(&merged.results, Paint::stdout(color)));
+    Ok(merged.results.exit_code())
 }

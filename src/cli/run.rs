@@ -10,11 +10,9 @@ use super::selection::{Selection, SelectionArgs};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Event;
-use crate::plan::Plan;
 use crate::profile::Settings;
 use crate::report::files::{Files, Format};
 use crate::report::paint::Color;
-use crate::report::results::State;
 use crate::runner::{self, Options, memory};
 use crate::state::{SnapshotPolicy, Snapshots};
 use crate::vm::accel::Choice;
@@ -143,10 +141,19 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
         skipped: plan.skipped.clone(),
         jobs: options.jobs,
     });
-    let (rest, earlier) = leave_out_settled(ctx, selection, plan);
+    let mut rest = plan;
+    rest.runs
+        .retain(|run| selection.settled(&run.id()).is_none());
+    let earlier = selection.settled_results();
+    if !earlier.runs.is_empty() {
+        let (done, left) = (earlier.runs.len(), rest.runs.len());
+        ctx.events.note(format!(
+            "{done} runs have a verdict already, {left} are left"
+        ));
+    }
     let verdicts = runner::run_all(ctx, &rest, options).await?;
     let now = verdicts.iter().map(|(_, verdict)| verdict.exit_code);
-    Ok(now.chain([earlier]).max().unwrap_or(0))
+    Ok(now.chain([earlier.exit_code()]).max().unwrap_or(0))
 }
 
 fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
@@ -164,43 +171,12 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         accel: settings.accel.unwrap_or(Choice::Auto),
         snapshots: Snapshots::new(ctx.project.clone(), policy),
         jobs: settings.jobs.map_or_else(default_jobs, usize::from),
+        boots: tokio::sync::Semaphore::new(cpus),
         attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
         timeout: settings.timeout,
         fail_fast: settings.fail_fast.unwrap_or(false),
         records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
     }
-}
-
-/// Takes the runs that an earlier command settled out of the plan and repeats their verdicts, so
-/// that the reports of this command are whole. Returns the worst exit code among them.
-fn leave_out_settled<'a>(
-    ctx: &Context,
-    selection: &Selection,
-    mut plan: Plan<'a>,
-) -> (Plan<'a>, u8) {
-    let (mut count, mut worst) = (0, 0);
-    plan.runs.retain(|run| {
-        let run = run.id();
-        let Some(State::Finished(earlier)) = selection.settled(&run).map(|run| &run.state) else {
-            return true;
-        };
-        count += 1;
-        worst = worst.max(earlier.verdict.exit_code);
-        ctx.events.send(Event::RunFinished {
-            run,
-            verdict: earlier.verdict.clone(),
-            ms: earlier.ms,
-            record: earlier.record.clone(),
-        });
-        false
-    });
-    if count > 0 {
-        let rest = plan.runs.len();
-        ctx.events.note(format!(
-            "{count} runs have a verdict already, {rest} are left"
-        ));
-    }
-    (plan, worst)
 }
 
 /// CI systems set `CI`; then nothing is ever written to snapshots/.

@@ -8,6 +8,7 @@ use clap::Args;
 use super::ArchName;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
+use crate::event::RunId;
 use crate::kernel::Definition;
 use crate::plan::shard::Shard;
 use crate::plan::{self, Plan};
@@ -48,8 +49,8 @@ pub struct Selection {
     scenarios: Vec<Scenario>,
     kernels: Vec<Definition>,
     shard: Option<Shard>,
-    /// What an earlier command found out.
-    pub earlier: Results,
+    /// What the event files of `--resume` hold.
+    earlier: Results,
 }
 
 impl SelectionArgs {
@@ -124,7 +125,14 @@ impl Selection {
     }
 
     /// What an earlier command found out about a run, if that needs no repeating.
-    pub fn settled(&self, run: &crate::event::RunId) -> Option<&RunResult> {
+    pub fn settled(&self, run: &RunId) -> Option<&RunResult> {
         self.earlier.get(run).filter(|earlier| earlier.is_settled())
+    }
+
+    /// What an earlier command found out about the runs of this plan.
+    pub fn settled_results(&self) -> Results {
+        let runs = self.plan().ids();
+        let settled = runs.iter().filter_map(|run| self.settled(run).cloned());
+        Results::new(settled.collect(), Vec::new(), None, None)
     }
 }

@@ -113,6 +113,26 @@ impl RunResult {
 }
 
 impl Results {
+    /// Results that were put together elsewhere.
+    pub fn new(
+        runs: Vec<RunResult>,
+        skipped: Vec<Skipped>,
+        started: Option<String>,
+        ended: Option<Ended>,
+    ) -> Self {
+        let index = runs
+            .iter()
+            .enumerate()
+            .map(|(index, run)| (run.run.clone(), index));
+        Self {
+            index: index.collect(),
+            runs,
+            skipped,
+            started,
+            ended,
+        }
+    }
+
     /// Takes in an event.
     pub fn event(&mut self, stamped: &Stamped) {
         let time = &stamped.time;

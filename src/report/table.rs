@@ -6,113 +6,44 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::cache::write_atomically;
-use crate::error::{Blame, Error, IoContext, Result};
-use crate::event::{Event, RunId};
+use super::results::{Results, RunResult, State};
+use super::text::one_line;
+use crate::arch::Arch;
+use crate::error::{Blame, Error, Result};
+use crate::event::RunId;
 use crate::runner::verdict::{Outcome, Verdict};
 
 const BEGIN: &str = "<!-- lab: verdicts -->";
 const END: &str = "<!-- lab: end of verdicts -->";
 
-/// A table in the making, and the document that it belongs to.
-#[derive(Debug)]
-pub struct Table {
-    path: PathBuf,
-    cells: BTreeMap<String, BTreeMap<String, String>>,
-    columns: BTreeSet<String>,
-    failures: BTreeMap<String, Vec<String>>,
+/// The table, and what fails as expected.
+pub fn render(results: &Results) -> String {
+    let mut text = grid(results, |cell| state(cell).to_owned());
+    let mut failures = BTreeMap::new();
+    for run in &results.runs {
+        let is_expected = |verdict: &&Verdict| verdict.outcome == Outcome::ExpectedFailure;
+        if let Some(verdict) = run.verdict().filter(is_expected) {
+            let name = format!("`{}` on `{}`", run.run.scenario, column(&run.run));
+            failures.insert(name, &verdict.reasons);
+        }
+    }
+    for (run, reasons) in failures {
+        let _ = write!(text, "\n{run} fails as expected:\n\n");
+        for reason in reasons {
+            let _ = writeln!(text, "- {}", one_line(reason));
+        }
+    }
+    text
 }
 
-impl Table {
-    /// A table for the document at `path`, which must have a place for it.
-    ///
-    /// # Errors
-    ///
-    /// The file is not there, or its two marks are not.
-    pub fn new(path: &Path) -> Result<Self> {
-        replace(&read(path)?, path, "")?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            cells: BTreeMap::new(),
-            columns: BTreeSet::new(),
-            failures: BTreeMap::new(),
-        })
-    }
-
-    /// Takes in an event.
-    pub fn event(&mut self, event: &Event) {
-        match event {
-            Event::Planned { skipped, .. } => {
-                for skip in skipped {
-                    self.cell(&skip.run, "skipped".to_owned());
-                }
-            }
-            Event::RunFinished { run, verdict, .. } => self.verdict(run, verdict),
-            _ => {}
-        }
-    }
-
-    fn verdict(&mut self, run: &RunId, verdict: &Verdict) {
-        self.cell(run, verdict.outcome.name().to_owned());
-        if verdict.outcome == Outcome::ExpectedFailure {
-            let name = format!("`{}` on `{}`", run.scenario, column(run));
-            self.failures.insert(name, verdict.reasons.clone());
-        }
-    }
-
-    fn cell(&mut self, run: &RunId, text: String) {
-        let column = column(run);
-        self.columns.insert(column.clone());
-        let row = self.cells.entry(run.scenario.clone()).or_default();
-        row.insert(column, text);
-    }
-
-    /// Writes the table to its place in the document.
-    pub fn finish(&self) -> Result<()> {
-        let text = replace(&read(&self.path)?, &self.path, &self.text())?;
-        write_atomically(&self.path, text.as_bytes())
-    }
-
-    fn text(&self) -> String {
-        let mut text = "| scenario |".to_owned();
-        for column in &self.columns {
-            let _ = write!(text, " {column} |");
-        }
-        let _ = write!(text, "\n|---|{}\n", "---|".repeat(self.columns.len()));
-        for (scenario, row) in &self.cells {
-            let _ = write!(text, "| {scenario} |");
-            for column in &self.columns {
-                let cell = row.get(column).map_or("", String::as_str);
-                let _ = write!(text, " {cell} |");
-            }
-            text.push('\n');
-        }
-        for (run, reasons) in &self.failures {
-            let _ = write!(text, "\n{run} fails as expected:\n\n");
-            for reason in reasons {
-                let _ = writeln!(text, "- {reason}");
-            }
-        }
-        text
-    }
-}
-
-/// Kernels alone on x86_64, where most run; with the architecture elsewhere.
-fn column(run: &RunId) -> String {
-    match run.arch {
-        crate::arch::Arch::X86_64 => run.kernel.clone(),
-        arch => format!("{} ({arch})", run.kernel),
-    }
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).at("read", path)
-}
-
-/// The document with `table` between its marks.
-fn replace(document: &str, path: &Path, table: &str) -> Result<String> {
+/// The document with `table` between its marks; `path` is for the error.
+///
+/// # Errors
+///
+/// The document has no such marks.
+pub fn replace(document: &str, path: &Path, table: &str) -> Result<String> {
     let parts = document.split_once(BEGIN).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(END)?;
         Some((before, after))
@@ -126,65 +57,118 @@ fn replace(document: &str, path: &Path, table: &str) -> Result<String> {
     Ok(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
 }
 
+/// One cell: a run of the plan, or one that was left out of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Cell<'a> {
+    /// A run.
+    Run(&'a RunResult),
+    /// Left out.
+    Skipped,
+}
+
+/// What a cell says in words.
+pub fn state(cell: Cell<'_>) -> &'static str {
+    match cell {
+        Cell::Skipped => "skipped",
+        Cell::Run(run) => match &run.state {
+            State::Planned | State::Running => "no result",
+            State::NotRun(_) => "not run",
+            State::Finished(finished) => finished.verdict.outcome.name(),
+        },
+    }
+}
+
+/// A Markdown table, scenario × kernel and architecture, whose cells `show` fills.
+pub fn grid(results: &Results, show: impl Fn(Cell<'_>) -> String) -> String {
+    let mut columns = BTreeSet::new();
+    let mut rows = BTreeMap::<String, BTreeMap<String, String>>::new();
+    let mut put = |run: &RunId, cell| {
+        let column = escape(&column(run));
+        columns.insert(column.clone());
+        let row = rows.entry(escape(&run.scenario)).or_default();
+        row.insert(column, show(cell));
+    };
+    for skip in &results.skipped {
+        put(&skip.run, Cell::Skipped);
+    }
+    for run in &results.runs {
+        put(&run.run, Cell::Run(run));
+    }
+    let mut text = "| scenario |".to_owned();
+    for column in &columns {
+        let _ = write!(text, " {column} |");
+    }
+    let _ = write!(text, "\n|---|{}\n", "---|".repeat(columns.len()));
+    for (scenario, row) in &rows {
+        let _ = write!(text, "| {scenario} |");
+        for column in &columns {
+            let cell = row.get(column).map_or("", String::as_str);
+            let _ = write!(text, " {cell} |");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// `text` on one line, so that Markdown shows it as it is, in a table and outside.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in one_line(text).chars() {
+        match c {
+            // Not with a backslash, which would stay within HTML.
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '|' | '~' | '$' | '#' => {
+                out.push('\\');
+                out.push(c);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Kernels alone on x86_64, where most run; with the architecture elsewhere.
+fn column(run: &RunId) -> String {
+    match run.arch {
+        Arch::X86_64 => run.kernel.clone(),
+        arch @ Arch::Arm64 => format!("{} ({arch})", run.kernel),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::Arch;
-    use crate::event::Skipped;
+    use crate::report::sample;
 
-    fn run(kernel: &str) -> RunId {
-        RunId {
-            scenario: "window".into(),
-            kernel: kernel.into(),
-            arch: Arch::X86_64,
-        }
+    #[test]
+    fn every_outcome_has_its_place() {
+        insta::assert_snapshot!(render(&sample::results()));
     }
 
     #[test]
     fn the_table_takes_its_place_in_the_document() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("doc.md");
-        std::fs::write(&path, format!("before\n{BEGIN}\nold\n{END}\nafter\n")).unwrap();
-        let mut table = Table::new(&path).unwrap();
-        table.event(&Event::Planned {
-            runs: Vec::new(),
-            skipped: vec![Skipped {
-                run: run("mainline"),
-                reason: "no tags".into(),
-            }],
-            jobs: 1,
-        });
-        let mut failure = Verdict::passed();
-        failure.outcome = Outcome::ExpectedFailure;
-        failure.reasons = vec!["R1: nops".into(), "step 5: stock answers 20".into()];
-        table.verdict(&run("rfc"), &failure);
-        table.verdict(&run("tags"), &Verdict::passed());
-        table.finish().unwrap();
-        insta::assert_snapshot!(std::fs::read_to_string(&path).unwrap(), @r"
+        let document = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        insta::assert_snapshot!(replace(&document, Path::new("doc.md"), "| new |").unwrap(), @r"
         before
         <!-- lab: verdicts -->
 
-        | scenario | mainline | rfc | tags |
-        |---|---|---|---|
-        | window | skipped | expected failure | passed |
-
-        `window` on `rfc` fails as expected:
-
-        - R1: nops
-        - step 5: stock answers 20
-
+        | new |
         <!-- lab: end of verdicts -->
         after
         ");
     }
 
     #[test]
-    fn a_document_without_a_place_is_left_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("doc.md");
-        std::fs::write(&path, "text").unwrap();
-        let error = Table::new(&path).unwrap_err();
+    fn a_document_without_a_place_is_an_error() {
+        let error = replace("text", Path::new("doc.md"), "").unwrap_err();
         assert_eq!(error.blame, Blame::Usage);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "text");
+        assert_eq!(error.what, "doc.md has no place for the verdicts");
+    }
+
+    #[test]
+    fn a_cell_cannot_end_its_row() {
+        assert_eq!(escape("a|b\nc<d>`e`"), "a\\|b c&lt;d&gt;\\`e\\`");
     }
 }

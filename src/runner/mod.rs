@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use crate::context::Context;
@@ -38,6 +38,10 @@ pub struct Options {
     pub snapshots: Snapshots,
     /// Guests at the same time.
     pub jobs: usize,
+    /// A place for each guest that boots. A boot uses a CPU all the time, and measures its clocks
+    /// against each other: more of them than CPUs are slower, and may fail for no fault of the
+    /// kernel.
+    pub boots: Semaphore,
     /// How often a run is tried before it counts as failed; at least once.
     pub attempts: u32,
     /// How long one guest may take in all.
@@ -85,7 +89,7 @@ struct Schedule<'a> {
     times: Times,
     /// Prepared, and waiting for a free place.
     waiting: Vec<Guesting>,
-    guests: JoinSet<Result<Ended>>,
+    guests: JoinSet<Result<Option<Ended>>>,
     /// The most guests that ran at the same time.
     most: usize,
     ended: Vec<Ended>,
@@ -134,7 +138,9 @@ impl<'a> Schedule<'a> {
                 Some(ended) = self.guests.join_next() => {
                     let ended = ended
                         .map_err(|error| Error::lab(format!("a run failed inside: {error}")))??;
-                    self.take(ended);
+                    if let Some(ended) = ended {
+                        self.take(ended);
+                    }
                 }
                 Some((run, guesting)) = prepared.recv() => self.add(run, guesting)?,
                 () = &mut preparing, if !all_prepared => all_prepared = true,

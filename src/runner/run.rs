@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::SemaphorePermit;
+
 use super::Options;
 use super::record::Record;
 use super::verdict::{Outcome, Verdict};
@@ -98,12 +100,18 @@ struct Played {
 }
 
 impl Guesting {
-    /// Plays the scenario, again if need be. An `Err` is the lab's; everything else is a verdict.
-    pub async fn run(self, ctx: &Context) -> Result<Ended> {
+    /// Plays the scenario, again if need be. An `Err` is the lab's; everything else is a verdict,
+    /// or `None` if it was cancelled before it began.
+    pub async fn run(self, ctx: &Context) -> Result<Option<Ended>> {
         let attempts = self.options.attempts.max(1);
         let mut first: Option<(Verdict, Record)> = None;
         let mut number = 1;
         loop {
+            let boot = tokio::select! {
+                place = self.options.boots.acquire() => place,
+                () = ctx.cancel.cancelled() => return Ok(None),
+            };
+            let boot = boot.map_err(|error| Error::lab(error.to_string()))?;
             let record = Record::create(&self.options.records, &self.run, &ctx.events)?;
             record.write_sources(&self.sources)?;
             record.event(Event::RunStarted {
@@ -113,7 +121,7 @@ impl Guesting {
             });
             let started = Instant::now();
             let attempt = Attempt { of: &self, record };
-            let verdict = attempt.verdict(ctx).await;
+            let verdict = attempt.verdict(ctx, boot).await;
             let (record, ms) = (attempt.record, millis(started.elapsed()));
             if !verdict.is_as_expected() && number < attempts && !ctx.cancel.is_cancelled() {
                 record.fail_attempt(&self.run, number, &verdict, ms)?;
@@ -129,11 +137,11 @@ impl Guesting {
                 _ => (verdict, record),
             };
             record.finish(&self.run, &verdict, ms)?;
-            return Ok(Ended {
+            return Ok(Some(Ended {
                 run: self.run,
                 verdict,
                 ms,
-            });
+            }));
         }
     }
 }
@@ -146,8 +154,9 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn verdict(&self, ctx: &Context) -> Verdict {
-        let verdict = match self.boot_and_play(ctx).await {
+    /// `boot` is the place among those that boot, given back once the guest answers.
+    async fn verdict(&self, ctx: &Context, boot: SemaphorePermit<'_>) -> Verdict {
+        let verdict = match self.boot_and_play(ctx, boot).await {
             Ok(verdict) => verdict,
             Err(error) => Verdict::infra(&error),
         };
@@ -172,7 +181,7 @@ impl Attempt<'_> {
             .replace(" -", " \\\n  -")
     }
 
-    async fn boot_and_play(&self, ctx: &Context) -> Result<Verdict> {
+    async fn boot_and_play(&self, ctx: &Context, boot: SemaphorePermit<'_>) -> Result<Verdict> {
         let started = Instant::now();
         let keys = RunKeys::generate()?;
         let parts = Parts {
@@ -186,7 +195,7 @@ impl Attempt<'_> {
         let mut machine = Machine::start(&parts).await?;
         let mut played = Played::default();
         let result = tokio::select! {
-            result = self.play_on(ctx, &mut machine, &keys, started, &mut played) => result,
+            result = self.play_on(ctx, &mut machine, &keys, boot, started, &mut played) => result,
             () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
             limit = expiry(self.of.options.timeout) => Err(Cut::Expired(limit)),
         };
@@ -243,6 +252,7 @@ impl Attempt<'_> {
         ctx: &Context,
         machine: &mut Machine,
         keys: &RunKeys,
+        boot: SemaphorePermit<'_>,
         started: Instant,
         played: &mut Played,
     ) -> std::result::Result<(), Cut> {
@@ -256,6 +266,7 @@ impl Attempt<'_> {
         let port = machine.ssh_port().await?;
         let guest = Guest::connect(port, keys, limits.answer).await?;
         let guest = self.answered(machine, "logging in", guest).await?;
+        drop(boot);
         let result = self.steps(ctx, machine, &guest, started, played).await;
         guest.close().await?;
         result

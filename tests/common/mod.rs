@@ -242,7 +242,7 @@ pub fn set_up() {
     SET_UP.get_or_init(|| {
         let output = lab_env(
             env!("CARGO_MANIFEST_DIR").as_ref(),
-            &["setup", "--yes"],
+            &["setup", "--yes", "--arch", "x86_64,arm64"],
             &[],
         );
         assert_eq!(output.code, 0, "{}", output.stderr);

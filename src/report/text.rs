@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Text from guests and people made fit for files: visible, on one line, no longer than is useful.
+//!
+//! What a guest says ends up in reasons and evidence. It must not steer the terminal of whoever
+//! reads a report, nor end a line where the report's format would begin a new statement.
+
+use std::fmt::Write;
+
+use crate::runner::verdict::Evidence;
+
+/// The most bytes of one piece of evidence in a report; the record has all of it.
+pub const EVIDENCE_MAX: usize = 64 * 1024;
+
+/// What stands where evidence is cut.
+const CUT: &str = "the middle is left out, the record has all of it";
+
+/// The most bytes of a reason or a name.
+pub const LINE_MAX: usize = 4 * 1024;
+
+/// `text` with everything visible: what controls a terminal, ends a line for some readers, turns
+/// the direction of writing or is no character in XML is written as `\u{1b}`. Newlines and tabs
+/// stay.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.replace("\r\n", "\n").chars() {
+        if is_hidden(c) && c != '\n' && c != '\t' {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// [`visible`], on one line and of bounded length.
+pub fn one_line(text: &str) -> String {
+    // Once before, so that a guest's megabytes are not looked at, and once for what grew.
+    let line = visible(beginning(text.trim()).trim_end()).replace(['\n', '\t'], " ");
+    match beginning(&line) {
+        all if all.len() == line.len() && text.len() <= LINE_MAX => line,
+        part => format!("{part} …"),
+    }
+}
+
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LINE_MAX)]
+}
+
+/// A piece of evidence, [`visible`]; of a long one the beginning and the end, and a line that says
+/// so.
+pub fn evidence(evidence: &Evidence) -> String {
+    // As in `one_line`.
+    ends(visible(&ends(evidence.text.clone())))
+}
+
+fn ends(text: String) -> String {
+    if text.len() <= EVIDENCE_MAX {
+        return text;
+    }
+    let head = text.floor_char_boundary(EVIDENCE_MAX / 2);
+    let tail = text.ceil_char_boundary(text.len() - EVIDENCE_MAX / 2);
+    format!("{}\n[cut here: {CUT}]\n{}", &text[..head], &text[tail..])
+}
+
+/// Seconds with one decimal.
+pub fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+/// `1 run`, `2 runs`.
+pub fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+fn is_hidden(c: char) -> bool {
+    let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
+    let turns_direction = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_no_xml = matches!(c, '\u{fffe}' | '\u{ffff}');
+    c.is_control() || separates_lines || turns_direction || is_no_xml
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_becomes_visible() {
+        assert_eq!(
+            visible("\u{1b}[31mred\r\n\ta\u{85}b\u{2028}c\u{202e}d\u{ffff}\0"),
+            "\\u{1b}[31mred\n\ta\\u{85}b\\u{2028}c\\u{202e}d\\u{ffff}\\u{0}"
+        );
+        assert_eq!(one_line(" a\nb\tc "), "a b c");
+    }
+
+    #[test]
+    fn long_evidence_keeps_its_ends() {
+        let piece = |text: String| Evidence {
+            title: "console".into(),
+            text,
+        };
+        let long = format!("first\n{}\nlast", "ä".repeat(EVIDENCE_MAX));
+        let text = evidence(&piece(long));
+        assert!(text.starts_with("first\n") && text.ends_with("\nlast"));
+        assert!(text.contains("[cut here: the middle"));
+        assert!(text.len() < EVIDENCE_MAX + 100);
+        let hostile = evidence(&piece("\u{1b}".repeat(4 * EVIDENCE_MAX)));
+        assert!(hostile.len() < EVIDENCE_MAX + 100);
+        assert_eq!(hostile.matches("[cut here").count(), 1);
+        assert_eq!(evidence(&piece("short".into())), "short");
+        assert!(one_line(&"ä".repeat(LINE_MAX)).len() < LINE_MAX + 8);
+    }
+}
