@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "common/kunit.rs"]
+mod kunit;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,6 +16,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use common::{Output, lab_env};
+use kunit::{kernel_tree, kunit_accepts};
+use livepatch_lab::arch::Arch;
+use livepatch_lab::report::read::read_dir;
+use livepatch_lab::report::results::{Results, RunResult};
+use livepatch_lab::runner::verdict::Outcome;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -29,6 +36,7 @@ fn built() {
             &["build", "kernel", "mainline", "tags-rfc", "tags"][..],
             &["build", "image", "default"],
         ] {
+            let args = &[args, &["--arch", "x86_64,arm64"]].concat();
             let output = lab_env(ROOT.as_ref(), args, &CI);
             assert_eq!(output.code, 0, "{args:?}\n{}", output.stderr);
         }
@@ -63,25 +71,30 @@ impl Sandbox {
         lab_env(self.0.path(), args, &[])
     }
 
-    /// Runs a scenario on mainline that patches one function of vmlinux, then reads a file.
-    fn run_vmlinux(&self, patch: &str, steps: &str) -> Output {
-        let text = format!(
-            "version: 1\nsummary: x\nlivepatches:\n  culprit:\n    patches:\n      vmlinux:\n\
-             {patch}\nsteps:\n{steps}\n"
-        );
+    /// Runs a scenario on mainline.
+    fn run_text(&self, text: &str, arch: &str, more: &[&str]) -> Output {
         fs::write(self.path("scenarios/culprit.yaml"), text).unwrap();
-        self.lab(&["run", "scenarios/culprit.yaml", "--kernel", "mainline"])
+        let args = [
+            "run",
+            "scenarios/culprit.yaml",
+            "--kernel",
+            "mainline",
+            "--arch",
+            arch,
+        ];
+        self.lab(&[&args, more].concat())
     }
 
-    /// The same, with a body for `cmdline_proc_show`.
-    fn run_cmdline(&self, body: &str) -> Output {
+    /// The same, with a livepatch that has a body for `cmdline_proc_show`.
+    fn run_cmdline(&self, body: &str, arch: &str) -> Output {
         let patch = format!(
             "        cmdline_proc_show:\n          \
              signature: int cmdline_proc_show(struct seq_file *m, void *v)\n          \
              include: [linux/seq_file.h]\n          body: |\n            {body}\n            \
              return 0;"
         );
-        self.run_vmlinux(&patch, "  - load: culprit\n  - read: /proc/cmdline")
+        let text = culprit(&patch, "  - load: culprit\n  - read: /proc/cmdline");
+        self.run_text(&text, arch, &[])
     }
 
     /// The command lines of this sandbox's living QEMUs, known by their console files.
@@ -101,49 +114,302 @@ impl Sandbox {
     }
 }
 
+/// A scenario with a livepatch of vmlinux.
+fn culprit(patch: &str, steps: &str) -> String {
+    format!(
+        "version: 1\nsummary: x\nlivepatches:\n  culprit:\n    patches:\n      vmlinux:\n\
+         {patch}\nsteps:\n{steps}\n"
+    )
+}
+
+/// One that never gets through: kthreadd sleeps in the function that is patched.
+fn kthreadd(steps: &str) -> String {
+    let patch = "        kthreadd:\n          signature: int kthreadd(void *unused)\n          \
+                 body: return 0;";
+    culprit(patch, steps)
+}
+
+const BOTH: [&str; 2] = ["x86_64", "arm64"];
+
 fn assert_contains(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "`{part}` is missing in:\n{text}");
     }
 }
 
+/// How many runs ended in a way, of those that `of` picks.
+fn count(results: &Results, outcome: Outcome, of: impl Fn(&RunResult) -> bool) -> usize {
+    let ended = |run: &&RunResult| run.verdict().is_some_and(|v| v.outcome == outcome) && of(run);
+    results.runs.iter().filter(ended).count()
+}
+
 #[test]
-fn the_projects_scenarios_hold_on_every_kernel() {
+fn the_nightly_matrix_holds_and_every_report_says_so() {
     built();
-    let entries = fs::read_dir(Path::new(ROOT).join("scenarios")).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let scenarios = paths
-        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
-        .count();
+    let names = |folder: &str, ending: &str| -> Vec<String> {
+        let entries = fs::read_dir(Path::new(ROOT).join(folder)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.ends_with(ending)).collect()
+    };
+    let scenarios = names("scenarios", ".yaml").len();
     // The table of verdicts in the document must be what comes out.
     let document = fs::read_to_string(Path::new(ROOT).join("docs/replace-tags.md")).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let copy = dir.path().join("replace-tags.md");
-    fs::write(&copy, &document).unwrap();
-    let table = format!("table={}", copy.display());
-    let kernels = ["--kernel", "mainline,tags-rfc,tags", "--jobs", "3"];
-    let args = [&["run", "scenarios", "--report", &table], &kernels[..]].concat();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    fs::write(file("table"), &document).unwrap();
+    let mut args = ["run", "--profile", "nightly", "--output"]
+        .map(str::to_owned)
+        .to_vec();
+    args.push(file("results"));
+    for format in ["table", "junit", "ktap", "github"] {
+        args.extend(["--report".to_owned(), format!("{format}={}", file(format))]);
+    }
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
     let output = lab_env(ROOT.as_ref(), &args, &CI);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
-    let count = |word: &str| {
-        let lines = output.stdout.lines();
-        lines.filter(|line| line.starts_with(word)).count()
+
+    // Each of R1 to R7 shows on tags-rfc, R1 in three ways; R6 is klp-build's, which arm64 lacks.
+    let results = read_dir(file("results").as_ref()).unwrap();
+    let total = results.runs.len() + results.skipped.len();
+    assert_eq!(total, scenarios * 3 * 2, "{}", output.stdout);
+    let known = |arch| {
+        count(&results, Outcome::ExpectedFailure, |run| {
+            run.run.arch == arch
+        })
     };
-    // Each of R1 to R7 shows on tags-rfc, R1 in three ways; on tags nothing is skipped, nothing fails.
-    let (passed, known) = (count("passed  "), count("expected failure  "));
-    let (skipped, on_tags) = (count("skipped  "), output.stdout.lines());
-    assert_eq!(passed + known + skipped, 3 * scenarios, "{}", output.stdout);
-    assert_eq!(known, 9, "{}", output.stdout);
-    let on_tags = on_tags.filter(|line| line.starts_with("passed  ") && line.contains(" on tags "));
-    assert_eq!(on_tags.count(), scenarios, "{}", output.stdout);
+    assert_eq!(
+        [known(Arch::X86_64), known(Arch::Arm64)],
+        [9, 8],
+        "{}",
+        output.stdout
+    );
+    let passed = count(&results, Outcome::Passed, |_| true);
+    assert_eq!(passed + 17, results.runs.len(), "{}", output.stdout);
+    let on_tags = |arch| {
+        let on = |run: &RunResult| run.run.kernel == "tags" && run.run.arch == arch;
+        count(&results, Outcome::Passed, on)
+    };
+    assert_eq!(
+        [on_tags(Arch::X86_64), on_tags(Arch::Arm64)],
+        [scenarios, scenarios - 2]
+    );
     for defect in ["R1", "R2", "R3", "R4", "R5", "R6", "R7"] {
         assert_contains(&output.stdout, &[&format!("  {defect}: ")]);
     }
-    let written = fs::read_to_string(&copy).unwrap();
+    assert_eq!(
+        names("snapshots", ".arm64.snap"),
+        [""; 0],
+        "both behave the same"
+    );
+    assert!(
+        results
+            .ended
+            .is_some_and(|ended| ended.guests > 1 && ended.memory_mib > 0)
+    );
+
+    let parsed = kunit_accepts(&kernel_tree(), file("ktap").as_ref());
+    assert!(parsed.ok, "{}", parsed.output);
+    let counts = parsed.counts;
+    assert_eq!(
+        (counts.failed, counts.crashed, counts.errors),
+        (0, 0, 0),
+        "{}",
+        parsed.output
+    );
+    assert_eq!(counts.skipped, results.skipped.len() as u64);
+    assert_eq!(junit_cases(&file("junit"), None), total);
+    assert_eq!(junit_cases(&file("junit"), Some("error")), 0);
+    assert_contains(
+        &fs::read_to_string(file("github")).unwrap(),
+        &["89 passed", "| tagged-replace |"],
+    );
+    let merged = lab_env(ROOT.as_ref(), &["report", "merge", &file("results")], &CI);
+    let tally = format!(
+        "{passed} passed, 17 expected failure, {} skipped",
+        results.skipped.len()
+    );
+    assert_eq!(merged.code, 0, "{}", merged.stderr);
+    assert_contains(&merged.stdout, &[&tally]);
+    assert_contains(&output.stdout, &[&tally]);
+    let written = fs::read_to_string(file("table")).unwrap();
     assert!(
         written == document,
         "docs/replace-tags.md is out of date: write its table with lab run --report table=FILE\n\
          {written}"
+    );
+}
+
+/// The test cases in a JUnit file, or those that have a `child`.
+fn junit_cases(file: &str, child: Option<&str>) -> usize {
+    let text = fs::read_to_string(file).unwrap();
+    let document = roxmltree::Document::parse(&text).unwrap();
+    let cases = document
+        .descendants()
+        .filter(|node| node.has_tag_name("testcase"));
+    let has = |case: &roxmltree::Node<'_, '_>| {
+        child.is_none_or(|child| case.children().any(|node| node.has_tag_name(child)))
+    };
+    cases.filter(has).count()
+}
+
+#[test]
+fn a_killed_lab_leaves_reports_that_tell_and_is_resumed() {
+    let sandbox = Sandbox::new();
+    for name in ["builtin-cmdline", "legacy-replace", "sympos"] {
+        sandbox.copy(&format!("scenarios/{name}.yaml"));
+    }
+    for entry in fs::read_dir(Path::new(ROOT).join("snapshots")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(
+            entry.path(),
+            sandbox.path("snapshots").join(entry.file_name()),
+        )
+        .unwrap();
+    }
+    let [junit, ktap] = ["junit", "ktap"].map(|name| sandbox.path(name).display().to_string());
+    let (to_junit, to_ktap) = (format!("junit={junit}"), format!("ktap={ktap}"));
+    let select = [
+        "run",
+        "scenarios",
+        "--kernel",
+        "mainline",
+        "--arch",
+        "x86_64,arm64",
+    ];
+    let reports = ["--report", &to_junit, "--report", &to_ktap];
+    let args = [
+        &select[..],
+        &["--jobs", "1", "--output", "results"],
+        &reports[..],
+    ]
+    .concat();
+    let mut lab = common::spawn(sandbox.0.path(), &args);
+    let started = Instant::now();
+    let finished = || {
+        let results = read_dir(&sandbox.path("results"));
+        results.map_or(0, |results| {
+            results.runs.iter().filter(|run| run.is_settled()).count()
+        })
+    };
+    while finished() == 0 && started.elapsed() < Duration::from_secs(300) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    common::signal(lab.id(), "KILL");
+    lab.wait().unwrap();
+    let done = finished();
+    assert!((1..6).contains(&done), "{done}");
+
+    assert_eq!(junit_cases(&junit, None), 6);
+    assert_eq!(junit_cases(&junit, Some("error")), 6 - done);
+    let parsed = kunit_accepts(&kernel_tree(), ktap.as_ref());
+    assert!(
+        !parsed.ok && parsed.counts.crashed == (6 - done) as u64,
+        "{}",
+        parsed.output
+    );
+    let merged = sandbox.lab(&["report", "merge", "results"]);
+    assert_eq!(merged.code, 3, "{}", merged.stdout);
+    assert_contains(&merged.stdout, &[&format!("{} without a result", 6 - done)]);
+
+    let resumed = sandbox.lab(&[&select[..], &["--resume", "results"], &reports[..]].concat());
+    assert_eq!(resumed.code, 0, "{}", resumed.stdout);
+    let left = format!("{done} runs have a verdict already, {} are left", 6 - done);
+    assert_contains(&resumed.stderr, &[&left]);
+    assert_contains(&resumed.stdout, &["6 passed"]);
+    assert_eq!(junit_cases(&junit, Some("error")), 0);
+    assert!(kunit_accepts(&kernel_tree(), ktap.as_ref()).ok);
+    let merged = sandbox.lab(&["report", "merge", "results"]);
+    assert_eq!(merged.code, 0, "{}", merged.stdout);
+    let again = sandbox.lab(&[&select[..], &["--resume", "results"]].concat());
+    assert_contains(
+        &again.stderr,
+        &["6 runs have a verdict already, 0 are left"],
+    );
+}
+
+#[test]
+fn what_passes_at_the_second_attempt_is_flaky() {
+    let sandbox = Sandbox::new();
+    sandbox.copy("scenarios/builtin-cmdline.yaml");
+    sandbox.copy("snapshots/builtin-cmdline.snap");
+    // A QEMU that fails the first time it shall run a guest.
+    let real = common::find_tool("qemu-system-aarch64");
+    fs::create_dir(sandbox.path("bin")).unwrap();
+    let wrapper = sandbox.path("bin/qemu-system-aarch64");
+    let once = sandbox.path("once");
+    let script = format!(
+        "#!/bin/sh\nif mkdir '{}' 2>/dev/null; then echo broken >&2; exit 1; fi\nexec {} \"$@\"\n",
+        once.display(),
+        real.display()
+    );
+    fs::write(&wrapper, script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&wrapper, executable).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", sandbox.path("bin").display());
+    let args = [
+        "run",
+        "scenarios",
+        "--kernel",
+        "mainline",
+        "--arch",
+        "arm64",
+    ];
+    let args = [
+        &args,
+        &["--accel", "tcg", "--output", "results", "--retries", "1"][..],
+    ]
+    .concat();
+    let output = lab_env(sandbox.0.path(), &args, &[("PATH", &path)]);
+    assert_eq!(output.code, 0, "{}", output.stdout);
+    assert_contains(
+        &output.stdout,
+        &["flaky  builtin-cmdline", "attempt 1 of 2: ", "1 flaky in "],
+    );
+    assert!(!output.stdout.contains("passed"), "{}", output.stdout);
+    let results = read_dir(&sandbox.path("results")).unwrap();
+    assert_eq!(results.runs[0].failed_attempts.len(), 1);
+    assert_eq!(
+        fs::read_dir(sandbox.path("results/runs")).unwrap().count(),
+        3,
+        "and `latest`"
+    );
+}
+
+#[test]
+fn fail_fast_starts_nothing_more() {
+    let sandbox = Sandbox::new();
+    sandbox.copy("scenarios/builtin-cmdline.yaml");
+    let broken = "version: 1\nsummary: x\nlivepatches:\n  broken:\n    patches:\n      vmlinux:\n        \
+        kthreadd:\n          signature: int kthreadd(void *unused)\n          body: return x;\n\
+        steps:\n  - load: broken\n";
+    fs::write(sandbox.path("scenarios/a-broken.yaml"), broken).unwrap();
+    let args = [
+        "run",
+        "scenarios",
+        "--kernel",
+        "mainline",
+        "--fail-fast",
+        "--jobs",
+        "1",
+    ];
+    let output = sandbox.lab(&args);
+    assert_eq!(output.code, 3, "{}", output.stdout);
+    let left = "1 not run (--fail-fast, after a-broken on mainline";
+    assert_contains(&output.stdout, &["could not run  a-broken", left]);
+}
+
+#[test]
+fn a_run_that_takes_too_long_says_what_it_was_doing() {
+    let sandbox = Sandbox::new();
+    let text = kthreadd("  - load: culprit\n    timeout: 10m");
+    let output = sandbox.run_text(&text, "arm64", &["--timeout", "20s"]);
+    assert_eq!(output.code, 1, "{}", output.stdout);
+    let reason = "during step 1 (load culprit): the run took longer than --timeout 20s";
+    let task = "task 2 (kthreadd), patch_state 0";
+    assert_contains(
+        &output.stdout,
+        &["hung  culprit", reason, task, "kthreadd+0x"],
     );
 }
 
@@ -253,7 +519,7 @@ fn an_expectation_that_does_not_hold_is_not_accepted() {
 #[test]
 fn a_module_that_does_not_compile_is_the_module_builds_fault() {
     let sandbox = Sandbox::new();
-    let output = sandbox.run_cmdline("no_such_function(m);");
+    let output = sandbox.run_cmdline("no_such_function(m);", "x86_64");
     assert_eq!(output.code, 3);
     assert_contains(
         &output.stdout,
@@ -273,25 +539,25 @@ fn a_module_that_does_not_compile_is_the_module_builds_fault() {
 #[test]
 fn a_warning_of_the_kernel_fails_the_run() {
     let sandbox = Sandbox::new();
-    let output = sandbox.run_cmdline("WARN(1, \"provoked\");");
-    assert_eq!(output.code, 1);
-    assert_contains(
-        &output.stdout,
-        &["splat  culprit", "step 2 (read /proc/cmdline): WARNING: "],
-    );
-    assert_contains(
-        &output.stdout,
-        &["provoked", "qemu-system-", "record: .lab/runs/"],
-    );
+    for arch in BOTH {
+        let output = sandbox.run_cmdline("WARN(1, \"provoked\");", arch);
+        assert_eq!(output.code, 1);
+        let reason = "step 2 (read /proc/cmdline): WARNING: ";
+        let evidence = ["provoked", "qemu-system-", "record: .lab/runs/"];
+        assert_contains(&output.stdout, &["splat  culprit", reason]);
+        assert_contains(&output.stdout, &evidence);
+    }
 }
 
 #[test]
 fn a_panic_in_a_step_is_a_panic_and_no_lost_connection() {
     let sandbox = Sandbox::new();
-    let output = sandbox.run_cmdline("panic(\"provoked\");");
-    assert_eq!(output.code, 1);
-    let reason = "step 2 (read /proc/cmdline): Kernel panic - not syncing: provoked";
-    assert_contains(&output.stdout, &["panicked  culprit", reason, "[kernel]"]);
+    for arch in BOTH {
+        let output = sandbox.run_cmdline("panic(\"provoked\");", arch);
+        assert_eq!(output.code, 1);
+        let reason = "step 2 (read /proc/cmdline): Kernel panic - not syncing: provoked";
+        assert_contains(&output.stdout, &["panicked  culprit", reason, "[kernel]"]);
+    }
 }
 
 #[test]
@@ -322,20 +588,20 @@ fn a_panic_at_boot_shows_the_console() {
 #[test]
 fn a_transition_that_never_ends_names_the_task_and_its_stack() {
     let sandbox = Sandbox::new();
-    // kthreadd sleeps in the function that is patched, and never leaves it.
-    let patch = "        kthreadd:\n          signature: int kthreadd(void *unused)\n          \
-                 body: return 0;";
-    let output = sandbox.run_vmlinux(patch, "  - load: culprit\n    timeout: 3s");
-    assert_eq!(output.code, 1);
-    assert_contains(
-        &output.stdout,
-        &[
-            "stalled transition  culprit",
-            "the transition of culprit did not end in 3s",
-            "task 2 (kthreadd), patch_state 0",
-            "kthreadd+0x",
-        ],
-    );
+    for arch in BOTH {
+        let text = kthreadd("  - load: culprit\n    timeout: 3s");
+        let output = sandbox.run_text(&text, arch, &[]);
+        assert_eq!(output.code, 1);
+        assert_contains(
+            &output.stdout,
+            &[
+                "stalled transition  culprit",
+                "the transition of culprit did not end in 3s",
+                "task 2 (kthreadd), patch_state 0",
+                "kthreadd+0x",
+            ],
+        );
+    }
 }
 
 /// Starts a run in the sandbox and waits for its guest.

@@ -4,6 +4,7 @@
 //! tests/events.jsonl is a stream with every outcome and every kind of event.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
 #[path = "common/kunit.rs"]
 mod kunit;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel's own KTAP parser, `tools/testing/kunit/kunit.py parse`, as the judge of ours.
+#![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ impl Parsed {
     }
 }
 
-/// A kernel's source tree with the parser: LAB_KERNEL_TREE, else one of those that the lab fetched.
+/// A kernel's source tree with the parser: LAB_KERNEL_TREE, else one of those that the lab fetched,
+/// and fetches for this if need be.
 pub fn kernel_tree() -> PathBuf {
     if let Some(tree) = std::env::var_os("LAB_KERNEL_TREE") {
         return PathBuf::from(tree);
@@ -51,13 +53,13 @@ pub fn kernel_tree() -> PathBuf {
     let trees = std::fs::read_dir(&sources).into_iter().flatten().flatten();
     let mut trees: Vec<_> = trees.map(|entry| entry.path()).collect();
     trees.sort();
-    let found = trees.into_iter().find(|tree| parser(tree).is_file());
-    found.unwrap_or_else(|| {
-        panic!(
-            "no kernel source in {}: fetch one with `lab build`, or set LAB_KERNEL_TREE",
-            sources.display()
-        )
-    })
+    if let Some(tree) = trees.into_iter().find(|tree| parser(tree).is_file()) {
+        return tree;
+    }
+    let args = ["build", "kernel", "mainline"];
+    let output = super::common::lab_env(env!("CARGO_MANIFEST_DIR").as_ref(), &args, &[]);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    kernel_tree()
 }
 
 fn parser(tree: &Path) -> PathBuf {
@@ -66,6 +68,8 @@ fn parser(tree: &Path) -> PathBuf {
 
 /// Has `file` parsed; `tree` is a kernel's source tree.
 pub fn kunit_accepts(tree: &Path, file: &Path) -> Parsed {
+    // The kernel's build needs python3-minimal only; the parser uses more of the library.
+    super::common::install(&[("python3", "/usr/share/doc/python3/copyright")]);
     let json = tempfile::NamedTempFile::new().unwrap();
     let output = Command::new("python3")
         // The tree belongs to the lab's cache, where nothing may be added.

@@ -230,6 +230,8 @@ fn command(dir: &Path, args: &[&str]) -> Command {
         .current_dir(dir)
         .env_remove("CI")
         .env_remove("LAB_PROJECT")
+        .env_remove("LAB_SHARD")
+        .env_remove("SLURM_ARRAY_TASK_ID")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -247,6 +249,35 @@ pub fn set_up() {
         );
         assert_eq!(output.code, 0, "{}", output.stderr);
     });
+}
+
+/// Installs what only the tests need, each package with a file that shows that it is there.
+pub fn install(packages: &[(&str, &str)]) {
+    let missing = packages
+        .iter()
+        .filter(|(_, file)| !Path::new(file).exists());
+    let names: Vec<_> = missing.map(|(name, _)| *name).collect();
+    if names.is_empty() {
+        return;
+    }
+    for args in [
+        &["-q", "update"][..],
+        &["-q", "-y", "--no-install-recommends", "install"],
+    ] {
+        let names = if args.contains(&"install") {
+            &names[..]
+        } else {
+            &[]
+        };
+        let status = Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(args)
+            .args(names)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "apt-get {args:?} {names:?}");
+    }
 }
 
 /// Starts lab in a folder with the real tools.
@@ -273,7 +304,7 @@ fn finish(child: Child) -> Output {
     }
 }
 
-fn find_tool(name: &str) -> PathBuf {
+pub fn find_tool(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap();
     std::env::split_paths(&path)
         .map(|dir| dir.join(name))
