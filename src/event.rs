@@ -99,6 +99,9 @@ pub enum Event {
         runs: Vec<RunId>,
         /// What is left out, with the reason.
         skipped: Vec<Skipped>,
+        /// The runs that belong to other shards, for whoever joins the shards' results.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        elsewhere: Vec<RunId>,
         /// Guests at the same time, at most.
         jobs: usize,
     },

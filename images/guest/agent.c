@@ -226,8 +226,11 @@ static void unsettled_livepatch(const char *dir, const char *name, void *arg)
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	if (strcmp(attribute(path, "transition"), "0"))
 		snprintf(arg, 512, "transition\t%s", name);
-	/* Disabled and not in transition: its directory is about to go, klp_free_patch_work_fn(). */
-	else if (!((char *)arg)[0] && !strcmp(attribute(path, "enabled"), "0"))
+	/*
+	 * Disabled and not in transition: its directory is about to go, klp_free_patch_work_fn().
+	 * The attributes go first.
+	 */
+	else if (!((char *)arg)[0] && strcmp(attribute(path, "enabled"), "1"))
 		snprintf(arg, 512, "free\t%s", name);
 }
 

@@ -2,6 +2,7 @@
 //! The command line: arguments, and one file per subcommand.
 
 mod build;
+mod cache;
 mod check;
 mod list;
 mod plan;
@@ -87,6 +88,9 @@ enum Command {
         after_help = "Examples:\n  lab build kernel tags mainline\n  lab build kernel tags --every-source   do the patches apply everywhere?\n  lab build image default"
     )]
     Build(build::BuildArgs),
+    /// Look at what was built and fetched, remove it, take it to other machines.
+    #[command(after_help = cache::EXAMPLES)]
+    Cache(cache::CacheArgs),
     /// Install the host packages that the lab needs.
     Setup(SetupArgs),
     /// Accept or reject what runs observed, snapshot by snapshot.
@@ -207,6 +211,16 @@ fn dispatch(cli: Cli) -> Result<u8> {
             let project = project(cli.project)?;
             with_context(project, human()?, async |ctx| {
                 build::build(ctx, &args).await
+            })
+        }
+        Command::Cache(args) => {
+            let project = if args.needs_project() {
+                project(cli.project)?
+            } else {
+                PathBuf::new()
+            };
+            with_context(project, human()?, async |ctx| {
+                cache::cache(ctx, &args).await
             })
         }
         Command::Setup(args) => {

@@ -41,7 +41,8 @@ enum ReportCommand {
 /// Reports what the folders hold.
 pub fn report(args: &ReportArgs, color: Color) -> Result<u8> {
     let ReportCommand::Merge { dirs, report } = &args.command;
-    let merged = read_dirs(dirs)?;
+    let mut merged = read_dirs(dirs)?;
+    merged.results.miss_elsewhere();
     Files::parse(report)?.write(&merged.results, &merged.files)?;
     super::print(&human::whole(&merged.results, Paint::stdout(color)));
     Ok(merged.results.exit_code())

@@ -134,11 +134,13 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
         super::setup::setup(ctx, &settings.archs, args.yes).await?;
     }
     host::require(&settings.archs)?;
+    let _in_use = ctx.cache.in_use().await?;
     let plan = selection.plan();
     let options = options(ctx, args, settings);
     ctx.events.send(Event::Planned {
         runs: plan.ids(),
         skipped: plan.skipped.clone(),
+        elsewhere: selection.elsewhere(),
         jobs: options.jobs,
     });
     let mut rest = plan;

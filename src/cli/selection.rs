@@ -100,7 +100,8 @@ impl SelectionArgs {
     }
 }
 
-fn read_kernels(project: &Path, names: &[String]) -> Result<Vec<Definition>> {
+/// The definitions of these names, or those that say `default: true`.
+pub(super) fn read_kernels(project: &Path, names: &[String]) -> Result<Vec<Definition>> {
     if !names.is_empty() {
         let read = |name: &String| Definition::read(project, name);
         return names.iter().map(read).collect();
@@ -122,6 +123,16 @@ impl Selection {
             plan.retain_shard(shard);
         }
         plan
+    }
+
+    /// The runs that belong to other shards.
+    pub fn elsewhere(&self) -> Vec<RunId> {
+        let Some(shard) = self.shard else {
+            return Vec::new();
+        };
+        let whole = plan::plan(&self.scenarios, &self.kernels, &self.settings.archs);
+        let runs = whole.ids().into_iter();
+        runs.filter(|run| !shard.has(run)).collect()
     }
 
     /// What an earlier command found out about a run, if that needs no repeating.

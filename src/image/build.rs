@@ -28,6 +28,8 @@ pub struct BuiltImage {
     pub initramfs: PathBuf,
     /// Its cache key.
     pub key: String,
+    /// The file that says which versions of the packages were taken.
+    pub record: PathBuf,
 }
 
 /// Builds `definition` for `arch`, or finds it in the cache. Which versions were taken is
@@ -41,7 +43,7 @@ pub async fn build(
     let images = ctx.cache.kind("images")?;
     let plan = Plan::make(ctx, definition, arch).await?;
     let wish = plan.wish();
-    let record = images.join(format!("packages-{wish}.json"));
+    let record = plan.record(&images);
     let _lock = ctx
         .cache
         .lock(&format!("image-{wish}"), || {
@@ -49,6 +51,7 @@ pub async fn build(
                 .note("waiting for another lab to build the image");
         })
         .await?;
+    cache::mark_used(&record);
     if !refresh
         && let Some(versions) = recorded(&record)
         && let Some(built) = plan.find(&images, &versions)
@@ -117,10 +120,22 @@ impl<'a> Plan<'a> {
         key.finish()
     }
 
+    /// Where the versions of the packages are recorded.
+    fn record(&self, images: &Path) -> PathBuf {
+        images.join(format!("packages-{}.json", self.wish()))
+    }
+
     fn find(&self, images: &Path, versions: &Versions) -> Option<BuiltImage> {
         let key = self.key(versions);
-        let initramfs = images.join(&key).join(INITRAMFS);
-        initramfs.is_file().then_some(BuiltImage { initramfs, key })
+        let entry = images.join(&key);
+        cache::mark_used(&entry);
+        let initramfs = entry.join(INITRAMFS);
+        let record = self.record(images);
+        initramfs.is_file().then_some(BuiltImage {
+            initramfs,
+            key,
+            record,
+        })
     }
 
     async fn assemble(
@@ -171,6 +186,7 @@ impl<'a> Plan<'a> {
         Ok(BuiltImage {
             initramfs: entry.join(INITRAMFS),
             key,
+            record: self.record(images),
         })
     }
 }

@@ -36,6 +36,7 @@ pub async fn build(
     let plan = Plan::make(ctx, definition, arch, refresh).await?;
     let kernels = ctx.cache.kind("kernels")?;
     let entry = kernels.join(&plan.key);
+    cache::mark_used(&entry);
     if let Some(kernel) = BuiltKernel::load(&entry) {
         return Ok(kernel);
     }
@@ -48,6 +49,7 @@ pub async fn build(
             ));
         })
         .await?;
+    cache::mark_used(&entry);
     if let Some(kernel) = BuiltKernel::load(&entry) {
         return Ok(kernel);
     }
@@ -185,6 +187,9 @@ impl Plan {
         let (from, to) = (self.source.dir.clone(), tree.clone());
         phase.progress(0, None, "copying the source");
         let relative = newest_relative(kernels, &self.family);
+        if let Some(relative) = &relative {
+            cache::mark_used(&relative.dir);
+        }
         // The lab's own trees are never changed in place, so links into them are safe. One's own
         // tree is copied, but for what has not changed since the last copy.
         let links = if self.source.immutable {

@@ -69,7 +69,9 @@ pub struct SourceTree {
     pub id: String,
     /// For people.
     pub label: String,
-    /// The tree.
+    /// The tree. It is not in the record: a recorded tree is the folder of that id next to it,
+    /// wherever the cache is now.
+    #[serde(skip)]
     pub dir: PathBuf,
     /// Made by the lab and never changed: hard links to its files are safe.
     pub immutable: bool,
@@ -91,6 +93,7 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
             ctx.events.note("waiting for another lab's fetch")
         })
         .await?;
+    cache::mark_used(&record);
     if !refresh && let Some(tree) = recorded(&record) {
         return Ok(tree);
     }
@@ -108,8 +111,10 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
     Ok(tree)
 }
 
-fn recorded(record: &Path) -> Option<SourceTree> {
-    let tree: SourceTree = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
+/// What a record says; `None` if it is unreadable or its tree is not there.
+pub(crate) fn recorded(record: &Path) -> Option<SourceTree> {
+    let mut tree: SourceTree = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
+    tree.dir = record.parent()?.join(&tree.id);
     tree.dir.join("Makefile").is_file().then_some(tree)
 }
 

@@ -38,6 +38,7 @@ pub async fn build(
     let key = key.finish();
     let entry = ctx.cache.kind("modules")?.join(&key);
     let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
+    cache::mark_used(&entry);
     if !entry.is_dir() {
         compile(ctx, kernel, arch, &scenario.name, sources, &entry).await?;
     }

@@ -92,6 +92,7 @@ pub async fn build(
     let key = key(kernel, request, &patches);
     let entry = ctx.cache.kind("modules")?.join(&key);
     let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
+    cache::mark_used(&entry);
     // klp-build names the module after its file, and the kernel's build turns `-` into `_`: with
     // none in the name, the file, the module and the livepatch in sysfs are all called the same.
     let file = format!("{}.ko", kernel_module_name(request.name));
@@ -157,6 +158,7 @@ async fn make_module(
     let private = PrivateTree {
         dir: ctx.cache.kind("klp")?.join(&kernel.key),
     };
+    cache::mark_used(&private.dir);
     private.prepare(ctx, kernel).await?;
     let staging = cache::staging_dir(entry)?;
     let staged = stage_patches(patches, staging.path())?;

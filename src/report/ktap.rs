@@ -303,6 +303,7 @@ mod tests {
         let planned = Event::Planned {
             runs: pending.clone(),
             skipped: Vec::new(),
+            elsewhere: Vec::new(),
             jobs: 1,
         };
         let first = ktap.event(&planned, &results);

@@ -5,7 +5,7 @@
 //! does not read is an error: results that are silently missing would look like a plan without
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -184,7 +184,8 @@ fn refuse(path: &Path, line: Option<u64>, why: &str) -> Error {
 
 /// Joins the results of several labs; the order in which they are given does not matter.
 ///
-/// The runs are in the order of their names: the shards do not know the order of the whole plan.
+/// What no shard has anything of stays in `elsewhere`. The runs are in the order of their names: the
+/// shards do not know the order of the whole plan.
 pub fn merge(mut streams: Vec<Results>) -> Results {
     streams.sort_by_key(began);
     let started = streams.iter().find_map(|results| results.started.clone());
@@ -194,7 +195,9 @@ pub fn merge(mut streams: Vec<Results>) -> Results {
         .reduce(longest);
     let mut runs = BTreeMap::<RunId, Vec<RunResult>>::new();
     let mut skipped = BTreeMap::<RunId, Skipped>::new();
+    let mut elsewhere = BTreeSet::new();
     for results in streams {
+        elsewhere.extend(results.elsewhere);
         for run in results.runs {
             runs.entry(run.run.clone()).or_default().push(run);
         }
@@ -204,7 +207,9 @@ pub fn merge(mut streams: Vec<Results>) -> Results {
     }
     skipped.retain(|run, _| !runs.contains_key(run));
     let runs = runs.into_values().filter_map(join).collect();
-    Results::new(runs, skipped.into_values().collect(), started, ended)
+    let mut merged = Results::new(runs, skipped.into_values().collect(), started, ended);
+    merged.elsewhere = elsewhere;
+    merged
 }
 
 fn began(results: &Results) -> Option<Timestamp> {
@@ -369,6 +374,7 @@ mod tests {
             Event::Planned {
                 runs: vec![run.clone()],
                 skipped: Vec::new(),
+                elsewhere: Vec::new(),
                 jobs: 1,
             },
         ];

@@ -3,7 +3,7 @@
 //!
 //! Every report that shows more than the latest event is a pure function of this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Event, RunId, Skipped, Stamped};
 use crate::runner::verdict::{Outcome, Verdict};
@@ -15,6 +15,8 @@ pub struct Results {
     pub runs: Vec<RunResult>,
     /// What is left out, with the reason.
     pub skipped: Vec<Skipped>,
+    /// The runs that belong to other shards.
+    pub elsewhere: BTreeSet<RunId>,
     /// When the stream began, RFC 3339.
     pub started: Option<String>,
     /// What it took, once every guest has ended.
@@ -128,6 +130,7 @@ impl Results {
             index: index.collect(),
             runs,
             skipped,
+            elsewhere: BTreeSet::new(),
             started,
             ended,
         }
@@ -138,7 +141,13 @@ impl Results {
         let time = &stamped.time;
         match &stamped.event {
             Event::Started { .. } => self.started = Some(time.clone()),
-            Event::Planned { runs, skipped, .. } => {
+            Event::Planned {
+                runs,
+                skipped,
+                elsewhere,
+                ..
+            } => {
+                self.elsewhere.extend(elsewhere.iter().cloned());
                 for run in runs {
                     self.entry(run);
                 }
@@ -208,6 +217,13 @@ impl Results {
             | Event::PhaseFinished { .. }
             | Event::Note { .. }
             | Event::Unknown => {}
+        }
+    }
+
+    /// Makes the runs of shards that left nothing behind runs without a verdict.
+    pub fn miss_elsewhere(&mut self) {
+        for run in std::mem::take(&mut self.elsewhere) {
+            self.entry(&run);
         }
     }
 

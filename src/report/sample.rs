@@ -51,6 +51,7 @@ pub fn plan(results: &mut Results, scenario: &str) {
     results.event(&stamped(Event::Planned {
         runs: vec![run(scenario)],
         skipped: Vec::new(),
+        elsewhere: Vec::new(),
         jobs: 1,
     }));
 }

@@ -3,10 +3,27 @@
 //!
 //! An entry is a folder that is complete or absent: it is made under a temporary name in the same
 //! file system and renamed. Whoever makes one holds the entry's lock, so that two labs never build
-//! the same thing.
+//! the same thing. Whoever uses one marks it first ([`mark_used`]), so that `lab cache prune` can
+//! tell what nobody needs any more.
 
-use std::fs::{self, File};
+mod archive;
+#[cfg(test)]
+mod archive_tests;
+pub mod export;
+pub mod import;
+pub mod list;
+pub mod prune;
+#[cfg(test)]
+mod prune_tests;
+#[cfg(test)]
+mod test_lab;
+mod unpack;
+
+pub use archive::Item;
+
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +31,13 @@ use crate::error::{Error, IoContext, Result};
 
 /// Hex digits of a key that are shown and used in names: 80 bits.
 const KEY_DIGITS: usize = 20;
+/// The file in an entry's folder whose time is that of the last use.
+pub(crate) const USED: &str = ".used";
+/// How the names of things begin that are not finished yet: [`staging_dir`]'s, and those of
+/// [`write_atomically`], which are tempfile's own.
+const TEMPORARY: &str = ".tmp";
+/// The lock that every lab shares which uses the cache, and that a prune may have to itself.
+const LABS: &str = "labs";
 
 /// Where built things are kept.
 #[derive(Debug, Clone)]
@@ -43,6 +67,14 @@ impl Cache {
         Ok(Self { dir })
     }
 
+    /// A cache in `dir`, for tests.
+    #[cfg(test)]
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+        }
+    }
+
     /// A folder for one kind of things, made if needed.
     pub fn kind(&self, kind: &str) -> Result<PathBuf> {
         let dir = self.dir.join(kind);
@@ -50,22 +82,88 @@ impl Cache {
         Ok(dir)
     }
 
+    /// The cache's own folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Takes the exclusive lock of `name`; `on_wait` is called once if somebody else holds it.
     /// The lock ends with the returned file, also when the process is killed.
     pub async fn lock(&self, name: &str, on_wait: impl FnOnce()) -> Result<File> {
-        let path = self.kind("locks")?.join(format!("{name}.lock"));
-        let file = File::create(&path).at("create", &path)?;
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(fs::TryLockError::WouldBlock) => on_wait(),
-            Err(fs::TryLockError::Error(error)) => return Err(error).at("lock", &path),
+        if let Some(file) = self.try_lock(name)? {
+            return Ok(file);
         }
+        on_wait();
+        let (file, path) = self.lock_file(name)?;
         blocking(move || {
             file.lock().at("lock", &path)?;
             Ok(file)
         })
         .await
     }
+
+    /// Takes the exclusive lock of `name`, or returns `None` if somebody else holds it.
+    ///
+    /// # Errors
+    ///
+    /// The lock's file cannot be made.
+    pub fn try_lock(&self, name: &str) -> Result<Option<File>> {
+        let (file, path) = self.lock_file(name)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).at("lock", &path),
+        }
+    }
+
+    /// Says that this lab uses entries, until the returned file is dropped: those that it found
+    /// are used without their locks. Waits for the end of a prune, which takes seconds.
+    ///
+    /// # Errors
+    ///
+    /// The lock's file cannot be made.
+    pub async fn in_use(&self) -> Result<File> {
+        let (file, path) = self.lock_file(LABS)?;
+        blocking(move || {
+            file.lock_shared().at("lock", &path)?;
+            Ok(file)
+        })
+        .await
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(File, PathBuf)> {
+        let path = self.kind("locks")?.join(format!("{name}.lock"));
+        let file = File::create(&path).at("create", &path)?;
+        Ok((file, path))
+    }
+}
+
+/// Notes that an entry is used now: a folder in its file [`USED`], a file in its own time. Call it
+/// *before* looking whether the entry is there: a prune that comes first then finds the mark or
+/// has taken the entry away as a whole. Failure is ignored: it only makes the entry look older.
+pub fn mark_used(entry: &Path) {
+    let folder = entry.is_dir();
+    let mark = if folder {
+        entry.join(USED)
+    } else {
+        entry.to_path_buf()
+    };
+    let file = File::options().append(true).create(folder).open(mark);
+    let _ = file.and_then(|file| file.set_modified(SystemTime::now()));
+}
+
+/// When an entry was used for the last time: its mark, or its own time if it has none.
+pub(crate) fn last_used(entry: &Path) -> SystemTime {
+    let time = |path: &Path| fs::symlink_metadata(path).and_then(|data| data.modified());
+    time(&entry.join(USED))
+        .or_else(|_| time(entry))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Whether `text` can be a key: 20 lower-case hex digits.
+pub(crate) fn is_key(text: &str) -> bool {
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == KEY_DIGITS && text.bytes().all(hex)
 }
 
 /// Runs blocking work off the runtime's thread. No child process may be started in there.
@@ -145,7 +243,7 @@ pub fn staging_dir(path: &Path) -> Result<tempfile::TempDir> {
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).at("create", parent)?;
     tempfile::Builder::new()
-        .prefix(".tmp-")
+        .prefix(&format!("{TEMPORARY}-"))
         .tempdir_in(parent)
         .at("create a folder in", parent)
 }
@@ -171,6 +269,25 @@ mod tests {
         let mut second = KeyBuilder::new("test");
         second.part("ab", b"c");
         assert_ne!(first.finish(), second.finish());
+    }
+
+    #[test]
+    fn a_use_is_marked_in_folders_and_on_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().join("folder"), dir.path().join("file"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&file, "text").unwrap();
+        let long_ago = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        let marked = File::open(&file).unwrap();
+        marked.set_modified(long_ago).unwrap();
+        for entry in [&folder, &file] {
+            mark_used(entry);
+            assert!(last_used(entry).elapsed().unwrap().as_secs() < 60);
+        }
+        assert!(folder.join(USED).is_file());
+        assert_eq!(fs::read(&file).unwrap(), b"text");
+        mark_used(&dir.path().join("absent"));
+        assert!(!dir.path().join("absent").exists());
     }
 
     #[test]
