@@ -65,7 +65,7 @@ fn a_dry_run_is_the_plan() {
         "{}",
         dry.stdout
     );
-    assert!(project.cache_is_empty(), "nothing is built");
+    assert!(!project.cache().exists() || project.cache_is_empty());
 }
 
 #[test]
