@@ -60,8 +60,8 @@ fn a_file_that_is_broken_is_noticed() {
     };
     broken(0, "/jobs/run", "runs-on", Value::Null);
     broken(0, "/jobs/plan", "step", Value::Array(Vec::new()));
-    broken(1, "/run", "parallel", "many".into());
-    broken(1, "/run/artifacts", "when", "sometimes".into());
+    broken(1, "/lab-run", "parallel", "many".into());
+    broken(1, "/lab-run/artifacts", "when", "sometimes".into());
     broken(2, "/spec", "completions", "six".into());
     broken(
         2,
@@ -79,22 +79,36 @@ fn the_job_asks_for_kvm_and_has_as_many_shards_as_pods() {
         container["resources"]["limits"]["devices.kubevirt.io/kvm"],
         "1"
     );
-    let shard = format!("--shard=auto/{}", job["spec"]["completions"]);
-    let command = container["command"].as_array().unwrap();
-    assert!(command.contains(&shard.into()));
+    let shard = format!("auto/{}", job["spec"]["completions"]);
+    assert!(
+        container["args"]
+            .as_array()
+            .unwrap()
+            .contains(&shard.into())
+    );
     assert_eq!(job["spec"]["completionMode"], "Indexed");
 }
 
-/// The words after `lab` of each command in a file, up to the line's or the text's end.
+/// The words after `lab` of each command in a file.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let joined = text.replace("\\\n", " ");
     let mut commands = Vec::new();
     for line in joined.lines() {
-        for (at, _) in line.match_indices("release/lab ") {
-            let rest = &line[at + "release/lab ".len()..];
-            let end = rest.find([')', '|', '`']).unwrap_or(rest.len());
-            commands.push(rest[..end].split_whitespace().map(str::to_owned).collect());
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_lab = |pair: &&[&str]| {
+            let known = ["run", "plan", "report", "cache", "build", "setup"];
+            pair[0].trim_matches(['"', '\'', '`']).ends_with("lab") && known.contains(&pair[1])
+        };
+        let Some(at) = words.windows(2).position(|pair| is_lab(&pair)) else {
+            continue;
+        };
+        let mut rest = &words[at + 1..];
+        // Up to the end of the substitution or the span of code that it stands in.
+        if let Some(end) = rest.iter().position(|word| word.ends_with([')', '`', '|'])) {
+            rest = &rest[..=end];
         }
+        let word = |word: &&str| word.trim_end_matches([')', '`', '|', '"', ',']).to_owned();
+        commands.push(rest.iter().map(word).collect());
     }
     commands
 }
@@ -111,12 +125,17 @@ fn the_options_in_the_files_exist() {
         String::from_utf8(output.stdout).unwrap()
     };
     let mut seen = 0;
-    for file in ["contrib/slurm/README.md", FILES[1].0, FILES[0].0] {
+    for file in [
+        "contrib/slurm/README.md",
+        FILES[1].0,
+        FILES[0].0,
+        "README.md",
+    ] {
         for words in commands(&read(file)) {
             let two = ["cache", "report"].contains(&words[0].as_str());
             let help = help(&words[..1 + usize::from(two)].join(" "));
             for option in words.iter().filter_map(|word| word.strip_prefix("--")) {
-                let name = option.split('=').next().unwrap();
+                let name = option.split(['=', ')', '"', '`']).next().unwrap();
                 assert!(help.contains(&format!("--{name}")), "{file}: lab {words:?}");
                 seen += 1;
             }
@@ -135,14 +154,19 @@ fn the_batch_script_is_right_as_far_as_bash_can_tell() {
         .unwrap();
     assert!(checked.success());
     let without = Command::new("bash")
-        .arg(script)
+        .arg(&script)
         .env_clear()
         .output()
         .unwrap();
-    assert!(!without.status.success());
-    let said = String::from_utf8_lossy(&without.stderr);
-    assert!(
-        said.contains("LAB_RESULTS: says where the results go"),
-        "{said}"
-    );
+    let said = String::from_utf8_lossy(&without.stderr).into_owned();
+    assert!(said.contains("usage: sbatch"), "{said}");
+    let outside = Command::new("bash")
+        .arg(script)
+        .arg("6")
+        .env_clear()
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&outside.stderr).into_owned();
+    assert!(said.contains("submit it with sbatch --array=1-6"), "{said}");
+    assert!(!without.status.success() && !outside.status.success());
 }

@@ -74,13 +74,21 @@ fn six_shards_of_which_one_is_killed_equal_the_whole() {
     let script = format!("{ROOT}/contrib/slurm/lab.sbatch");
     let log = format!("--output={}/log-%a", dir.path().display());
     let export = format!(
-        "--export=ALL,LAB={},LAB_RESULTS={},LAB_SHARDS=6",
+        "--export=ALL,LAB={},RESULTS={}",
         env!("CARGO_BIN_EXE_lab"),
         shown("shards")
     );
     let submit = |array: &str| {
         let array = format!("--array={array}");
-        let options = [&array, &log, &export, "--mem=0", &script];
+        let options: [&str; 7] = [
+            &array,
+            &log,
+            &export,
+            "--mem=0",
+            "--cpus-per-task=1",
+            &script,
+            "6",
+        ];
         slurm.submit(ROOT.as_ref(), &[&options, &SELECTION[..]].concat())
     };
     let shards = plan(&["--shards", "6", "--format", "slurm"]);
