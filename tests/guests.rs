@@ -366,7 +366,7 @@ fn what_passes_at_the_second_attempt_is_flaky() {
         &output.stdout,
         &["flaky  builtin-cmdline", "attempt 1 of 2: ", "1 flaky in "],
     );
-    assert!(!output.stdout.contains("passed"), "{}", output.stdout);
+    assert!(!output.stdout.contains("passed  "), "{}", output.stdout);
     let results = read_dir(&sandbox.path("results")).unwrap();
     assert_eq!(results.runs[0].failed_attempts.len(), 1);
     assert_eq!(

@@ -12,6 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::paint::{Color, Paint};
 use super::results::{Finished, Results, RunResult, State};
+use super::text::seconds;
 use crate::error::{Blame, Error};
 use crate::event::{Event, RunId, Skipped};
 use crate::runner::verdict::{Outcome, Verdict};
@@ -338,10 +339,6 @@ fn show_progress(bar: &ProgressBar, done: u64, total: Option<u64>, detail: &str)
             });
         }
     }
-}
-
-fn seconds(ms: u64) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
 
 /// A run's result: one line if it passed, else all that one needs to know.

@@ -31,14 +31,14 @@ pub struct Ktap {
 
 /// The results that there are, as one document.
 pub fn render(results: &Results) -> String {
-    Ktap::default().begin(results, &[])
+    Ktap::default().begin(results)
 }
 
 impl Ktap {
     /// What to append for an event, which `results` has taken in already.
     pub fn event(&mut self, event: &Event, results: &Results) -> String {
         match event {
-            Event::Planned { runs, .. } if !self.begun => self.begin(results, runs),
+            Event::Planned { .. } if !self.begun => self.begin(results),
             Event::RunFinished { run, .. } | Event::NotRun { run, .. } if self.begun => results
                 .get(run)
                 .map_or_else(String::new, |run| self.run(run)),
@@ -47,8 +47,8 @@ impl Ktap {
     }
 
     /// The plan, what is skipped, and the runs that have ended already, such as those of a lab
-    /// before this one. `pending` are going to run (again).
-    fn begin(&mut self, results: &Results, pending: &[RunId]) -> String {
+    /// before this one.
+    fn begin(&mut self, results: &Results) -> String {
         self.begun = true;
         let count = results.runs.len() + results.skipped.len();
         let mut text = format!("KTAP version 1\n1..{count}\n");
@@ -56,9 +56,7 @@ impl Ktap {
             text += &self.result("ok", &skip.run, &directive("SKIP", &skip.reason));
         }
         for run in &results.runs {
-            if !pending.contains(&run.run) {
-                text += &self.run(run);
-            }
+            text += &self.run(run);
         }
         text
     }

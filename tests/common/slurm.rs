@@ -349,7 +349,7 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
-# More CPUs than the machine has: tasks of a test wait more than they compute.
+# More CPUs and memory than the machine has: tasks of a test wait more than they compute.
 SlurmdParameters=config_overrides
 ReturnToService=2
 # A task that is to be run again must not wait long, an ended one must stay visible.
@@ -358,7 +358,7 @@ MinJobAge=86400
 KillWait=10
 # Never used; the default is a path that need not exist.
 MailProg=/bin/true
-NodeName=localhost NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory=1 State=UNKNOWN
+NodeName=localhost NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory=100000 State=UNKNOWN
 PartitionName=lab Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 "
     )

@@ -14,8 +14,9 @@ import sys
 
 # Annotations of JSON Schema and of editors. None of them takes part in validation.
 TEXTS = {
-    "$comment", "default", "defaultSnippets", "deprecationMessage", "description", "enumDescriptions",
-    "examples", "markdownDescription", "markdownEnumDescriptions", "title", "tsType",
+    "$comment", "default", "defaultSnippets", "deprecationMessage", "description",
+    "enumDescriptions", "examples", "markdownDescription", "markdownEnumDescriptions", "title",
+    "tsType",
 }
 # Below these, keys are names that somebody chose; a property may well be called `description`.
 NAMES = {"$defs", "definitions", "dependencies", "patternProperties", "properties"}
