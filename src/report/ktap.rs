@@ -304,6 +304,7 @@ mod tests {
             elsewhere: Vec::new(),
             jobs: 1,
         };
+        results.event(&sample::stamped(planned.clone()));
         let first = ktap.event(&planned, &results);
         assert!(first.starts_with("KTAP version 1\n1.."));
         for run in pending {

@@ -149,7 +149,11 @@ impl Results {
             } => {
                 self.elsewhere.extend(elsewhere.iter().cloned());
                 for run in runs {
-                    self.entry(run);
+                    let entry = self.entry(run);
+                    // Planned anew, by a lab that resumes; an earlier verdict holds until then.
+                    if entry.verdict().is_none() {
+                        entry.state = State::Planned;
+                    }
                 }
                 for skip in skipped {
                     if !self.skipped.contains(skip) {
