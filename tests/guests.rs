@@ -569,7 +569,7 @@ fn a_panic_at_boot_shows_the_console() {
     sandbox.copy("images/guest/agent.c");
     fs::write(
         sandbox.path("images/guest/init"),
-        "#!/bin/busybox sh\necho last words\nexit 3\n",
+        "#!/bin/busybox sh\n# A terminal sends on its own time.\necho last words\n/bin/busybox sleep 1\nexit 3\n",
     )
     .unwrap();
     sandbox.copy("scenarios/builtin-cmdline.yaml");
