@@ -14,19 +14,24 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define LIVEPATCH "/sys/kernel/livepatch"
 #define CALLS "/sys/kernel/debug"
 #define CALLS_PREFIX "lab-"
+#define TRACING "/sys/kernel/tracing"
+#define DYNAMIC_DEBUG "/sys/kernel/debug/dynamic_debug/control"
 /* The host refuses longer replies: say less rather than nothing. */
 #define REPLY_MAX (1 << 20)
 #define POLL_MS 5
@@ -207,13 +212,83 @@ static void dump_log(void)
 	}
 }
 
+/* Each function once that the function tracer has seen: "task-1 [000] ..... 1.2: show <-read". */
+static void dump_traced(void)
+{
+	static char seen[64][128];
+	FILE *file;
+	char line[2048];
+	int count = 0, i;
+
+	if (strcmp(attribute(TRACING, "current_tracer"), "function"))
+		return;
+	file = fopen(TRACING "/trace", "re");
+	if (!file)
+		return;
+	while (count < 64 && fgets(line, sizeof(line), file)) {
+		char *end = strstr(line, " <-"), *start;
+
+		if (!end || line[0] == '#')
+			continue;
+		*end = '\0';
+		start = strrchr(line, ' ');
+		start = start ? start + 1 : line;
+		for (i = 0; i < count && strcmp(seen[i], start); i++)
+			;
+		if (i < count || strlen(start) >= sizeof(seen[0]))
+			continue;
+		strcpy(seen[count++], start);
+		emit("traced\t%s\n", start);
+	}
+	fclose(file);
+}
+
 static int do_state(void)
 {
 	for_each_entry(LIVEPATCH, 1, dump_livepatch, NULL);
 	dump_lines("module", "/proc/modules", NULL);
 	for_each_entry(CALLS, 1, dump_calls, NULL);
 	dump_lines("ftrace", "/sys/kernel/tracing/enabled_functions", "klp_ftrace_handler");
+	dump_traced();
 	dump_log();
+	return 0;
+}
+
+static void dump_name(const char *dir, const char *name, void *arg)
+{
+	(void)dir;
+	emit("%s %s\n", (const char *)arg, name);
+}
+
+/*
+ * What a scenario can leave behind. A guest that says the same as before it can play another one.
+ * Enabled pr_debug()s of livepatching end in "=p" or more, disabled ones in "=_".
+ */
+static int do_settings(void)
+{
+	const char *tracing[] = { "current_tracer", "tracing_on", "set_ftrace_filter" };
+	FILE *file;
+	char line[2048];
+	size_t i;
+
+	for_each_entry(LIVEPATCH, 1, dump_name, "livepatch");
+	file = fopen("/proc/modules", "re");
+	while (file && fgets(line, sizeof(line), file))
+		emit("module %.*s\n", (int)strcspn(line, " \n"), line);
+	if (file)
+		fclose(file);
+	for (i = 0; i < sizeof(tracing) / sizeof(*tracing); i++)
+		emit("%s %s\n", tracing[i], attribute(TRACING, tracing[i]));
+	emit("kprobes %s\n", attribute("/sys/kernel/debug/kprobes", "enabled"));
+	emit("ftrace_enabled %s\n", attribute("/proc/sys/kernel", "ftrace_enabled"));
+	emit("printk %s\n", attribute("/proc/sys/kernel", "printk"));
+	file = fopen(DYNAMIC_DEBUG, "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, "kernel/livepatch", 16) && !strstr(line, " =_ "))
+			emit("pr_debug %.*s\n", (int)strcspn(line, " "), line);
+	if (file)
+		fclose(file);
+	emit("children %s\n", waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD ? "no" : "yes");
 	return 0;
 }
 
@@ -301,6 +376,19 @@ static int do_settle(long timeout_ms)
 #define HOLDER "lab-hold"
 
 static int target_state;
+/* Instead of the holders: whoever is in this function. */
+static const char *held_in = "";
+
+static int is_held(const char *task, const char *comm)
+{
+	char path[PATH_SIZE], stack[8192], frame[160];
+
+	if (!held_in[0])
+		return !strncmp(comm, HOLDER, strlen(HOLDER));
+	snprintf(path, sizeof(path), "%s/stack", task);
+	snprintf(frame, sizeof(frame), " %s+0x", held_in);
+	return !slurp(path, stack, sizeof(stack)) && strstr(stack, frame);
+}
 
 struct blockers {
 	int say;
@@ -319,10 +407,10 @@ static void visit_task(const char *dir, const char *tid, void *arg)
 	if (state < 0 || state == target_state)
 		return;
 	snprintf(comm, sizeof(comm), "%s", attribute(path, "comm"));
-	if (strncmp(comm, HOLDER, strlen(HOLDER)))
-		blockers->others++;
-	else
+	if (is_held(path, comm))
 		blockers->held++;
+	else
+		blockers->others++;
 	if (!blockers->say)
 		return;
 	emit("task %s (%s), patch_state %d\n", tid, comm, state);
@@ -374,10 +462,11 @@ static int do_blocked(void)
  * Waits until only held tasks keep a transition open. ENOENT when there is no transition (any
  * more): nothing holds it.
  */
-static int do_held(long timeout_ms)
+static int do_held(long timeout_ms, const char *function)
 {
 	long started = now_ms();
 
+	held_in = function;
 	for (;; pause_ms(POLL_MS)) {
 		struct blockers blockers = { 0 };
 
@@ -450,6 +539,130 @@ static int do_put(const char *path, size_t len)
 	return err;
 }
 
+/* Overwrites what the file held: filters of ftrace are added to otherwise. */
+static int overwrite(const char *path, const char *data)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (data[0] && write(fd, data, strlen(data)) < 0)
+		err = errno;
+	if (close(fd) && !err)
+		err = errno;
+	return err;
+}
+
+/* Traces one function, or with "" stops and forgets. The filter comes first: never trace all. */
+static int do_trace(const char *function)
+{
+	int err = overwrite(TRACING "/tracing_on", function[0] ? "0" : "1");
+
+	if (!err)
+		err = overwrite(TRACING "/current_tracer", "nop");
+	if (!err)
+		err = overwrite(TRACING "/trace", "");
+	if (!err)
+		err = overwrite(TRACING "/set_ftrace_filter", function);
+	if (!err && function[0])
+		err = overwrite(TRACING "/current_tracer", "function");
+	if (!err && function[0])
+		err = overwrite(TRACING "/tracing_on", "1");
+	return err;
+}
+
+/* The rights of a file as ls(1) shows them. */
+static int do_stat(const char *path)
+{
+	const char kinds[] = "?pc?d?b?-?l?s???", rights[] = "rwxrwxrwx";
+	struct stat data;
+	char text[11];
+	int i;
+
+	if (lstat(path, &data))
+		return errno;
+	text[0] = kinds[(data.st_mode & S_IFMT) >> 12];
+	for (i = 0; i < 9; i++)
+		text[1 + i] = data.st_mode & (0400 >> i) ? rights[i] : '-';
+	text[10] = '\0';
+	if (data.st_mode & S_ISUID)
+		text[3] = text[3] == 'x' ? 's' : 'S';
+	if (data.st_mode & S_ISGID)
+		text[6] = text[6] == 'x' ? 's' : 'S';
+	if (data.st_mode & S_ISVTX)
+		text[9] = text[9] == 'x' ? 't' : 'T';
+	emit("%s", text);
+	return 0;
+}
+
+/* ---- processes ------------------------------------------------------------------------------ */
+
+#define GROUP_MAX 64
+
+static struct group {
+	char name[64];
+	pid_t pids[GROUP_MAX];
+	int count;
+} groups[8];
+
+static struct group *group_of(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(groups) / sizeof(*groups); i++)
+		if (!strcmp(groups[i].name, name))
+			return &groups[i];
+	return NULL;
+}
+
+/* Starts processes that make a system call over and over; they go with the agent. */
+static int do_spawn(const char *name, const char *hammer, long count)
+{
+	struct group *group = group_of("");
+	int i;
+
+	if (strcmp(hammer, "getpid"))
+		return EINVAL;
+	if (!group)
+		return ENOSPC;
+	if (count <= 0)
+		count = sysconf(_SC_NPROCESSORS_ONLN);
+	if (count > GROUP_MAX)
+		count = GROUP_MAX;
+	for (group->count = 0; group->count < count; group->count++) {
+		pid_t pid = fork();
+
+		if (pid < 0)
+			break;
+		if (!pid) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				syscall(SYS_getpid);
+		}
+		group->pids[group->count] = pid;
+	}
+	snprintf(group->name, sizeof(group->name), "%s", name);
+	for (i = 0; i < group->count; i++)
+		emit("%s%d", i ? "," : "", group->pids[i]);
+	return group->count == count ? 0 : EAGAIN;
+}
+
+/* Ends the processes of a group and waits for each. */
+static int do_kill(const char *name)
+{
+	struct group *group = name[0] ? group_of(name) : NULL;
+	int i;
+
+	if (!group)
+		return ESRCH;
+	for (i = 0; i < group->count; i++)
+		kill(group->pids[i], SIGTERM);
+	for (i = 0; i < group->count; i++)
+		waitpid(group->pids[i], NULL, 0);
+	group->name[0] = '\0';
+	return 0;
+}
+
 static int do_release(void)
 {
 	struct utsname name;
@@ -488,7 +701,17 @@ int main(void)
 		else if (!strcmp(argv[0], "settle"))
 			err = do_settle(strtol(argv[1], NULL, 10));
 		else if (!strcmp(argv[0], "held"))
-			err = do_held(strtol(argv[1], NULL, 10));
+			err = do_held(strtol(argv[1], NULL, 10), argv[2]);
+		else if (!strcmp(argv[0], "stat"))
+			err = do_stat(argv[1]);
+		else if (!strcmp(argv[0], "trace"))
+			err = do_trace(argv[1]);
+		else if (!strcmp(argv[0], "spawn"))
+			err = do_spawn(argv[1], argv[2], strtol(argv[3], NULL, 10));
+		else if (!strcmp(argv[0], "kill"))
+			err = do_kill(argv[1]);
+		else if (!strcmp(argv[0], "settings"))
+			err = do_settings();
 		else if (!strcmp(argv[0], "state"))
 			err = do_state();
 		else if (!strcmp(argv[0], "blocked"))

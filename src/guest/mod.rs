@@ -161,14 +161,49 @@ impl Guest {
         }
     }
 
-    /// Waits until a transition stays open for no other tasks than those that are held.
-    /// `ENOENT` if there is no transition, `ETIMEDOUT` if others keep it open as well.
-    pub async fn held(&self, limit: Duration) -> Answer<Outcome> {
+    /// Waits until a transition stays open for no other tasks than those that are held, or with
+    /// `function` for those that are in it. `ENOENT` if there is no transition, `ETIMEDOUT` if others keep it open as well.
+    pub async fn held(&self, function: Option<&str>, limit: Duration) -> Answer<Outcome> {
         let millis = limit.as_millis().to_string();
-        let reply = self
-            .ask("held", &[&millis], &[], limit + self.limit)
-            .await?;
+        let args = [&*millis, function.unwrap_or_default()];
+        let reply = self.ask("held", &args, &[], limit + self.limit).await?;
         Ok(Outcome(reply.0))
+    }
+
+    /// The rights of a file as ls(1) shows them.
+    pub async fn stat(&self, path: &str) -> Answer<(Outcome, String)> {
+        let (errno, rights) = self.ask("stat", &[path], &[], self.limit).await?;
+        Ok((Outcome(errno), rights))
+    }
+
+    /// Starts ftrace's function tracer on a function; without one, stops it and forgets.
+    pub async fn trace(&self, function: Option<&str>) -> Answer<Outcome> {
+        let args = [function.unwrap_or_default()];
+        Ok(Outcome(self.ask("trace", &args, &[], self.limit).await?.0))
+    }
+
+    /// Starts processes that make a system call over and over, one for each CPU without `count`.
+    /// Returns their pids, separated by commas.
+    pub async fn spawn(
+        &self,
+        name: &str,
+        hammer: &str,
+        count: Option<u32>,
+    ) -> Answer<(Outcome, String)> {
+        let count = count.unwrap_or(0).to_string();
+        let args = [name, hammer, &count];
+        let (errno, pids) = self.ask("spawn", &args, &[], self.limit).await?;
+        Ok((Outcome(errno), pids))
+    }
+
+    /// Sends SIGTERM to spawned processes and waits for their end.
+    pub async fn kill(&self, name: &str) -> Answer<Outcome> {
+        Ok(Outcome(self.ask("kill", &[name], &[], self.limit).await?.0))
+    }
+
+    /// All that a scenario can leave behind, as text to compare.
+    pub async fn settings(&self) -> Answer<String> {
+        Ok(self.ask("settings", &[], &[], self.limit).await?.1)
     }
 
     /// Everything observable, as the agent writes it; see `state::observed`.

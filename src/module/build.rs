@@ -42,7 +42,11 @@ pub async fn build(
     if !entry.is_dir() {
         compile(ctx, kernel, arch, &scenario.name, sources, &entry).await?;
     }
-    let targets = scenario.targets.iter().map(|target| &target.name);
+    let targets = scenario
+        .targets
+        .iter()
+        .filter(|target| !target.is_kselftest);
+    let targets = targets.map(|target| &target.name);
     let generated = |livepatch: &&Livepatch| livepatch.generated().is_some();
     let livepatches = scenario.livepatches.iter().filter(generated);
     targets
@@ -66,17 +70,29 @@ async fn compile(
     sources: &[SourceFile],
     entry: &Path,
 ) -> Result<()> {
-    let mut phase = ctx.events.phase(format!("build the modules of {scenario}"));
     let staging = cache::staging_dir(entry)?;
     for file in sources {
         let path = staging.path().join(&file.name);
         fs::write(&path, &file.text).at("write", &path)?;
     }
+    make_modules(ctx, kernel, arch, staging.path(), scenario).await?;
+    cache::publish(staging, entry)
+}
+
+/// Builds the modules in a folder with a `Kbuild` or `Makefile`; `of` says what they belong to.
+pub(super) async fn make_modules(
+    ctx: &Context,
+    kernel: &BuiltKernel,
+    arch: Arch,
+    folder: &Path,
+    of: &str,
+) -> Result<()> {
+    let mut phase = ctx.events.phase(format!("build the modules of {of}"));
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut output = String::new();
     let finished = make(&kernel.tree(), Toolchain::of(arch))
         .arg(format!("-j{jobs}"))
-        .arg(format!("M={}", staging.path().display()))
+        .arg(format!("M={}", folder.display()))
         .arg("modules")
         .run(&ctx.cancel, |line| {
             phase.progress(0, None, line.trim());
@@ -88,7 +104,7 @@ async fn compile(
         })
         .await?;
     if !finished.status.success() {
-        let mut error = build_error(&format!("building the modules of {scenario}"), &output);
+        let mut error = build_error(&format!("building the modules of {of}"), &output);
         if error.blame == Blame::Kernel {
             error.blame = Blame::ModuleBuild;
             error.help = Some(
@@ -99,8 +115,7 @@ async fn compile(
         }
         return Err(error);
     }
-    cache::publish(staging, entry)?;
-    phase.done(format!("built the modules of {scenario}"));
+    phase.done(format!("built the modules of {of}"));
     Ok(())
 }
 

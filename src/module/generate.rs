@@ -25,7 +25,11 @@ pub struct SourceFile {
 pub fn sources(scenario: &Scenario) -> Vec<SourceFile> {
     let mut files = Vec::new();
     let mut kbuild = "# SPDX-License-Identifier: GPL-2.0-only\n".to_owned();
-    for target in &scenario.targets {
+    let targets = scenario
+        .targets
+        .iter()
+        .filter(|target| !target.is_kselftest);
+    for target in targets.clone() {
         target_sources(&scenario.name, target, &mut kbuild, &mut files);
     }
     for livepatch in &scenario.livepatches {
@@ -45,7 +49,7 @@ pub fn sources(scenario: &Scenario) -> Vec<SourceFile> {
             text: text.to_owned(),
         });
     };
-    if !scenario.targets.is_empty() {
+    if targets.count() > 0 {
         file("lab_hold.h", include_str!("c/hold.h"));
         file("lab_target.h", include_str!("c/target.h"));
     }

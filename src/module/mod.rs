@@ -4,6 +4,7 @@
 pub mod build;
 pub mod generate;
 pub mod klp_build;
+pub mod kselftest;
 
 use std::path::PathBuf;
 

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::{Blame, Result};
 use crate::image::build::BuiltImage;
 use crate::kernel::{BuiltKernel, Definition};
-use crate::module::{generate, klp_build};
+use crate::module::{generate, klp_build, kselftest};
 use crate::plan::Run;
 use crate::vm::Accel;
 use crate::vm::accel::{self, Choice};
@@ -111,8 +111,19 @@ impl Builds {
         let accel = self
             .accel(ctx, options.accel, run.arch, &kernel, &image)
             .await?;
-        let mut modules =
-            crate::module::build::build(ctx, &kernel, run.arch, run.scenario, &sources).await?;
+        let mut modules = Vec::new();
+        if run.scenario.has_generated() {
+            modules =
+                crate::module::build::build(ctx, &kernel, run.arch, run.scenario, &sources).await?;
+        }
+        if run.scenario.from_kselftest().next().is_some() {
+            let folder = kselftest::build(ctx, &kernel, run.arch).await?;
+            modules.extend(kselftest::find(
+                &folder,
+                &kernel,
+                run.scenario.from_kselftest(),
+            )?);
+        }
         for (livepatch, patches) in run.scenario.from_klp_build() {
             let request = klp_build::Request {
                 name: &livepatch.name,

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use super::model::{
-    Capability, Livepatch, ReplaceCapability, Requires, SnapshotScope, Target, VMLINUX,
+    Capability, Livepatch, Original, ReplaceCapability, Requires, SnapshotScope, Target, VMLINUX,
 };
 use super::names::kernel_module_name;
 use super::{livepatches, targets};
@@ -41,6 +41,15 @@ pub(super) fn requires(root: &Node) -> Requires {
         arch,
         capabilities: Capability::ALL.into_iter().filter(named).collect(),
     }
+}
+
+/// The `original` of a scenario.
+pub(super) fn original(root: &Node) -> Option<Original> {
+    let node = root.get("original")?;
+    Some(Original {
+        script: text(node, "script")?,
+        test: text(node, "test")?,
+    })
 }
 
 /// The `snapshot` of a scenario.

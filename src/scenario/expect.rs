@@ -49,6 +49,8 @@ pub(super) fn read(node: &Node, references: &mut References) -> Expect {
             .get("enabled_functions")
             .map(|list| enabled_functions(list, references)),
         log: texts(node.get("log")),
+        whole_log: node.get("whole_log").map(|list| texts(Some(list))),
+        traced: node.get("traced").map(|list| texts(Some(list))),
         not_in_log: texts(node.get("not_in_log")),
     }
 }

@@ -54,6 +54,7 @@ impl<'a> Reader<'a> {
         // Even beside `klp-build`, where it does not belong, what is wrong in it is found.
         let generated = self.generated(node);
         let code = match node.get("klp-build") {
+            _ if node.as_str().is_some() => Code::Kselftest,
             Some(patches) => Code::KlpBuild {
                 patches: texts(Some(patches)),
             },

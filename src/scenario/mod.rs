@@ -23,11 +23,12 @@ mod targets;
 pub use errno::Errno;
 pub use model::{
     Action, Callback, Callbacks, Capability, Code, Expect, ExpectedFailure, FunctionRef, Generated,
-    Livepatch, NewFunction, PatchedFunction, PatchedObject, Replace, ReplaceCapability, Requires,
-    Scenario, SnapshotScope, State, Step, Symbol, Target, TargetFunction, Transition, VMLINUX,
-    WaitUntil,
+    Hammer, Livepatch, NewFunction, Original, PatchedFunction, PatchedObject, Replace,
+    ReplaceCapability, Requires, Scenario, SnapshotScope, State, Step, Symbol, Target,
+    TargetFunction, Transition, VMLINUX, WaitUntil,
 };
 pub use names::kernel_module_name;
+pub(crate) use steps::spawned_pids;
 
 use std::path::Path;
 
@@ -67,6 +68,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
             .map(Path::to_path_buf)
             .unwrap_or_default(),
         summary: definitions::text(&root, "summary").unwrap_or_default(),
+        original: definitions::original(&root),
         requires,
         targets,
         livepatches,

@@ -22,6 +22,8 @@ pub struct Scenario {
     pub folder: PathBuf,
     /// What it shows, in one line.
     pub summary: String,
+    /// The case of the kernel's own selftests that it stands for, if any.
+    pub original: Option<Original>,
     /// What it needs of the kernel.
     pub requires: Requires,
     /// The modules with functions to patch.
@@ -48,6 +50,23 @@ impl Scenario {
         })
     }
 
+    /// The modules that are the kernel's own, from its selftests, as they are called there.
+    pub fn from_kselftest(&self) -> impl Iterator<Item = &str> {
+        let targets = self.targets.iter().filter(|target| target.is_kselftest);
+        let own = |livepatch: &&Livepatch| livepatch.code == Code::Kselftest;
+        let livepatches = self.livepatches.iter().filter(own);
+        targets
+            .map(|target| &*target.name)
+            .chain(livepatches.map(|livepatch| &*livepatch.name))
+    }
+
+    /// Whether the lab generates any of its modules.
+    #[must_use]
+    pub fn has_generated(&self) -> bool {
+        self.targets.iter().any(|target| !target.is_kselftest)
+            || self.livepatches.iter().any(|l| l.generated().is_some())
+    }
+
     /// The target with this name.
     #[must_use]
     pub fn target(&self, name: &str) -> Option<&Target> {
@@ -68,6 +87,15 @@ impl Scenario {
             .iter()
             .find(|livepatch| livepatch.name == name)
     }
+}
+
+/// A case of `tools/testing/selftests/livepatch`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Original {
+    /// The script: `test-livepatch.sh`.
+    pub script: String,
+    /// What it calls the case: the text of its `start_test`.
+    pub test: String,
 }
 
 /// A known defect of a kernel: the scenario must fail there, at this step and in this way.
@@ -156,11 +184,15 @@ impl ReplaceCapability {
     }
 }
 
-/// A module that the lab generates, with functions to patch.
+/// A module that is no livepatch: one that the lab generates, with functions to patch, or one of
+/// the kernel's own selftests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Target {
     /// Its name, perhaps with `-`; see [`super::kernel_module_name`].
     pub name: String,
+    /// Whether it is built from the kernel tree's `tools/testing/selftests/livepatch/test_modules`;
+    /// its functions are not known then.
+    pub is_kselftest: bool,
     /// Its functions, each `int name(void)`. Those of the same name follow each other by sympos.
     pub functions: Vec<TargetFunction>,
 }
@@ -197,12 +229,12 @@ pub struct Livepatch {
 }
 
 impl Livepatch {
-    /// What the lab generates for it; `None` if klp-build makes it.
+    /// What the lab generates for it; `None` if it comes from elsewhere.
     #[must_use]
     pub fn generated(&self) -> Option<&Generated> {
         match &self.code {
             Code::Generated(generated) => Some(generated),
-            Code::KlpBuild { .. } => None,
+            Code::KlpBuild { .. } | Code::Kselftest => None,
         }
     }
 }
@@ -218,6 +250,8 @@ pub enum Code {
         /// The patches for the kernel source, relative to the scenario's folder.
         patches: Vec<String>,
     },
+    /// It is built from the kernel tree's `tools/testing/selftests/livepatch/test_modules`.
+    Kselftest,
 }
 
 /// What a generated [`Livepatch`] consists of.
@@ -329,6 +363,8 @@ pub struct Step {
     pub expect: Option<Expect>,
     /// How long it may take, if not as long as usual.
     pub timeout: Option<Duration>,
+    /// A file that must be there, or else the step is skipped: not every kernel has each attribute.
+    pub requires: Option<String>,
 }
 
 /// What happens in a [`Step`].
@@ -339,7 +375,8 @@ pub enum Action {
     Load {
         /// The target or livepatch.
         module: String,
-        /// The module's parameters.
+        /// The module's parameters; `${NAME.pids}` stands for the processes of a `spawn` step,
+        /// separated by commas.
         params: Vec<(String, String)>,
         /// It must fail, and with this.
         errno: Option<Errno>,
@@ -422,6 +459,40 @@ pub enum Action {
         /// What to wait for.
         until: WaitUntil,
     },
+    /// Looks at the rights of a file of the guest.
+    Stat {
+        /// Its absolute path.
+        path: String,
+        /// As ls(1) shows them: `-rw-r--r--`.
+        rights: Option<String>,
+        /// It must fail, and with this.
+        errno: Option<Errno>,
+    },
+    /// Starts processes that do nothing but make a system call, over and over.
+    Spawn {
+        /// What they are called.
+        name: String,
+        /// The system call.
+        hammer: Hammer,
+        /// How many; one for each CPU of the guest if it is not said.
+        count: Option<u32>,
+    },
+    /// Sends SIGTERM to processes that were spawned, and waits until they have ended.
+    Kill {
+        /// What they are called.
+        name: String,
+    },
+    /// Starts ftrace's function tracer on a function, or stops it.
+    Trace {
+        /// The function; `None` to stop, and forget what was traced.
+        function: Option<String>,
+    },
+    /// Turns pr_debug() messages on or off.
+    #[serde(rename = "dynamic-debug")]
+    DynamicDebug {
+        /// Queries as `/sys/kernel/debug/dynamic_debug/control` takes them.
+        queries: Vec<String>,
+    },
     /// Gives options to the kernel's own klp-build, on the host. Nothing is built: klp-build must
     /// accept the options, or reject them at once.
     #[serde(rename = "klp-build")]
@@ -436,7 +507,7 @@ pub enum Action {
 }
 
 /// What must become of the transition that a step starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transition {
     /// It completes.
@@ -444,6 +515,23 @@ pub enum Transition {
     Completes,
     /// It stays open, and only for the tasks in functions that are held.
     Held,
+    /// It stays open, and only for tasks that are in this function, which is not one of a target.
+    HeldIn(String),
+    /// There is none of its own to wait for: a target is loaded.
+    None,
+}
+
+/// What the processes of an [`Action::Spawn`] do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hammer {
+    /// `getpid(2)`.
+    Getpid,
+}
+
+impl Hammer {
+    /// The names of all, as they are written in YAML files.
+    pub const NAMES: [&'static str; 1] = ["getpid"];
 }
 
 /// What an [`Action::Wait`] waits for.
@@ -488,8 +576,12 @@ pub struct Expect {
     pub enabled_functions: Option<Vec<FunctionRef>>,
     /// What must occur, in this order, in the step's log lines of livepatches and modules.
     pub log: Vec<String>,
+    /// All of those lines.
+    pub whole_log: Option<Vec<String>>,
     /// What must not occur there.
     pub not_in_log: Vec<String>,
+    /// The functions that ftrace's function tracer has seen, in any order.
+    pub traced: Option<Vec<String>>,
 }
 
 impl Action {
@@ -509,11 +601,16 @@ impl Action {
             | Self::Force { errno, .. }
             | Self::Unload { errno, .. }
             | Self::Read { errno, .. }
+            | Self::Stat { errno, .. }
             | Self::Write { errno, .. } => *errno,
             Self::Hold { .. }
             | Self::Release { .. }
             | Self::Call { .. }
             | Self::Wait { .. }
+            | Self::Spawn { .. }
+            | Self::Kill { .. }
+            | Self::Trace { .. }
+            | Self::DynamicDebug { .. }
             | Self::KlpBuild { .. }
             | Self::Expect => None,
         }
@@ -534,6 +631,14 @@ impl fmt::Display for Action {
             Self::Read { path, .. } => write!(f, "read {path}"),
             Self::Write { path, .. } => write!(f, "write {path}"),
             Self::Wait { path, .. } => write!(f, "wait for {path}"),
+            Self::Stat { path, .. } => write!(f, "stat {path}"),
+            Self::Spawn { name, .. } => write!(f, "spawn {name}"),
+            Self::Kill { name } => write!(f, "kill {name}"),
+            Self::Trace { function } => match function {
+                Some(function) => write!(f, "trace {function}"),
+                None => f.write_str("stop tracing"),
+            },
+            Self::DynamicDebug { queries } => write!(f, "dynamic-debug {}", queries.join("; ")),
             Self::KlpBuild { options, .. } => write!(f, "klp-build {}", shell_words(options)),
             Self::Expect => f.write_str("expect"),
         }

@@ -139,6 +139,16 @@ pub(super) fn is_kernel_path(path: &str) -> bool {
         && path.len() <= 1024
 }
 
+/// Whether these are rights as ls(1) shows them: `drwxr-xr-x`.
+pub(super) fn is_rights(text: &str) -> bool {
+    let mut chars = text.chars();
+    chars.next().is_some_and(|kind| "-bcdlps".contains(kind))
+        && chars.clone().count() == 9
+        && chars
+            .zip("rwx".chars().cycle())
+            .all(|(c, right)| c == '-' || c == right || (right == 'x' && "sStT".contains(c)))
+}
+
 /// Whether this can be the value of a module parameter: the kernel splits parameters at white
 /// space, and gives quotes a meaning of their own.
 pub(super) fn is_param_value(value: &str) -> bool {

@@ -116,7 +116,7 @@ impl<'a> References<'a> {
         let mut function = lenient_function(node.as_str()?);
         if let Some(target) = targets::find(self.targets, object) {
             function.object.clone_from(&target.name);
-            if targets::functions_named(target, name).is_empty() {
+            if !target.is_kselftest && targets::functions_named(target, name).is_empty() {
                 let message = format!("target `{}` has no function `{name}`", target.name);
                 let mut names: Vec<_> = target.functions.iter().map(|f| &*f.symbol.name).collect();
                 names.dedup();
@@ -150,8 +150,8 @@ impl<'a> References<'a> {
         };
         let generated = match &livepatch.code {
             Code::Generated(generated) => generated,
-            // Which objects a source patch reaches is known only after the build.
-            Code::KlpBuild { .. } => {
+            // Which objects these patch is not known here.
+            Code::KlpBuild { .. } | Code::Kselftest => {
                 return targets::find(self.targets, &object.name)
                     .map_or(&object.name, |target| &target.name)
                     .clone();

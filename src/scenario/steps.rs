@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 
-use super::definitions::text;
+use super::definitions::{NONE, text, texts};
 use super::held::Held;
-use super::model::{Action, FunctionRef, Livepatch, Step, Target, Transition, WaitUntil};
+use super::model::{Action, FunctionRef, Hammer, Livepatch, Step, Target, Transition, WaitUntil};
 use super::references::{References, lenient_function};
 use super::{Errno, expect};
-use crate::yaml::{Diagnostic, Diagnostics, Node, Source, Span};
+use crate::yaml::{Diagnostic, Diagnostics, Node, Source, Span, did_you_mean};
 
 /// The steps of a scenario.
 pub(super) fn read(
@@ -31,6 +31,7 @@ pub(super) fn read(
             diagnostics,
         },
         held: Held::default(),
+        spawned: Vec::new(),
     };
     steps
         .iter()
@@ -42,6 +43,7 @@ pub(super) fn read(
                 .get("expect")
                 .map(|node| expect::read(node, &mut reader.references)),
             timeout: node.get("timeout").and_then(Node::as_duration),
+            requires: node.get("requires").and_then(|node| text(node, "file")),
         })
         .collect()
 }
@@ -64,6 +66,8 @@ fn unique_names(steps: &[Node], diagnostics: &mut Diagnostics) {
 struct Reader<'a> {
     references: References<'a>,
     held: Held,
+    /// The names of processes so far.
+    spawned: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -75,7 +79,7 @@ impl Reader<'_> {
             Action::Load {
                 transition: self.transition(node, Some(&module)),
                 module,
-                params: params(node),
+                params: self.params(node),
                 errno,
             }
         } else if let Some(livepatch) = node.get("disable") {
@@ -117,6 +121,26 @@ impl Reader<'_> {
                 function: known.unwrap_or_else(|| lenient_function(written)),
                 returns: node.get("returns").and_then(Node::as_int),
             }
+        } else if let Some(processes) = node.get("spawn") {
+            Action::Spawn {
+                name: self.spawn(processes),
+                hammer: Hammer::Getpid,
+                count: node.get("count").and_then(Node::as_int),
+            }
+        } else if let Some(processes) = node.get("kill") {
+            let name = processes.as_str().unwrap_or_default();
+            self.spawned_before(name, processes.span);
+            Action::Kill {
+                name: name.to_owned(),
+            }
+        } else if let Some(function) = text(node, "trace") {
+            Action::Trace {
+                function: Some(function).filter(|function| function != NONE),
+            }
+        } else if let Some(queries) = node.get("dynamic-debug") {
+            Action::DynamicDebug {
+                queries: texts(Some(queries)),
+            }
         } else if let Some(options) = node.get("klp-build") {
             let text = |node: &Node| node.as_str().map(str::to_owned);
             Action::KlpBuild {
@@ -130,26 +154,69 @@ impl Reader<'_> {
 
     /// What must become of the transition of a step, which loads `loaded` if it loads anything.
     fn transition(&mut self, node: &Node, loaded: Option<&str>) -> Transition {
+        let targets = self.references.targets;
+        let target = loaded.filter(|loaded| targets.iter().any(|target| target.name == *loaded));
         let Some(outcome) = node
             .get("transition")
             .filter(|outcome| outcome.as_str() == Some("held"))
         else {
-            return Transition::Completes;
+            return match target {
+                Some(_) => Transition::None,
+                None => Transition::Completes,
+            };
         };
-        let targets = self.references.targets;
-        let target = loaded.filter(|loaded| targets.iter().any(|target| target.name == *loaded));
+        let held_in = text(node, "held_in");
         let diagnostic = match target {
             Some(target) => {
                 let message = format!("target `{target}` has no transition");
                 let note = "only livepatches have one";
                 Some(Diagnostic::new(outcome.span, message).note(note))
             }
+            None if held_in.is_some() => None,
             None => self.held.transition(outcome.span),
         };
         if let Some(diagnostic) = diagnostic {
             self.references.report(diagnostic);
         }
-        Transition::Held
+        held_in.map_or(Transition::Held, Transition::HeldIn)
+    }
+
+    fn spawn(&mut self, node: &Node) -> String {
+        let name = node.as_str().unwrap_or_default().to_owned();
+        if self.spawned.contains(&name) {
+            let message = format!("there are processes called `{name}` already");
+            self.references
+                .report(Diagnostic::new(node.span, message).label("again here"));
+        }
+        self.spawned.push(name.clone());
+        name
+    }
+
+    fn spawned_before(&mut self, name: &str, span: Span) {
+        if self.spawned.iter().any(|spawned| spawned == name) {
+            return;
+        }
+        let known = self.spawned.iter().map(String::as_str);
+        let help = did_you_mean(name, "those spawned before it", known)
+            .unwrap_or_else(|| format!("add a step `spawn: {name}` before it"));
+        let message = format!("no processes are called `{name}` here");
+        self.references
+            .report(Diagnostic::new(span, message).help(help));
+    }
+
+    /// The parameters of a `load`; those with `${NAME.pids}` in them refer to a `spawn`.
+    fn params(&mut self, node: &Node) -> Vec<(String, String)> {
+        let mut params = Vec::new();
+        for (key, value) in node.entries_of("params") {
+            let Some(text) = value.as_str() else {
+                continue;
+            };
+            if let Some(name) = spawned_pids(text) {
+                self.spawned_before(name, value.span);
+            }
+            params.push((key.name.clone(), text.to_owned()));
+        }
+        params
     }
 
     /// The function of a `hold` or a `release`, which `follow` keeps account of.
@@ -182,6 +249,12 @@ fn file_action(node: &Node, errno: Option<Errno>) -> Action {
             data: text(node, "data").unwrap_or_default(),
             errno,
         }
+    } else if let Some(path) = text(node, "stat") {
+        Action::Stat {
+            path,
+            rights: text(node, "rights"),
+            errno,
+        }
     } else if let Some(path) = text(node, "wait") {
         let until = match text(node, "equals") {
             Some(text) => WaitUntil::Equals(text),
@@ -194,9 +267,7 @@ fn file_action(node: &Node, errno: Option<Errno>) -> Action {
     }
 }
 
-fn params(node: &Node) -> Vec<(String, String)> {
-    let entries = node.entries_of("params").iter();
-    entries
-        .filter_map(|(name, value)| Some((name.name.clone(), value.as_str()?.to_owned())))
-        .collect()
+/// The name in a value that is `${NAME.pids}`.
+pub(crate) fn spawned_pids(value: &str) -> Option<&str> {
+    value.strip_prefix("${")?.strip_suffix(".pids}")
 }

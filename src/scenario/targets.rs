@@ -65,6 +65,7 @@ fn target((key, node): &(Key, Node), diagnostics: &mut Diagnostics) -> Target {
     let functions = groups.into_iter().flat_map(|group| group.functions);
     Target {
         name: key.name.clone(),
+        is_kselftest: node.as_str().is_some(),
         functions: functions.map(|(function, _)| function).collect(),
     }
 }

@@ -47,6 +47,8 @@ pub struct Observed {
     pub calls: BTreeMap<String, String>,
     /// Functions with a livepatch's ftrace handler: `shop.price`.
     pub handlers: Vec<String>,
+    /// The functions that ftrace's function tracer has seen, while it is on.
+    pub traced: Vec<String>,
     /// The lines of livepatches and of the scenario's modules in the kernel log since the last
     /// step.
     pub log: Vec<String>,
@@ -125,6 +127,7 @@ impl Observed {
                     state.calls.insert(function, answer.to_owned());
                 }
                 ["ftrace", line, ..] => state.handlers.extend(patched_function(line, names)),
+                ["traced", function] => state.traced.push(function.to_owned()),
                 ["log", ref text @ ..] => state.log.extend(log_line(&text.join("\t"), names)),
                 ["log-lost", ..] => state.log.push("(lines lost)".to_owned()),
                 _ => {}
@@ -138,6 +141,7 @@ impl Observed {
             )
         });
         state.handlers.sort();
+        state.traced.sort();
         state
     }
 
@@ -195,6 +199,9 @@ impl Observed {
         }
         for function in &self.handlers {
             let _ = writeln!(text, "  handler on {function}");
+        }
+        for function in &self.traced {
+            let _ = writeln!(text, "  traced {function}");
         }
         for line in &self.log {
             let _ = writeln!(text, "  log {line}");

@@ -81,12 +81,41 @@ pub fn check(expect: &Expect, state: &Observed) -> Vec<String> {
             break;
         }
     }
+    if let Some(wanted) = &expect.whole_log
+        && state.log != *wanted
+    {
+        problems.push(log_difference(&state.log, wanted));
+    }
+    if let Some(wanted) = &expect.traced {
+        let mut wanted = wanted.clone();
+        wanted.sort_unstable();
+        if state.traced != wanted {
+            let (found, wanted) = (list(&state.traced), list(&wanted));
+            problems.push(format!("traced functions are {found}, not {wanted}"));
+        }
+    }
     for unwanted in &expect.not_in_log {
         if let Some(line) = state.log.iter().find(|line| line.contains(unwanted)) {
             problems.push(format!("the log says {line:?}, with {unwanted:?} in it"));
         }
     }
     problems
+}
+
+/// The first line that differs.
+fn log_difference(found: &[String], wanted: &[String]) -> String {
+    let same = found.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+    let number = same + 1;
+    match (found.get(same), wanted.get(same)) {
+        (Some(found), Some(wanted)) => {
+            format!("line {number} of the log says {found:?}, not {wanted:?}")
+        }
+        (Some(found), None) => format!("the log goes on with {found:?}"),
+        (None, wanted) => {
+            let wanted = wanted.map_or("", String::as_str);
+            format!("the log ends before {wanted:?}")
+        }
+    }
 }
 
 fn list<T: AsRef<str>>(names: &[T]) -> String {
@@ -160,6 +189,8 @@ mod tests {
             transition: Some(Some("v1".into())),
             enabled_functions: Some(vec![]),
             log: vec!["complete".into(), "enabling".into()],
+            whole_log: Some(vec!["enabling patch 'v1'".into()]),
+            traced: Some(vec!["price".into()]),
             not_in_log: vec!["complete".into()],
         };
         insta::assert_snapshot!(check(&expect, &state()).join("\n"), @r#"
@@ -172,6 +203,8 @@ mod tests {
         in transition is none, not v1
         enabled_functions are [shop.price], not []
         the log lacks "enabling", or not in this order
+        the log goes on with "patching complete"
+        traced functions are [], not [price]
         the log says "patching complete", with "complete" in it
         "#);
     }

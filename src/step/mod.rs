@@ -4,11 +4,13 @@
 pub mod expect;
 pub mod klp_build;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::guest::{Answer, Guest, Outcome, Unsettled};
 use crate::scenario::{
-    Action, Errno, FunctionRef, Step, Transition, WaitUntil, kernel_module_name,
+    Action, Errno, FunctionRef, Hammer, Step, Transition, WaitUntil, kernel_module_name,
+    spawned_pids,
 };
 use crate::vm::Deadlines;
 
@@ -16,6 +18,8 @@ use crate::vm::Deadlines;
 const POLL: Duration = Duration::from_millis(10);
 /// How long a module's last reference may outlive the transition.
 const LAST_REFERENCE: Duration = Duration::from_secs(3);
+/// Where pr_debug() messages are turned on and off.
+const DYNAMIC_DEBUG: &str = "/sys/kernel/debug/dynamic_debug/control";
 /// There is no transition.
 const ENOENT: i32 = 2;
 /// `delete_module(O_NONBLOCK)` of a module that is in use.
@@ -28,14 +32,31 @@ pub struct Performed {
     pub result: Option<String>,
     /// What was not as the step itself demands.
     pub problems: Vec<String>,
+    /// The kernel lacks what the step requires, so it was not performed.
+    pub skipped: bool,
     /// A livepatch whose transition did not end in time.
     pub stalled: Option<String>,
 }
 
+/// The pids of the processes that a run has spawned, by their name.
+pub type Spawned = BTreeMap<String, String>;
+
 /// Performs a step's action.
-pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer<Performed> {
+pub async fn perform(
+    guest: &Guest,
+    step: &Step,
+    spawned: &mut Spawned,
+    deadlines: Deadlines,
+) -> Answer<Performed> {
     let limit = step.timeout.unwrap_or(deadlines.transition);
     let mut done = Performed::default();
+    if let Some(file) = &step.requires
+        && !guest.stat(file).await?.0.is_ok()
+    {
+        done.skipped = true;
+        done.result = Some(format!("skipped: there is no {file}"));
+        return Ok(done);
+    }
     match &step.action {
         Action::Load {
             module,
@@ -43,9 +64,13 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
             errno,
             transition,
         } => {
-            let outcome = guest.load(module, params).await?;
+            let params: Vec<_> = params
+                .iter()
+                .map(|(name, value)| (name.clone(), interpolated(value, spawned)))
+                .collect();
+            let outcome = guest.load(module, &params).await?;
             done.note(outcome, *errno, &format!("loading {module}"));
-            done.follow(guest, outcome, *transition, limit).await?;
+            done.follow(guest, outcome, transition, limit).await?;
         }
         Action::Disable {
             livepatch,
@@ -54,7 +79,7 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
         } => {
             let outcome = guest.write(&attribute(livepatch, "enabled"), "0").await?;
             done.note(outcome, *errno, &format!("disabling {livepatch}"));
-            done.follow(guest, outcome, *transition, limit).await?;
+            done.follow(guest, outcome, transition, limit).await?;
         }
         Action::Reverse {
             livepatch,
@@ -70,12 +95,12 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
                 outcome
             };
             done.note(outcome, *errno, &format!("reversing {livepatch}"));
-            done.follow(guest, outcome, *transition, limit).await?;
+            done.follow(guest, outcome, transition, limit).await?;
         }
         Action::Force { livepatch, errno } => {
             let outcome = guest.write(&attribute(livepatch, "force"), "1").await?;
             done.note(outcome, *errno, &format!("forcing {livepatch}"));
-            done.follow(guest, outcome, Transition::Completes, limit)
+            done.follow(guest, outcome, &Transition::Completes, limit)
                 .await?;
         }
         Action::Hold { function } => {
@@ -91,7 +116,7 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
                 .write(&target_file(function, ".release"), &symbol)
                 .await?;
             done.note(outcome, None, &format!("releasing {function}"));
-            done.follow(guest, outcome, Transition::Completes, limit)
+            done.follow(guest, outcome, &Transition::Completes, limit)
                 .await?;
         }
         Action::Unload { modules, errno } => {
@@ -140,10 +165,54 @@ pub async fn perform(guest: &Guest, step: &Step, deadlines: Deadlines) -> Answer
                 tokio::time::sleep(POLL).await;
             }
         }
+        Action::Stat {
+            path,
+            rights,
+            errno,
+        } => {
+            let (outcome, found) = guest.stat(path).await?;
+            done.note(outcome, *errno, &format!("looking at {path}"));
+            if let Some(rights) = rights
+                && outcome.is_ok()
+                && found != *rights
+            {
+                done.problems
+                    .push(format!("the rights of {path} are {found}, not {rights}"));
+            }
+        }
+        Action::Spawn {
+            name,
+            hammer: Hammer::Getpid,
+            count,
+        } => {
+            let (outcome, pids) = guest.spawn(name, "getpid", *count).await?;
+            done.note(outcome, None, &format!("spawning {name}"));
+            spawned.insert(name.clone(), pids);
+        }
+        Action::Kill { name } => {
+            let outcome = guest.kill(name).await?;
+            done.note(outcome, None, &format!("killing {name}"));
+        }
+        Action::Trace { function } => {
+            let outcome = guest.trace(function.as_deref()).await?;
+            done.note(outcome, None, "tracing");
+        }
+        Action::DynamicDebug { queries } => {
+            for query in queries {
+                let outcome = guest.write(DYNAMIC_DEBUG, query).await?;
+                done.note(outcome, None, &format!("the query {query:?}"));
+            }
+        }
         // The one is the host's, see `klp_build`; the other is checked with the state.
         Action::KlpBuild { .. } | Action::Expect => {}
     }
     Ok(done)
+}
+
+/// A parameter's value, with the pids that it asks for.
+fn interpolated(value: &str, spawned: &Spawned) -> String {
+    let pids = spawned_pids(value).and_then(|name| spawned.get(name));
+    pids.map_or(value, String::as_str).to_owned()
 }
 
 /// A file of a function's target; see `module/c/target.h`.
@@ -225,16 +294,19 @@ impl Performed {
         &mut self,
         guest: &Guest,
         outcome: Outcome,
-        transition: Transition,
+        transition: &Transition,
         limit: Duration,
     ) -> Answer<()> {
         if !outcome.is_ok() {
             return Ok(());
         }
-        if transition == Transition::Completes {
-            return self.settle(guest, limit).await;
-        }
-        let outcome = guest.held(limit).await?;
+        let function = match transition {
+            Transition::None => return Ok(()),
+            Transition::Completes => return self.settle(guest, limit).await,
+            Transition::Held => None,
+            Transition::HeldIn(function) => Some(function.as_str()),
+        };
+        let outcome = guest.held(function, limit).await?;
         if outcome.0 == ENOENT {
             let problem = "the transition completed, although a function is held";
             self.problems.push(problem.to_owned());

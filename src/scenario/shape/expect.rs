@@ -86,6 +86,16 @@ pub(super) const EXPECT: Shape = Shape::Record(&Record {
             "What must occur, in this order, in the log lines of the step.",
         ),
         Field::optional(
+            "whole_log",
+            Shape::List(&WHOLE_LOG),
+            "All log lines of the step, word for word.",
+        ),
+        Field::optional(
+            "traced",
+            Shape::List(&TRACED),
+            "All functions that ftrace's function tracer has seen, in any order.",
+        ),
+        Field::optional(
             "not_in_log",
             Shape::OneOrMany(&NOT_LOG_LINES),
             "What must not occur in the log lines of the step.",
@@ -101,6 +111,8 @@ pub(super) const EXPECT: Shape = Shape::Record(&Record {
         "transition",
         "enabled_functions",
         "log",
+        "whole_log",
+        "traced",
         "not_in_log",
     ])],
 });
@@ -160,6 +172,21 @@ const LOG_LINES: List = List {
 const NOT_LOG_LINES: List = List {
     unique: true,
     ..LOG_LINES
+};
+
+/// That there are none can be just the point.
+const WHOLE_LOG: List = List {
+    non_empty: false,
+    ..LOG_LINES
+};
+
+/// That there are none can be just the point.
+const TRACED: List = List {
+    what: "a list of functions",
+    example: "[cmdline_proc_show]",
+    item: Shape::Text(&super::step::FUNCTION_NAME),
+    non_empty: false,
+    unique: true,
 };
 
 const LOG_LINE: Text = Text {

@@ -2,62 +2,64 @@
 //! What a livepatch looks like.
 
 use super::super::{Errno, names};
-use super::{FUNCTION, MODULE, OBJECT, RETURN_VALUE, TAG};
+use super::{FUNCTION, KSELFTEST, MODULE, OBJECT, RETURN_VALUE, TAG};
 use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 
 pub(super) const LIVEPATCHES: Shape = Shape::MapOf(&MapOf {
     what: "a mapping of livepatches",
     example: "{ pricing-v1: { patches: { shop: { price: 11 } } } }",
     key: &MODULE,
-    value: Shape::Record(&Record {
-        what: "a livepatch",
-        example: "{ patches: { shop: { price: 11 } } }",
-        fields: &[
-            Field::optional(
-                "replace",
-                Shape::Bool,
-                "Whether it replaces all older livepatches; false by default.",
-            ),
-            Field::optional("tag", TAG, "Its replace tag; 0 replaces nothing."),
-            Field::optional(
-                "patches",
-                PATCHES,
-                "What it patches: object, function, new version.",
-            ),
-            Field::optional(
-                "klp-build",
-                Shape::OneOrMany(&SOURCE_PATCHES),
-                "Source patches from which klp-build makes it, relative to the scenario's folder.",
-            ),
-            Field::optional(
-                "include",
-                Shape::OneOrMany(&HEADERS),
-                "Headers for all of its code, beside those of every livepatch.",
-            ),
-            Field::optional(
-                "preamble",
-                Shape::Text(&PREAMBLE),
-                "C code that comes before its functions.",
-            ),
-            Field::optional("states", STATES, "The system states that it modifies."),
-            Field::optional(
-                "callbacks",
-                CALLBACKS,
-                "What its callbacks do, by object: struct klp_callbacks.",
-            ),
-        ],
-        rules: &[
-            Rule::AtMostOne(&["replace", "tag"]),
-            Rule::AtMostOne(&["patches", "klp-build"]),
-            Rule::AtLeastOne(&["patches", "klp-build"]),
-            needs_patches("include"),
-            needs_patches("preamble"),
-            needs_patches("states"),
-            needs_patches("callbacks"),
-        ],
-    }),
+    value: Shape::Any(&[Shape::Record(&LIVEPATCH), KSELFTEST]),
     non_empty: true,
 });
+
+const LIVEPATCH: Record = Record {
+    what: "a livepatch",
+    example: "{ patches: { shop: { price: 11 } } }",
+    fields: &[
+        Field::optional(
+            "replace",
+            Shape::Bool,
+            "Whether it replaces all older livepatches; false by default.",
+        ),
+        Field::optional("tag", TAG, "Its replace tag; 0 replaces nothing."),
+        Field::optional(
+            "patches",
+            PATCHES,
+            "What it patches: object, function, new version.",
+        ),
+        Field::optional(
+            "klp-build",
+            Shape::OneOrMany(&SOURCE_PATCHES),
+            "Source patches from which klp-build makes it, relative to the scenario's folder.",
+        ),
+        Field::optional(
+            "include",
+            Shape::OneOrMany(&HEADERS),
+            "Headers for all of its code, beside those of every livepatch.",
+        ),
+        Field::optional(
+            "preamble",
+            Shape::Text(&PREAMBLE),
+            "C code that comes before its functions.",
+        ),
+        Field::optional("states", STATES, "The system states that it modifies."),
+        Field::optional(
+            "callbacks",
+            CALLBACKS,
+            "What its callbacks do, by object: struct klp_callbacks.",
+        ),
+    ],
+    rules: &[
+        Rule::AtMostOne(&["replace", "tag"]),
+        Rule::AtMostOne(&["patches", "klp-build"]),
+        Rule::AtLeastOne(&["patches", "klp-build"]),
+        needs_patches("include"),
+        needs_patches("preamble"),
+        needs_patches("states"),
+        needs_patches("callbacks"),
+    ],
+};
 
 /// For what only a livepatch that the lab generates can have.
 const fn needs_patches(field: &'static str) -> Rule {

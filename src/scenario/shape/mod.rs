@@ -27,6 +27,11 @@ pub(super) const SCENARIO: Shape = Shape::Record(&Record {
             "What the scenario shows, in one line.",
         ),
         Field::optional(
+            "original",
+            ORIGINAL,
+            "The case of the kernel's own livepatch selftests that it stands for.",
+        ),
+        Field::optional(
             "requires",
             REQUIRES,
             "What the kernel must offer, or else the scenario is skipped.",
@@ -177,19 +182,60 @@ const TARGETS: Shape = Shape::MapOf(&MapOf {
     what: "a mapping of targets",
     example: "{ shop: { functions: { price: 10 } } }",
     key: &MODULE,
-    value: Shape::Record(&Record {
-        what: "a target",
-        example: "{ functions: { price: 10 } }",
-        fields: &[Field::required(
-            "functions",
-            FUNCTIONS,
-            "Functions `int name(void)` and what they return; several of one name are `name,1`, \
-             `name,2` and so on.",
-        )],
-        rules: &[],
-    }),
+    value: Shape::Any(&[
+        Shape::Record(&Record {
+            what: "a target",
+            example: "{ functions: { price: 10 } }",
+            fields: &[Field::required(
+                "functions",
+                FUNCTIONS,
+                "Functions `int name(void)` and what they return; several of one name are \
+                 `name,1`, `name,2` and so on.",
+            )],
+            rules: &[],
+        }),
+        KSELFTEST,
+    ]),
     non_empty: false,
 });
+
+/// Instead of what a module consists of: it is one of the kernel's own.
+const KSELFTEST: Shape = Shape::OneOf(&OneOf {
+    what: "`kselftest`",
+    names: &["kselftest"],
+});
+
+const ORIGINAL: Shape = Shape::Record(&Record {
+    what: "a case of the kernel's selftests",
+    example: "{ script: test-livepatch.sh, test: basic function patching }",
+    fields: &[
+        Field::required("script", Shape::Text(&SCRIPT), "The script."),
+        Field::required(
+            "test",
+            Shape::Text(&TEST),
+            "What the script calls the case, after `TEST: `.",
+        ),
+    ],
+    rules: &[],
+});
+
+const SCRIPT: Text = Text {
+    what: "a script",
+    example: "test-livepatch.sh",
+    lexis: Lexis::Word {
+        first: "A-Za-z0-9",
+        rest: "A-Za-z0-9_.-",
+        max: 80,
+    },
+    rule: "is a file's name",
+};
+
+const TEST: Text = Text {
+    what: "the name of a case",
+    example: "basic function patching",
+    lexis: Lexis::Line,
+    rule: "is one line of text",
+};
 
 const FUNCTIONS: Shape = Shape::MapOf(&MapOf {
     what: "a mapping of functions to return values",

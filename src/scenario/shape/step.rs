@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a step looks like.
 
-use super::super::{Errno, names};
+use super::super::{Errno, Hammer, names};
 use super::expect::{EXPECT, NEEDLE};
 use super::{MODULE, RETURN_VALUE, STEP_NAME};
-use crate::yaml::{Field, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
+use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 
 pub(super) const STEPS: Shape = Shape::List(&List {
     what: "a list of steps",
@@ -26,6 +26,11 @@ const ACTIONS: &[&str] = &[
     "read",
     "write",
     "wait",
+    "stat",
+    "spawn",
+    "kill",
+    "trace",
+    "dynamic-debug",
     "klp-build",
 ];
 
@@ -78,6 +83,31 @@ const STEP: Record = Record {
         Field::optional("write", Shape::Text(&PATH), "Write a file of the guest."),
         Field::optional("wait", Shape::Text(&PATH), "Wait for a file of the guest."),
         Field::optional(
+            "stat",
+            Shape::Text(&PATH),
+            "Look at the rights of a file of the guest.",
+        ),
+        Field::optional(
+            "spawn",
+            Shape::Text(&PROCESSES),
+            "Start processes of this name that make a system call over and over.",
+        ),
+        Field::optional(
+            "kill",
+            Shape::Text(&PROCESSES),
+            "Send SIGTERM to spawned processes, and wait until they have ended.",
+        ),
+        Field::optional(
+            "trace",
+            Shape::Text(&TRACED),
+            "Start ftrace's function tracer on a function; `none` stops it.",
+        ),
+        Field::optional(
+            "dynamic-debug",
+            Shape::OneOrMany(&QUERIES),
+            "Turn pr_debug() messages on or off.",
+        ),
+        Field::optional(
             "klp-build",
             Shape::OneOrMany(&OPTIONS),
             "Give options to the kernel's klp-build, which must accept them; nothing is built.",
@@ -89,6 +119,27 @@ const STEP: Record = Record {
             "transition",
             TRANSITION,
             "What must become of the transition; it completes by default, and stays open if held.",
+        ),
+        Field::optional(
+            "held_in",
+            Shape::Text(&FUNCTION_NAME),
+            "The function that holds the transition, if it is not held by a `hold` step.",
+        ),
+        Field::optional(
+            "rights",
+            Shape::Text(&RIGHTS),
+            "The rights as ls shows them.",
+        ),
+        Field::optional("hammer", HAMMER, "The system call that the processes make."),
+        Field::optional(
+            "count",
+            Shape::Int(&COUNT),
+            "How many processes; one for each CPU by default.",
+        ),
+        Field::optional(
+            "requires",
+            STEP_REQUIRES,
+            "What must be there, or else the step is skipped.",
         ),
         Field::optional(
             "returns",
@@ -129,6 +180,11 @@ const STEP: Record = Record {
             "read",
             "write",
             "wait",
+            "stat",
+            "spawn",
+            "kill",
+            "trace",
+            "dynamic-debug",
             "klp-build",
             "expect",
         ]),
@@ -143,8 +199,33 @@ const STEP: Record = Record {
         Rule::Needs {
             field: "errno",
             one_of: &[
-                "load", "disable", "reverse", "force", "unload", "read", "write",
+                "load", "disable", "reverse", "force", "unload", "read", "write", "stat",
             ],
+        },
+        Rule::Needs {
+            field: "held_in",
+            one_of: &["transition"],
+        },
+        Rule::Needs {
+            field: "rights",
+            one_of: &["stat"],
+        },
+        Rule::Needs {
+            field: "stat",
+            one_of: &["rights", "errno"],
+        },
+        Rule::AtMostOne(&["rights", "errno"]),
+        Rule::Needs {
+            field: "hammer",
+            one_of: &["spawn"],
+        },
+        Rule::Needs {
+            field: "spawn",
+            one_of: &["hammer"],
+        },
+        Rule::Needs {
+            field: "count",
+            one_of: &["spawn"],
         },
         Rule::Needs {
             field: "transition",
@@ -256,6 +337,68 @@ const PARAM_VALUE: Text = Text {
     },
     rule: "has neither white space nor quotes, because the kernel splits parameters there",
 };
+
+const PROCESSES: Text = Text {
+    what: "a name for processes",
+    example: "hammers",
+    ..STEP_NAME
+};
+
+const TRACED: Text = Text {
+    what: "a function, or `none`",
+    example: "cmdline_proc_show",
+    ..FUNCTION_NAME
+};
+
+pub(super) const FUNCTION_NAME: Text = Text {
+    what: "a C function name",
+    example: "cmdline_proc_show",
+    lexis: Lexis::Custom {
+        accepts: names::is_function_name,
+        pattern: "^[A-Za-z_][A-Za-z0-9_]{0,127}$",
+    },
+    rule: "is a C identifier and no keyword",
+};
+
+const QUERIES: List = List {
+    what: "a list of queries",
+    example: "[file kernel/livepatch/* +p]",
+    item: Shape::Text(&DATA),
+    non_empty: true,
+    unique: true,
+};
+
+const RIGHTS: Text = Text {
+    what: "the rights of a file",
+    example: "-rw-r--r--",
+    lexis: Lexis::Custom {
+        accepts: names::is_rights,
+        pattern: "^[-bcdlps]([-r][-w][-xsStT]){3}$",
+    },
+    rule: "is what ls shows: a letter for the kind, and three times `rwx` or `-`",
+};
+
+const HAMMER: Shape = Shape::OneOf(&OneOf {
+    what: "a system call",
+    names: &Hammer::NAMES,
+});
+
+const COUNT: Int = Int {
+    what: "a number of processes",
+    min: 1,
+    max: 64,
+};
+
+const STEP_REQUIRES: Shape = Shape::Record(&Record {
+    what: "a requirement of a step",
+    example: "{ file: /sys/kernel/livepatch/pricing_v1/stack_order }",
+    fields: &[Field::required(
+        "file",
+        Shape::Text(&PATH),
+        "A file that not every kernel has.",
+    )],
+    rules: &[],
+});
 
 const ERRNO: Shape = Shape::OneOf(&OneOf {
     what: "the name of an errno",
