@@ -55,7 +55,7 @@ fn judge(said: &str, rejects: Option<&str>) -> Performed {
     Performed {
         result: Some(if accepted { "accepted" } else { said }.to_owned()),
         problems: problem.into_iter().collect(),
-        stalled: None,
+        ..Performed::default()
     }
 }
 
