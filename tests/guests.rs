@@ -151,7 +151,8 @@ fn the_nightly_matrix_holds_and_every_report_says_so() {
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.ends_with(ending)).collect()
     };
-    let scenarios = names("scenarios", ".yaml").len();
+    let upstream = names("scenarios/upstream", ".yaml").len();
+    let scenarios = names("scenarios", ".yaml").len() + upstream;
     // The table of verdicts in the document must be what comes out.
     let document = fs::read_to_string(Path::new(ROOT).join("docs/replace-tags.md")).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -191,15 +192,22 @@ fn the_nightly_matrix_holds_and_every_report_says_so() {
     };
     assert_eq!(
         [on_tags(Arch::X86_64), on_tags(Arch::Arm64)],
-        [scenarios, scenarios - 2]
+        // arm64 has neither klp-build nor kprobes on ftrace: two scenarios each.
+        [scenarios, scenarios - 4]
     );
     for defect in ["R1", "R2", "R3", "R4", "R5", "R6", "R7"] {
         assert_contains(&output.stdout, &[&format!("  {defect}: ")]);
     }
+    // Both behave the same, but for the names of system calls.
+    let mut differ = names("snapshots", ".arm64.snap");
+    differ.sort();
     assert_eq!(
-        names("snapshots", ".arm64.snap"),
-        [""; 0],
-        "both behave the same"
+        differ,
+        [
+            "upstream-livepatch-atomic-replace.arm64.snap",
+            "upstream-syscall-getpid.arm64.snap",
+            "upstream-sysfs-stack-order.arm64.snap",
+        ]
     );
     assert!(
         results
@@ -221,7 +229,7 @@ fn the_nightly_matrix_holds_and_every_report_says_so() {
     assert_eq!(junit_cases(&file("junit"), Some("error")), 0);
     assert_contains(
         &fs::read_to_string(file("github")).unwrap(),
-        &["89 passed", "| tagged-replace |"],
+        &[&format!("{passed} passed"), "| tagged-replace |"],
     );
     let merged = lab_env(ROOT.as_ref(), &["report", "merge", &file("results")], &CI);
     let tally = format!(

@@ -1010,3 +1010,39 @@ fn a_file_name_that_is_no_scenario_name() {
     let errors = parse("Built In", &source).unwrap_err();
     insta::assert_snapshot!(errors.render(&source, false));
 }
+
+#[test]
+fn processes_that_nobody_spawned() {
+    insta::assert_snapshot!(with_steps(
+        "  - { load: shop, params: { pids: \"${hamers.pids}\" } }
+  - kill: hammers
+  - { spawn: hammers, hammer: getpid }
+  - { load: shop, params: { pids: \"${hamers.pids}\" } }
+  - { spawn: hammers, hammer: getpid }
+"
+    ));
+}
+
+#[test]
+fn new_steps_that_are_incomplete() {
+    insta::assert_snapshot!(with_steps(
+        "  - stat: /proc/cmdline
+  - { stat: /proc/cmdline, rights: rw }
+  - { stat: /proc/cmdline, rights: \"-r--r--r--\", errno: ENOENT }
+  - spawn: hammers
+  - { load: pricing-v1, held_in: busy }
+  - { trace: 1st, hammer: getpid }
+  - dynamic-debug: []
+  - { expect: { livepatches: [] }, requires: { file: stack_order } }
+"
+    ));
+}
+
+#[test]
+fn modules_of_the_kernels_selftests_have_no_content() {
+    insta::assert_snapshot!(with_livepatches(
+        "  test_klp_livepatch: kselftests
+  test_klp_state: 1
+"
+    ));
+}

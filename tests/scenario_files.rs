@@ -160,10 +160,10 @@ steps:
     let transitions: Vec<_> = scenario
         .steps
         .iter()
-        .filter_map(|step| match step.action {
+        .filter_map(|step| match &step.action {
             Action::Load { transition, .. }
             | Action::Disable { transition, .. }
-            | Action::Reverse { transition, .. } => Some(transition),
+            | Action::Reverse { transition, .. } => Some(transition.clone()),
             _ => None,
         })
         .collect();
@@ -274,7 +274,7 @@ steps: [expect: { patched: { one: { vmlinux: true, any-module: false } } }]
     );
     let patches = |livepatch: usize| match &scenario.livepatches[livepatch].code {
         Code::KlpBuild { patches } => patches,
-        Code::Generated(_) => panic!(),
+        Code::Generated(_) | Code::Kselftest => panic!(),
     };
     assert_eq!(scenario.livepatches[0].replace, Replace::Tag(2));
     assert_eq!(scenario.livepatches[0].generated(), None);
@@ -454,4 +454,66 @@ steps:
         panic!()
     };
     assert_eq!((options.len(), rejects), (1, &None));
+}
+
+/// How many cases each script of the kernel's selftests has in 7.3.
+const ORIGINALS: [(&str, usize); 8] = [
+    ("test-callbacks.sh", 11),
+    ("test-ftrace.sh", 3),
+    ("test-kprobe.sh", 2),
+    ("test-livepatch.sh", 5),
+    ("test-shadow-vars.sh", 1),
+    ("test-state.sh", 4),
+    ("test-syscall.sh", 1),
+    ("test-sysfs.sh", 5),
+];
+
+#[test]
+fn each_case_of_the_kernels_selftests_has_a_scenario() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/upstream");
+    let mut cases = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let source = Source::new(path.to_str().unwrap(), fs::read_to_string(&path).unwrap());
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let scenario =
+            parse(name, &source).unwrap_or_else(|e| panic!("{}", e.render(&source, false)));
+        let original = scenario.original.unwrap();
+        assert!(
+            cases.insert(original),
+            "{name} stands for the case of another one"
+        );
+    }
+    for (script, count) in ORIGINALS {
+        let of_script = cases.iter().filter(|case| case.script == script);
+        assert_eq!(of_script.count(), count, "{script}");
+    }
+}
+
+#[test]
+fn a_scenario_of_the_kernels_own_modules() {
+    let scenario = read(
+        "version: 1
+summary: Not a line of C.
+original: { script: test-syscall.sh, test: patch getpid }
+targets: { busy: kselftest }
+livepatches: { test_klp_syscall: kselftest }
+steps:
+  - load: busy
+  - { spawn: hammers, hammer: getpid, count: 3 }
+  - { load: test_klp_syscall, params: { p: \"${hammers.pids}\" }, transition: held, held_in: work }
+  - { trace: none, requires: { file: /proc/cmdline } }
+",
+    );
+    assert!(!scenario.has_generated());
+    let own: Vec<&str> = scenario.from_kselftest().collect();
+    assert_eq!(own, ["busy", "test_klp_syscall"]);
+    let transition = |step: usize| match &scenario.steps[step].action {
+        Action::Load { transition, .. } => transition.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(transition(0), Transition::None);
+    assert_eq!(transition(2), Transition::HeldIn("work".to_owned()));
+    assert_eq!(scenario.steps[3].action.label(), "stop tracing");
+    assert_eq!(scenario.steps[3].requires.as_deref(), Some("/proc/cmdline"));
 }

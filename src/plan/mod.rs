@@ -137,6 +137,7 @@ mod tests {
         Scenario {
             name: name.into(),
             folder: "scenarios".into(),
+            original: None,
             summary: String::new(),
             requires,
             targets: Vec::new(),
