@@ -170,7 +170,8 @@ steps:
     use Transition::{Completes, Held};
     assert_eq!(
         transitions,
-        [Completes, Held, Held, Completes, Held, Completes]
+        // A target has no transition.
+        [Transition::None, Held, Held, Completes, Held, Completes]
     );
 }
 

@@ -47,7 +47,7 @@ pub fn require_version(node: &Node, what: &str, supported: i64) -> Result<(), Di
 const QUOTED: usize = 128;
 
 /// How many names a message lists before it gets unreadable.
-const LISTED: usize = 16;
+const LISTED: usize = 24;
 
 struct Checker<'a> {
     diagnostics: &'a mut Diagnostics,

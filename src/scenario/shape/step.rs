@@ -345,7 +345,7 @@ const PROCESSES: Text = Text {
 };
 
 const TRACED: Text = Text {
-    what: "a function, or `none`",
+    what: "a function to trace or `none`",
     example: "cmdline_proc_show",
     ..FUNCTION_NAME
 };
@@ -369,13 +369,13 @@ const QUERIES: List = List {
 };
 
 const RIGHTS: Text = Text {
-    what: "the rights of a file",
+    what: "a list of rights",
     example: "-rw-r--r--",
     lexis: Lexis::Custom {
         accepts: names::is_rights,
         pattern: "^[-bcdlps]([-r][-w][-xsStT]){3}$",
     },
-    rule: "is what ls shows: a letter for the kind, and three times `rwx` or `-`",
+    rule: "is what ls shows: a letter for the kind of file, and three times `rwx` or `-`",
 };
 
 const HAMMER: Shape = Shape::OneOf(&OneOf {
