@@ -20,6 +20,7 @@ pub mod profile;
 pub mod report;
 pub mod runner;
 pub mod scenario;
+pub mod selftests;
 pub mod state;
 pub mod step;
 pub mod vm;

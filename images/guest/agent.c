@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -663,6 +664,58 @@ static int do_kill(const char *name)
 	return 0;
 }
 
+/* What a command writes to a file, or says, is kept in memory. */
+#define COMMAND_FILE_MAX (32 << 20)
+
+/*
+ * Runs a command of the shell in a folder. The reply begins with a line `exit N`, `signal N` or
+ * `timeout`; its output follows. What the command started ends with it.
+ */
+static int do_exec(long limit_ms, const char *dir, const char *command)
+{
+	const struct rlimit files = { COMMAND_FILE_MAX, COMMAND_FILE_MAX };
+	char name[] = "/tmp/lab-exec-XXXXXX", block[4096];
+	int out = mkostemp(name, O_CLOEXEC), status = 0;
+	long deadline = now_ms() + limit_ms;
+	pid_t pid, ended;
+	ssize_t n;
+
+	if (out < 0)
+		return errno;
+	unlink(name);
+	pid = fork();
+	if (pid < 0) {
+		close(out);
+		return EAGAIN;
+	}
+	if (!pid) {
+		setsid();
+		setrlimit(RLIMIT_FSIZE, &files);
+		setenv("PATH", "/usr/sbin:/usr/bin", 1);
+		if (chdir(dir) || dup2(open("/dev/null", O_RDONLY), 0) < 0 || dup2(out, 1) < 0 ||
+		    dup2(out, 2) < 0)
+			_exit(126);
+		execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+		_exit(127);
+	}
+	while (!(ended = waitpid(pid, &status, WNOHANG)) && now_ms() < deadline)
+		usleep(POLL_MS * 1000);
+	kill(-pid, SIGKILL);
+	if (!ended) {
+		waitpid(pid, &status, 0);
+		emit("timeout\n");
+	} else if (WIFEXITED(status)) {
+		emit("exit %d\n", WEXITSTATUS(status));
+	} else {
+		emit("signal %d\n", WTERMSIG(status));
+	}
+	lseek(out, 0, SEEK_SET);
+	while ((n = read(out, block, sizeof(block))) > 0)
+		emit_bytes(block, (size_t)n);
+	close(out);
+	return 0;
+}
+
 static int do_release(void)
 {
 	struct utsname name;
@@ -710,6 +763,8 @@ int main(void)
 			err = do_spawn(argv[1], argv[2], strtol(argv[3], NULL, 10));
 		else if (!strcmp(argv[0], "kill"))
 			err = do_kill(argv[1]);
+		else if (!strcmp(argv[0], "exec"))
+			err = do_exec(strtol(argv[1], NULL, 10), argv[2], argv[3]);
 		else if (!strcmp(argv[0], "settings"))
 			err = do_settings();
 		else if (!strcmp(argv[0], "state"))

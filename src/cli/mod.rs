@@ -11,6 +11,7 @@ mod review;
 mod run;
 mod scenarios;
 mod selection;
+mod selftests;
 mod setup;
 
 use std::path::PathBuf;
@@ -65,6 +66,9 @@ enum Command {
     /// Run scenarios: build what they need, boot, play, compare with the snapshots.
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
+    /// Play the kernel's own livepatch selftests, alone or beside the scenarios.
+    #[command(after_help = selftests::EXAMPLES)]
+    Selftests(selftests::SelftestsArgs),
     /// Show what would run and what would not, for people or for an engine that spreads it.
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::PlanArgs),
@@ -206,6 +210,18 @@ fn dispatch(cli: Cli) -> Result<u8> {
             with_context(project, reports, async |ctx| {
                 run::run(ctx, &args, &selection).await
             })
+        }
+        Command::Selftests(args) => {
+            let project = project(cli.project)?;
+            let reports = Reports::new(Human::new(cli.color), args.files()?)?;
+            let mut compared = String::new();
+            let code = with_context(project, reports, async |ctx| {
+                let (code, text) = selftests::selftests(ctx, &args).await?;
+                compared = text;
+                Ok(code)
+            });
+            print(&compared);
+            code
         }
         Command::Build(args) => {
             let project = project(cli.project)?;

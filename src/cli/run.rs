@@ -164,8 +164,6 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         (true, _) => SnapshotPolicy::Accept,
         _ => SnapshotPolicy::Review,
     };
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let default_jobs = || (cpus * GUESTS_PER_CPU).min(memory::guests_that_fit());
     let folder = args
         .output()
         .map_or_else(|| ctx.project.join(".lab"), Path::to_path_buf);
@@ -173,12 +171,22 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         accel: settings.accel.unwrap_or(Choice::Auto),
         snapshots: Snapshots::new(ctx.project.clone(), policy),
         jobs: settings.jobs.map_or_else(default_jobs, usize::from),
-        boots: tokio::sync::Semaphore::new(cpus),
+        boots: tokio::sync::Semaphore::new(cpus()),
         attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
         timeout: settings.timeout,
         fail_fast: settings.fail_fast.unwrap_or(false),
         records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
     }
+}
+
+/// The host's CPUs.
+pub(super) fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Guests at the same time, if nobody says how many.
+pub(super) fn default_jobs() -> usize {
+    (cpus() * GUESTS_PER_CPU).min(memory::guests_that_fit())
 }
 
 /// CI systems set `CI`; then nothing is ever written to snapshots/.

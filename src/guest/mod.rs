@@ -64,6 +64,52 @@ impl std::fmt::Display for Outcome {
     }
 }
 
+/// How a command in the guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// With this exit code.
+    Exit(i32),
+    /// By this signal.
+    Signal(i32),
+    /// It was killed when its time was up.
+    Timeout,
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Exit(code) => write!(f, "exit code {code}"),
+            Ending::Signal(signal) => write!(f, "signal {signal}"),
+            Ending::Timeout => f.write_str("its time was up"),
+        }
+    }
+}
+
+/// A command that was run in the guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// How it ended.
+    pub ending: Ending,
+    /// What it wrote to standard output and error; the first mebibyte.
+    pub output: String,
+}
+
+impl Executed {
+    fn parse(data: &str) -> Option<Self> {
+        let (first, output) = data.split_once('\n')?;
+        let ending = match first.split_once(' ') {
+            Some(("exit", code)) => Ending::Exit(code.parse().ok()?),
+            Some(("signal", signal)) => Ending::Signal(signal.parse().ok()?),
+            None if first == "timeout" => Ending::Timeout,
+            _ => return None,
+        };
+        Some(Self {
+            ending,
+            output: output.to_owned(),
+        })
+    }
+}
+
 /// What keeps a guest from settling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unsettled {
@@ -104,11 +150,29 @@ impl Guest {
     /// Copies a module into the guest.
     pub async fn put_module(&self, name: &str, file: &Path) -> Result<Answer<Outcome>> {
         let data = std::fs::read(file).at("read", file)?;
+        Ok(self.put(&module_path(name), &data).await)
+    }
+
+    /// Writes a file of the guest, whose folder is there.
+    pub async fn put(&self, path: &str, data: &[u8]) -> Answer<Outcome> {
         let length = data.len().to_string();
-        let reply = self
-            .ask("put", &[&module_path(name), &length], &data, self.limit)
-            .await;
-        Ok(reply.map(|(errno, _)| Outcome(errno)))
+        let reply = self.ask("put", &[path, &length], data, self.limit).await?;
+        Ok(Outcome(reply.0))
+    }
+
+    /// Runs a command of the guest's shell in a folder of the guest, for `limit` at most. What it
+    /// started ends with it.
+    pub async fn exec(&self, dir: &str, command: &str, limit: Duration) -> Answer<Executed> {
+        let millis = limit.as_millis().to_string();
+        let args = [&*millis, dir, command];
+        let (errno, data) = self.ask("exec", &args, &[], limit + self.limit).await?;
+        if errno != 0 {
+            return Err(Silence::Nonsense(format!(
+                "`{command}` was not started: {}",
+                Outcome(errno)
+            )));
+        }
+        Executed::parse(&data).ok_or(Silence::Nonsense(data))
     }
 
     /// `finit_module(2)`.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The modules of the kernel's own livepatch selftests, from the very tree of a kernel: all of
-//! `tools/testing/selftests/livepatch/test_modules`, built once for each kernel.
+//! The modules of livepatch selftests, all of a folder `test_modules` built once for each kernel:
+//! the folder of the kernel's own, from its very tree, or one in the style of it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,14 +16,29 @@ use crate::kernel::BuiltKernel;
 use crate::scenario::kernel_module_name;
 
 /// Counts up when the way the modules are built changes.
-const RECIPE: &str = "kselftest-1";
-/// Where they are in a kernel tree.
+const RECIPE: &str = "kselftest-2";
+/// Where the kernel's own are in its tree.
 const TEST_MODULES: &str = "tools/testing/selftests/livepatch/test_modules";
 
-/// The folder of the built `test_modules` of `kernel`, from the cache if they are there.
-pub async fn build(ctx: &Context, kernel: &BuiltKernel, arch: Arch) -> Result<PathBuf> {
+/// The folder of the kernel's own test modules.
+pub fn in_tree(kernel: &BuiltKernel) -> PathBuf {
+    kernel.tree().join(TEST_MODULES)
+}
+
+/// Builds the modules in `folder`, whose `Makefile` names them in `obj-m`, or finds them in the
+/// cache. Returns the folder of what was built.
+pub async fn build(
+    ctx: &Context,
+    kernel: &BuiltKernel,
+    arch: Arch,
+    folder: &Path,
+) -> Result<PathBuf> {
+    let sources = sources(folder)?;
     let mut key = KeyBuilder::new(RECIPE);
     key.part("kernel", kernel.key.as_bytes());
+    for (name, data) in &sources {
+        key.part(name, data);
+    }
     let key = key.finish();
     let entry = ctx.cache.kind("modules")?.join(&key);
     let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
@@ -31,8 +47,12 @@ pub async fn build(ctx: &Context, kernel: &BuiltKernel, arch: Arch) -> Result<Pa
         return Ok(entry);
     }
     let staging = cache::staging_dir(&entry)?;
-    copy_sources(&kernel.tree().join(TEST_MODULES), staging.path())?;
-    make_modules(ctx, kernel, arch, staging.path(), "the kernel's selftests").await?;
+    // Kbuild writes beside the sources, and the folder is not ours to write to.
+    for (name, data) in &sources {
+        let path = staging.path().join(name);
+        fs::write(&path, data).at("write", &path)?;
+    }
+    make_modules(ctx, kernel, arch, staging.path(), "the selftests").await?;
     cache::publish(staging, &entry)?;
     Ok(entry)
 }
@@ -60,17 +80,35 @@ pub fn find<'a>(
         .collect()
 }
 
-/// Kbuild writes beside the sources, and the tree is not ours to write to.
-fn copy_sources(from: &Path, to: &Path) -> Result<()> {
-    for entry in fs::read_dir(from).at("read", from)? {
-        let entry = entry.at("read", from)?;
-        let path = entry.path();
-        let is_source =
-            |name: &str| name == "Makefile" || name.ends_with(".c") || name.ends_with(".h");
-        let name = entry.file_name();
-        if name.to_str().is_some_and(is_source) && path.is_file() {
-            fs::copy(&path, to.join(&name)).at("copy", &path)?;
+/// All modules in a folder that [`build`] returned.
+pub fn all(folder: &Path, kernel: &BuiltKernel) -> Result<Vec<Module>> {
+    let mut modules = Vec::new();
+    for entry in fs::read_dir(folder).at("read", folder)? {
+        let path = entry.at("read", folder)?.path();
+        if path.extension().is_some_and(|extension| extension == "ko") {
+            check_vermagic(&path, &kernel.release)?;
+            let name = path.file_stem().unwrap_or_default();
+            let name = name.to_string_lossy().into_owned();
+            modules.push(Module { name, path });
         }
     }
-    Ok(())
+    modules.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(modules)
+}
+
+/// The sources in a folder, by name.
+fn sources(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut sources = BTreeMap::new();
+    for entry in fs::read_dir(folder).at("read", folder)? {
+        let path = entry.at("read", folder)?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let is_source =
+            |name: &&str| *name == "Makefile" || name.ends_with(".c") || name.ends_with(".h");
+        if let Some(name) = name.filter(is_source)
+            && path.is_file()
+        {
+            sources.insert(name.to_owned(), fs::read(&path).at("read", &path)?);
+        }
+    }
+    Ok(sources)
 }

@@ -117,7 +117,8 @@ impl Builds {
                 crate::module::build::build(ctx, &kernel, run.arch, run.scenario, &sources).await?;
         }
         if run.scenario.from_kselftest().next().is_some() {
-            let folder = kselftest::build(ctx, &kernel, run.arch).await?;
+            let folder = kselftest::in_tree(&kernel);
+            let folder = kselftest::build(ctx, &kernel, run.arch, &folder).await?;
             modules.extend(kselftest::find(
                 &folder,
                 &kernel,

@@ -50,6 +50,8 @@ pub struct Deadlines {
     pub answer: Duration,
     /// For a transition to end. The kernel signals the tasks that hold one up after 15 s.
     pub transition: Duration,
+    /// For a script of selftests, which may wait a minute for each of many things.
+    pub script: Duration,
 }
 
 impl Deadlines {
@@ -64,6 +66,7 @@ impl Deadlines {
             boot: Duration::from_secs(30) * scale,
             answer: Duration::from_secs(10) * scale,
             transition: Duration::from_secs(30) * scale,
+            script: Duration::from_secs(300) * scale,
         }
     }
 }

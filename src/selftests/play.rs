@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Playing selftests: one guest for all scripts, as upstream runs them, and a new one after a
+//! script that did not end well, so that what it left behind hides nothing of the next ones.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::originals::{Originals, Script};
+use super::output::{self, Case, Ending};
+use crate::context::Context;
+use crate::error::{Blame, Error, Result};
+use crate::event::{Event, RunId, millis};
+use crate::guest::{self, Executed, Guest, Silence};
+use crate::image::keys::RunKeys;
+use crate::runner::record::Record;
+use crate::runner::verdict::{Outcome, Verdict};
+use crate::vm::machine::{Machine, Parts};
+
+/// Where the selftests are in the guest.
+const FOLDER: &str = "/selftests";
+/// The folders that the scripts look for, the shell's `/dev/fd`, and awk under its usual name.
+const PREPARE: &str = "mkdir -p test_modules \"/lib/modules/$(uname -r)/build\" && \
+                       ln -sf /proc/self/fd /dev/fd && ln -sf gawk /usr/bin/awk";
+/// A console's last words may come after the connection is lost.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// A case that was played, or was to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Played {
+    /// Its script.
+    pub script: String,
+    /// The case and what the script says of it.
+    pub case: Case,
+    /// The exit code that the lab's verdict on it asks for: a kernel's complaint is no pass,
+    /// whatever the script says.
+    pub exit_code: u8,
+}
+
+/// All cases that were played.
+#[derive(Debug, Default)]
+pub struct Cases {
+    /// In the order of the scripts.
+    pub played: Vec<Played>,
+    /// Milliseconds that the scripts took, without the guests' boots.
+    pub ms: u64,
+}
+
+/// Plays all scripts. Each case is a run of the event stream.
+pub async fn play(ctx: &Context, originals: &Originals, records: &Path) -> Result<Cases> {
+    let mut cases = Cases::default();
+    let mut guest: Option<Player<'_>> = None;
+    for script in &originals.scripts {
+        let mut player = match guest.take() {
+            Some(player) => player,
+            None => Player::boot(ctx, originals, records).await?,
+        };
+        let ended = tokio::select! {
+            ended = player.script(ctx, script) => ended,
+            () = ctx.cancel.cancelled() => Err(Error::interrupted()),
+        };
+        match ended {
+            Ok(ended) => {
+                cases.ms += ended.ms;
+                cases.played.extend(ended.played);
+                if ended.clean {
+                    guest = Some(player);
+                } else {
+                    player.stop().await?;
+                }
+            }
+            Err(error) => {
+                player.stop().await?;
+                return Err(error);
+            }
+        }
+    }
+    match guest {
+        Some(player) => player.stop().await?,
+        None => {}
+    }
+    Ok(cases)
+}
+
+/// A guest with the selftests in it.
+struct Player<'a> {
+    of: &'a Originals,
+    machine: Machine,
+    guest: Guest,
+    record: Record,
+}
+
+/// A script that ended.
+struct Ended {
+    played: Vec<Played>,
+    ms: u64,
+    /// Whether its guest can be trusted with the next one.
+    clean: bool,
+}
+
+impl<'a> Player<'a> {
+    async fn boot(ctx: &Context, originals: &'a Originals, records: &Path) -> Result<Self> {
+        let run = RunId {
+            scenario: "selftests".to_owned(),
+            kernel: originals.kernel.clone(),
+            arch: originals.arch,
+        };
+        let record = Record::create(records, &run, &ctx.events)?;
+        let what = format!("boot {} {} for selftests", run.kernel, run.arch);
+        let phase = ctx.events.phase(what);
+        let keys = RunKeys::generate()?;
+        let mut machine = Machine::start(&Parts {
+            arch: originals.arch,
+            accel: originals.accel,
+            kernel: originals.boot_file.clone(),
+            image: &originals.image.initramfs,
+            keys: keys.archive()?,
+            record: record.dir(),
+        })
+        .await?;
+        match log_in(ctx, originals, &mut machine, &keys).await {
+            Ok(guest) => {
+                phase.done(format!("booted {} {} for selftests", run.kernel, run.arch));
+                Ok(Self {
+                    of: originals,
+                    machine,
+                    guest,
+                    record,
+                })
+            }
+            Err(error) => {
+                machine.stop().await?;
+                Err(error.evidence(&format!("record: {}", record.shown())))
+            }
+        }
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        self.guest.close().await?;
+        self.machine.stop().await
+    }
+
+    async fn script(&mut self, ctx: &Context, script: &Script) -> Result<Ended> {
+        let (of, name) = (self.of, &script.name);
+        let phase = ctx
+            .events
+            .phase(format!("{name} on {} {}", of.kernel, of.arch));
+        for test in &script.cases {
+            self.record.event(Event::RunStarted {
+                run: of.run(name, test),
+                attempt: 1,
+                record: self.record.shown(),
+            });
+        }
+        let console_before = self.machine.console.text().len();
+        let started = Instant::now();
+        let executed = self.execute(name).await;
+        let ms = millis(started.elapsed());
+        // What the kernel says comes after what it does.
+        tokio::time::sleep(DRAIN).await;
+        let gone = match &executed {
+            Ok(executed) => {
+                self.record
+                    .write(&format!("{name}.out"), &executed.output)?;
+                None
+            }
+            Err(verdict) => Some(verdict),
+        };
+        let (endings, clean) = match &executed {
+            Ok(executed) => {
+                let ended_well = matches!(executed.ending, guest::Ending::Exit(0 | output::SKIP));
+                let endings = output::endings(&script.cases, &executed.output, executed.ending);
+                (endings, ended_well)
+            }
+            Err(verdict) => (lost(&script.cases, verdict), false),
+        };
+        let splat = self.machine.console.splat();
+        let console = self.machine.console.text();
+        let log = console.get(console_before..).unwrap_or(&console);
+        let durations = output::durations(log);
+        let mut played = Vec::new();
+        for case in endings {
+            let run = of.run(name, &case.test);
+            let verdict = match (&case.ending, gone, &splat) {
+                (Ending::Skipped(reason), ..) => Err(reason.clone()),
+                (Ending::NotReached, ..) => Err(format!("{name} ended before it")),
+                (_, Some(gone), _) => Ok(gone.clone()),
+                (Ending::NotOk(said), _, None) => Ok(not_ok(name, said)),
+                (Ending::Ok, _, None) => Ok(Verdict::passed()),
+                (_, _, Some(splat)) => {
+                    let reason = format!("while {name} ran: {}", splat.title);
+                    let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
+                    Ok(verdict.with("what the kernel said", &splat.text))
+                }
+            };
+            let exit_code = verdict.as_ref().map_or(0, |verdict| verdict.exit_code);
+            let record = self.record.shown();
+            self.record.event(match verdict {
+                Err(reason) => Event::NotRun { run, reason },
+                Ok(verdict) => Event::RunFinished {
+                    run,
+                    verdict,
+                    ms: durations.get(&case.test).copied().unwrap_or(0),
+                    record,
+                },
+            });
+            let script = name.clone();
+            played.push(Played {
+                script,
+                case,
+                exit_code,
+            });
+        }
+        let ok = |played: &&Played| played.case.ending == Ending::Ok;
+        let oks = played.iter().filter(ok).count();
+        let all = played.len();
+        phase.done(format!(
+            "{name} on {} {}: {oks} of {all} ok",
+            of.kernel, of.arch
+        ));
+        Ok(Ended {
+            played,
+            ms,
+            clean: clean && splat.is_none(),
+        })
+    }
+
+    /// Runs a script, unless the guest goes first: the verdict on that.
+    async fn execute(&mut self, script: &str) -> std::result::Result<Executed, Verdict> {
+        let limit = self.machine.deadlines.script;
+        let command = format!("exec bash ./{script}");
+        let gone = tokio::select! {
+            biased;
+            executed = self.guest.exec(FOLDER, &command, limit) => match executed {
+                Ok(executed) => return Ok(executed),
+                Err(silence) => crate::vm::machine::Gone::Silent(silence.to_string()),
+            },
+            gone = self.machine.wait_gone() => gone,
+        };
+        tokio::time::sleep(DRAIN).await;
+        Err(Verdict::of_gone(&gone, script, &self.machine.console))
+    }
+}
+
+/// The verdict on a case that is not ok.
+fn not_ok(script: &str, said: &str) -> Verdict {
+    let first = said.lines().next().unwrap_or_default();
+    let reason = match first {
+        "" => format!("{script} does not say ok"),
+        first => format!("{script} says: {first}"),
+    };
+    Verdict::against(Outcome::Failed, Blame::Kernel, reason).with("what the script said", said)
+}
+
+/// Of a guest that has gone nobody knows which case was the last: none of them is ok.
+fn lost(cases: &[String], verdict: &Verdict) -> Vec<Case> {
+    let reason = verdict.reasons.join("\n");
+    let case = |test: &String| Case {
+        test: test.clone(),
+        ending: Ending::NotOk(reason.clone()),
+    };
+    cases.iter().map(case).collect()
+}
+
+/// Logs in and puts everything into place. What fails here is not about the kernel's livepatching.
+async fn log_in(
+    ctx: &Context,
+    originals: &Originals,
+    machine: &mut Machine,
+    keys: &RunKeys,
+) -> Result<Guest> {
+    let limits = machine.deadlines;
+    if let Err(gone) = machine.wait_ready(limits.boot, &ctx.cancel).await? {
+        tokio::time::sleep(DRAIN).await;
+        let verdict = Verdict::of_gone(&gone, "booting", &machine.console);
+        return Err(Error::new(Blame::Kernel, verdict.reasons.join("\n"))
+            .evidence(&machine.console.tail(25)));
+    }
+    let port = machine.ssh_port().await?;
+    let silent = |silence: Silence| Error::new(Blame::Guest, silence.to_string());
+    let guest = Guest::connect(port, keys, limits.answer)
+        .await?
+        .map_err(silent)?;
+    let made = guest
+        .exec("/", &format!("mkdir {FOLDER}"), limits.answer)
+        .await;
+    made.map_err(silent)?;
+    let made = guest.exec(FOLDER, PREPARE, limits.answer).await;
+    let made = made.map_err(silent)?;
+    if made.ending != guest::Ending::Exit(0) {
+        let what = format!("preparing the guest for selftests: {}", made.ending);
+        return Err(Error::new(Blame::Guest, what).evidence(&made.output));
+    }
+    for (name, data) in &originals.files {
+        let put = guest.put(&format!("{FOLDER}/{name}"), data).await;
+        let put = put.map_err(silent)?;
+        if !put.is_ok() {
+            let what = format!("copying {name} into the guest: {put}");
+            return Err(Error::new(Blame::Guest, what));
+        }
+    }
+    // Files arrive without the right to be executed.
+    let rights = guest.exec(FOLDER, "chmod 0755 *", limits.answer).await;
+    rights.map_err(silent)?;
+    Ok(guest)
+}
