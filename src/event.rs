@@ -122,6 +122,9 @@ pub enum Event {
         accel: String,
         /// Milliseconds from QEMU's start to the agent's first answer.
         ms: u64,
+        /// The run that the guest has played just before, if it was not booted for this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<RunId>,
     },
     /// A step begins.
     StepStarted {

@@ -31,6 +31,7 @@
 #define LIVEPATCH "/sys/kernel/livepatch"
 #define CALLS "/sys/kernel/debug"
 #define CALLS_PREFIX "lab-"
+#define MODULES "/lab"
 #define TRACING "/sys/kernel/tracing"
 #define DYNAMIC_DEBUG "/sys/kernel/debug/dynamic_debug/control"
 /* The host refuses longer replies: say less rather than nothing. */
@@ -664,6 +665,24 @@ static int do_kill(const char *name)
 	return 0;
 }
 
+static void remove_module(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	(void)arg;
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	unlink(path);
+}
+
+/* Takes back what a run put here, and says what else it has left behind. */
+static int do_tidy(const char *messages_off, const char *messages_on)
+{
+	for_each_entry(MODULES, 0, remove_module, NULL);
+	overwrite(DYNAMIC_DEBUG, messages_off);
+	overwrite(DYNAMIC_DEBUG, messages_on);
+	return do_settings();
+}
+
 /* What a command writes to a file, or says, is kept in memory. */
 #define COMMAND_FILE_MAX (32 << 20)
 
@@ -765,8 +784,8 @@ int main(void)
 			err = do_kill(argv[1]);
 		else if (!strcmp(argv[0], "exec"))
 			err = do_exec(strtol(argv[1], NULL, 10), argv[2], argv[3]);
-		else if (!strcmp(argv[0], "settings"))
-			err = do_settings();
+		else if (!strcmp(argv[0], "tidy"))
+			err = do_tidy(argv[1], argv[2]);
 		else if (!strcmp(argv[0], "state"))
 			err = do_state();
 		else if (!strcmp(argv[0], "blocked"))

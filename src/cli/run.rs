@@ -51,6 +51,10 @@ pub struct RunArgs {
     /// Start no further run after one that did not end as expected.
     #[arg(long)]
     fail_fast: bool,
+    /// Boot a guest for each run. Otherwise one plays further runs if it is as it was after its
+    /// boot.
+    #[arg(long)]
+    cold: bool,
     /// How long one guest may take in all, such as 90s or 5m [default: what its steps may take].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
@@ -175,6 +179,7 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
         timeout: settings.timeout,
         fail_fast: settings.fail_fast.unwrap_or(false),
+        share: !args.cold,
         records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
     }
 }

@@ -176,6 +176,7 @@ fn options(ctx: &Context, accel: Choice) -> Options {
         attempts: 1,
         timeout: None,
         fail_fast: false,
+        share: true,
         records: std::path::absolute(&folder).unwrap_or(folder),
     }
 }

@@ -13,8 +13,11 @@ use std::time::Duration;
 use crate::error::{Error, IoContext, Result};
 use crate::image::keys::RunKeys;
 use crate::scenario::{Errno, kernel_module_name};
+use crate::vm::args::BOOT_MESSAGES;
 use ssh::Link;
 
+/// The livepatch core's debug messages.
+const LIVEPATCH_MESSAGES: &str = "file kernel/livepatch/*";
 /// Where modules are put in the guest.
 const MODULES: &str = "/lab";
 
@@ -265,9 +268,13 @@ impl Guest {
         Ok(Outcome(self.ask("kill", &[name], &[], self.limit).await?.0))
     }
 
-    /// All that a scenario can leave behind, as text to compare.
-    pub async fn settings(&self) -> Answer<String> {
-        Ok(self.ask("settings", &[], &[], self.limit).await?.1)
+    /// Takes back what a run put into the guest: modules that were copied, messages that were
+    /// turned on. Returns all that a scenario can leave behind, as text to compare.
+    pub async fn tidy(&self) -> Answer<String> {
+        let messages = format!("{LIVEPATCH_MESSAGES} -p");
+        let at_boot = format!("{BOOT_MESSAGES} +p");
+        let args = [&*messages, &*at_boot];
+        Ok(self.ask("tidy", &args, &[], self.limit).await?.1)
     }
 
     /// Everything observable, as the agent writes it; see `state::observed`.

@@ -101,7 +101,7 @@ impl Human {
                 }
                 self.show_whole(results);
             }
-            Event::Booted { run, accel, ms } => {
+            Event::Booted { run, accel, ms, .. } => {
                 if let Some(bar) = self.runs.get(run) {
                     bar.set_message(format!("{run}: booted ({accel}, {})", seconds(*ms)));
                 }

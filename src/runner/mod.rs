@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From a plan to verdicts: shared builds once and one after the other, guests side by side.
 //!
-//! Builds hand runs on as they get ready; of those that are ready, the longest starts first.
+//! Builds hand runs on as they get ready; of those that are ready, the longest starts first. A
+//! guest that is as it was after its boot plays the next one (`live.rs`, `queue.rs`).
 
 mod builds;
+mod live;
 pub mod memory;
+mod queue;
 pub mod record;
 pub mod run;
 mod times;
 pub mod verdict;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,8 +28,10 @@ use crate::plan::{Plan, Run};
 use crate::state::Snapshots;
 use crate::vm::accel::Choice;
 use builds::prepare_all;
+use live::Live;
+use queue::{Kind, Queue};
 use record::Record;
-use run::{Ended, Guesting};
+use run::{Ended, Guesting, Over};
 use times::Times;
 use verdict::Verdict;
 
@@ -48,6 +54,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Start no further run after one that did not end as expected.
     pub fail_fast: bool,
+    /// Whether a guest plays several runs.
+    pub share: bool,
     /// The folder of the run records.
     pub records: PathBuf,
 }
@@ -87,9 +95,11 @@ struct Schedule<'a> {
     runs: Vec<Run<'a>>,
     options: &'a Arc<Options>,
     times: Times,
-    /// Prepared, and waiting for a free place.
-    waiting: Vec<Guesting>,
-    guests: JoinSet<Result<Option<Ended>>>,
+    /// Prepared, and waiting for a guest.
+    queue: Arc<Queue>,
+    guests: JoinSet<(Option<Kind>, Result<Over>)>,
+    /// The guests that will be free for another run, unless it goes wrong.
+    sharing: BTreeMap<Kind, usize>,
     /// The most guests that ran at the same time.
     most: usize,
     ended: Vec<Ended>,
@@ -112,7 +122,8 @@ impl<'a> Schedule<'a> {
             runs,
             options,
             times,
-            waiting: Vec::new(),
+            queue: Arc::default(),
+            sharing: BTreeMap::new(),
             guests: JoinSet::new(),
             most: 0,
             ended: Vec::new(),
@@ -135,10 +146,17 @@ impl<'a> Schedule<'a> {
             tokio::select! {
                 // Biased: a verdict may stop the rest.
                 biased;
-                Some(ended) = self.guests.join_next() => {
-                    let ended = ended
-                        .map_err(|error| Error::lab(format!("a run failed inside: {error}")))??;
-                    if let Some(ended) = ended {
+                Some(over) = self.guests.join_next() => {
+                    let (kind, over) = over
+                        .map_err(|error| Error::lab(format!("a run failed inside: {error}")))?;
+                    if let Some(free) = kind.and_then(|kind| self.sharing.get_mut(&kind)) {
+                        *free = free.saturating_sub(1);
+                    }
+                    let over = over?;
+                    if let Some((run, guest)) = over.next {
+                        self.start(run, Some(guest));
+                    }
+                    if let Some(ended) = over.ended {
                         self.take(ended);
                     }
                 }
@@ -148,6 +166,7 @@ impl<'a> Schedule<'a> {
             }
             if self.stopped.is_some() {
                 building.cancel.cancel();
+                self.queue.clear();
             }
         }
         Ok(())
@@ -158,24 +177,32 @@ impl<'a> Schedule<'a> {
             && !self.ctx.cancel.is_cancelled()
             && self.guests.len() < self.options.jobs.max(1)
         {
-            let expected = |(_, guesting): &(usize, &Guesting)| self.times.expected(&guesting.run);
-            // The first of the longest, hence reversed.
-            let Some((longest, _)) = self.waiting.iter().enumerate().rev().max_by_key(expected)
-            else {
+            let Some(run) = self.queue.take_for_boot(&self.sharing) else {
                 return;
             };
-            let guesting = self.waiting.remove(longest);
-            let ctx = self.ctx.clone();
-            self.guests.spawn(async move { guesting.run(&ctx).await });
-            self.most = self.most.max(self.guests.len());
+            self.start(run, None);
         }
+    }
+
+    /// Starts a run in a guest, or boots one for it.
+    fn start(&mut self, run: Guesting, guest: Option<Live>) {
+        let shares = self.options.share && run.scenario.cleans_up();
+        let kind = shares.then(|| Kind::of(&run));
+        if let Some(kind) = &kind {
+            *self.sharing.entry(kind.clone()).or_default() += 1;
+        }
+        let (ctx, queue) = (self.ctx.clone(), Arc::clone(&self.queue));
+        self.guests
+            .spawn(async move { (kind, run.run(&ctx, &queue, guest).await) });
+        self.most = self.most.max(self.guests.len());
     }
 
     /// Takes in a prepared run; one that cannot be prepared has its verdict now.
     fn add(&mut self, run: Run<'_>, guesting: Result<Guesting>) -> Result<()> {
         let error = match guesting {
             Ok(guesting) => {
-                self.waiting.push(guesting);
+                let expected = self.times.expected(&guesting.run);
+                self.queue.push(expected, guesting);
                 return Ok(());
             }
             Err(error) => error,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One run: boot, steps, states, snapshot, verdict.
 //!
-//! Whatever happens, QEMU is stopped and waited for before the verdict is given.
+//! Before the verdict is given, QEMU is stopped and waited for, or the guest goes to another run,
+//! which then answers for what the kernel says from there on.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 
 use super::Options;
+use super::live::{Live, session};
+use super::queue::{Kind, Queue};
 use super::record::Record;
 use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
@@ -69,6 +72,14 @@ pub struct Ended {
     pub ms: u64,
 }
 
+/// What a guest's task comes back with.
+pub(super) struct Over {
+    /// The run; `None` if it was cancelled before it began.
+    pub(super) ended: Option<Ended>,
+    /// The guest, and the run that it plays next.
+    pub(super) next: Option<(Guesting, Live)>,
+}
+
 /// A run that ended before its last step.
 enum Cut {
     /// With a verdict on the guest.
@@ -101,30 +112,53 @@ struct Played {
 }
 
 impl Guesting {
-    /// Plays the scenario, again if need be. An `Err` is the lab's; everything else is a verdict,
-    /// or `None` if it was cancelled before it began.
-    pub async fn run(self, ctx: &Context) -> Result<Option<Ended>> {
-        let attempts = self.options.attempts.max(1);
+    /// Plays the scenario, again if need be: in `guest`, or in one of its own. An `Err` is the
+    /// lab's; everything else is a verdict.
+    pub(super) async fn run(
+        self,
+        ctx: &Context,
+        queue: &Queue,
+        mut guest: Option<Live>,
+    ) -> Result<Over> {
+        let mut attempts = self.options.attempts.max(1);
+        if guest.is_some() {
+            // What does not pass in a guest that others have used has a guest of its own.
+            attempts += 1;
+        }
         let mut first: Option<(Verdict, Record)> = None;
         let mut number = 1;
         loop {
-            let boot = tokio::select! {
-                place = self.options.boots.acquire() => place,
-                () = ctx.cancel.cancelled() => return Ok(None),
+            let record = Record::create(&self.options.records, &self.run, &ctx.events);
+            let record = match (record, &mut guest) {
+                (Ok(record), _) => record,
+                (Err(error), Some(live)) => {
+                    live.stop().await?;
+                    return Err(error);
+                }
+                (Err(error), None) => return Err(error),
             };
-            let boot = boot.map_err(|error| Error::lab(error.to_string()))?;
-            let record = Record::create(&self.options.records, &self.run, &ctx.events)?;
-            record.write_sources(&self.sources)?;
-            record.event(Event::RunStarted {
-                run: self.run.clone(),
-                attempt: number,
-                record: record.shown(),
-            });
-            let started = Instant::now();
             let attempt = Attempt { of: &self, record };
-            let verdict = attempt.verdict(ctx, boot).await;
-            let (record, ms) = (attempt.record, millis(started.elapsed()));
-            if !verdict.is_as_expected() && number < attempts && !ctx.cancel.is_cancelled() {
+            let taken = guest.take();
+            let Some((verdict, next, ms)) = attempt.make(ctx, queue, taken, number).await? else {
+                return Ok(Over {
+                    ended: None,
+                    next: None,
+                });
+            };
+            let record = attempt.record;
+            let again = !verdict.is_as_expected()
+                && number < attempts
+                && !ctx.cancel.is_cancelled()
+                // A kernel that complained has complained.
+                && (self.options.attempts > number || matches!(
+                    verdict.outcome,
+                    Outcome::Failed | Outcome::UnexpectedlyPassed
+                ));
+            if again {
+                if let Some((run, mut live)) = next {
+                    queue.push(u64::MAX, run);
+                    live.stop().await?;
+                }
                 record.fail_attempt(&self.run, number, &verdict, ms)?;
                 first.get_or_insert((verdict, record));
                 number += 1;
@@ -138,11 +172,12 @@ impl Guesting {
                 _ => (verdict, record),
             };
             record.finish(&self.run, &verdict, ms)?;
-            return Ok(Some(Ended {
+            let ended = Some(Ended {
                 run: self.run,
                 verdict,
                 ms,
-            }));
+            });
+            return Ok(Over { ended, next });
         }
     }
 }
@@ -154,21 +189,57 @@ struct Attempt<'a> {
     record: Record,
 }
 
+/// A verdict, what goes on in the guest, and the attempt's milliseconds.
+type Made = (Verdict, Option<(Guesting, Live)>, u64);
+
 impl Attempt<'_> {
-    /// `boot` is the place among those that boot, given back once the guest answers.
-    async fn verdict(&self, ctx: &Context, boot: SemaphorePermit<'_>) -> Verdict {
-        let verdict = match self.boot_and_play(ctx, boot).await {
-            Ok(verdict) => verdict,
-            Err(error) => Verdict::infra(&error),
+    /// Makes the attempt; `None` if it was cancelled before it began.
+    async fn make(
+        &self,
+        ctx: &Context,
+        queue: &Queue,
+        guest: Option<Live>,
+        number: u32,
+    ) -> Result<Option<Made>> {
+        let boot = match &guest {
+            Some(_) => None,
+            None => {
+                let place = tokio::select! {
+                    place = self.of.options.boots.acquire() => place,
+                    () = ctx.cancel.cancelled() => return Ok(None),
+                };
+                Some(place.map_err(|error| Error::lab(error.to_string()))?)
+            }
         };
-        match verdict.outcome {
+        self.record.write_sources(&self.of.sources)?;
+        self.record.event(Event::RunStarted {
+            run: self.of.run.clone(),
+            attempt: number,
+            record: self.record.shown(),
+        });
+        let started = Instant::now();
+        let before = guest.as_ref().map(|live| live.played.clone());
+        let (verdict, next) = match self.boot_and_play(ctx, queue, guest, boot).await {
+            Ok(made) => made,
+            Err(error) => (Verdict::infra(&error), None),
+        };
+        let ms = millis(started.elapsed());
+        let verdict = match verdict.outcome {
             // The guest did its work; what it answered is the matter.
             Outcome::Passed
             | Outcome::Failed
             | Outcome::ExpectedFailure
             | Outcome::UnexpectedlyPassed => verdict,
             _ => verdict.with("QEMU's command line", &self.command_line()),
-        }
+        };
+        let verdict = match before {
+            Some(before) if !verdict.is_as_expected() => {
+                let names: Vec<_> = before.iter().map(|run| run.scenario.clone()).collect();
+                verdict.with("the guest had played before", &names.join("\n"))
+            }
+            _ => verdict,
+        };
+        Ok(Some((verdict, next, ms)))
     }
 
     /// QEMU's command line, an option a line, in shell syntax. The record's qemu.sh says
@@ -182,8 +253,69 @@ impl Attempt<'_> {
             .replace(" -", " \\\n  -")
     }
 
-    async fn boot_and_play(&self, ctx: &Context, boot: SemaphorePermit<'_>) -> Result<Verdict> {
+    async fn boot_and_play(
+        &self,
+        ctx: &Context,
+        queue: &Queue,
+        guest: Option<Live>,
+        boot: Option<SemaphorePermit<'_>>,
+    ) -> Result<(Verdict, Option<(Guesting, Live)>)> {
         let started = Instant::now();
+        let mut live = match guest {
+            Some(live) => live,
+            None => self.start().await?,
+        };
+        let mut played = Played::default();
+        let result = tokio::select! {
+            result = self.play_on(ctx, &mut live, boot, started, &mut played) => result,
+            () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
+            limit = expiry(self.of.options.timeout) => Err(Cut::Expired(limit)),
+        };
+        let result = match result {
+            Err(Cut::Expired(limit)) => {
+                let Live { machine, keys, .. } = &mut live;
+                let verdict = self.expired(machine, keys, &played, limit).await;
+                Err(verdict.map_or_else(Cut::Error, Cut::from))
+            }
+            other => other,
+        };
+        let next = match &result {
+            Ok(()) if played.problems.is_empty() => self.next(ctx, queue, &mut live).await,
+            _ => None,
+        };
+        if next.is_none() {
+            live.stop().await?;
+        }
+        let recorded = live.record_console(&self.record);
+        let splat = live.machine.console.splat();
+        let next = match next {
+            Some(next) => {
+                live.hand_on(&self.of.run);
+                Some((next, live))
+            }
+            None => None,
+        };
+        let verdict = match (result, splat) {
+            // A complaint may be the very last thing that a kernel says.
+            (Ok(()), Some(splat)) => Ok(splat_verdict("after the last step", &splat)),
+            (Ok(()), None) => recorded.and_then(|()| self.judge(&played)),
+            (Err(Cut::Verdict(verdict)), _) => Ok(self.known(*verdict, &played)),
+            (Err(Cut::Error(error)), _) => Err(error),
+            (Err(Cut::Expired(_)), _) => unreachable!("has become a verdict"),
+        };
+        match (verdict, next) {
+            (Ok(verdict), next) => Ok((verdict, next)),
+            (Err(error), Some((run, mut live))) => {
+                queue.push(u64::MAX, run);
+                live.stop().await?;
+                Err(error)
+            }
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Starts a guest of this run's own.
+    async fn start(&self) -> Result<Live> {
         let keys = RunKeys::generate()?;
         let parts = Parts {
             arch: self.of.run.arch,
@@ -193,30 +325,26 @@ impl Attempt<'_> {
             keys: keys.archive()?,
             record: self.record.dir(),
         };
-        let mut machine = Machine::start(&parts).await?;
-        let mut played = Played::default();
-        let result = tokio::select! {
-            result = self.play_on(ctx, &mut machine, &keys, boot, started, &mut played) => result,
-            () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
-            limit = expiry(self.of.options.timeout) => Err(Cut::Expired(limit)),
+        Live::start(&parts, keys).await
+    }
+
+    /// The run that goes on in this guest, if there is one and the guest is as it was after its
+    /// boot.
+    async fn next(&self, ctx: &Context, queue: &Queue, live: &mut Live) -> Option<Guesting> {
+        if !self.of.options.share || !self.of.scenario.cleans_up() {
+            return None;
+        }
+        let tidy = tokio::select! {
+            tidy = live.tidy() => tidy,
+            () = ctx.cancel.cancelled() => return None,
         };
-        let result = match result {
-            Err(Cut::Expired(limit)) => {
-                let verdict = self.expired(&mut machine, &keys, &played, limit).await?;
-                Err(verdict.into())
-            }
-            other => other,
-        };
-        machine.stop().await?;
-        match result {
-            // A complaint may be the very last thing that a kernel says.
-            Ok(()) => match machine.console.splat() {
-                Some(splat) => Ok(splat_verdict("after the last step", &splat)),
-                None => self.judge(&played),
-            },
-            Err(Cut::Verdict(verdict)) => Ok(self.known(*verdict, &played)),
-            Err(Cut::Error(error)) => Err(error),
-            Err(Cut::Expired(_)) => unreachable!("has become a verdict"),
+        let fit = tidy == Ok(true)
+            && live.machine.gone().is_none()
+            && live.machine.console.splat().is_none();
+        if fit {
+            queue.take(&Kind::of(self.of))
+        } else {
+            None
         }
     }
 
@@ -251,12 +379,30 @@ impl Attempt<'_> {
     async fn play_on(
         &self,
         ctx: &Context,
-        machine: &mut Machine,
-        keys: &RunKeys,
-        boot: SemaphorePermit<'_>,
+        live: &mut Live,
+        boot: Option<SemaphorePermit<'_>>,
         started: Instant,
         played: &mut Played,
     ) -> std::result::Result<(), Cut> {
+        if live.guest.is_none() {
+            self.log_in(ctx, live).await?;
+        }
+        drop(boot);
+        live.record_start(&self.record)?;
+        self.record.event(Event::Booted {
+            run: self.of.run.clone(),
+            accel: self.of.accel.to_string(),
+            ms: millis(started.elapsed()),
+            after: live.played.last().cloned(),
+        });
+        let Live { machine, guest, .. } = live;
+        self.steps(ctx, machine, session(guest.as_ref())?, played)
+            .await
+    }
+
+    /// Waits until the guest is up, and asks it who it is.
+    async fn log_in(&self, ctx: &Context, live: &mut Live) -> std::result::Result<(), Cut> {
+        let machine = &mut live.machine;
         let limits = machine.deadlines;
         if let Err(gone) = machine.wait_ready(limits.boot, &ctx.cancel).await? {
             tokio::time::sleep(DRAIN).await;
@@ -265,22 +411,9 @@ impl Attempt<'_> {
                 .into());
         }
         let port = machine.ssh_port().await?;
-        let guest = Guest::connect(port, keys, limits.answer).await?;
+        let guest = Guest::connect(port, &live.keys, limits.answer).await?;
         let guest = self.answered(machine, "logging in", guest).await?;
-        drop(boot);
-        let result = self.steps(ctx, machine, &guest, started, played).await;
-        guest.close().await?;
-        result
-    }
-
-    async fn steps(
-        &self,
-        ctx: &Context,
-        machine: &mut Machine,
-        guest: &Guest,
-        started: Instant,
-        played: &mut Played,
-    ) -> std::result::Result<(), Cut> {
+        let guest = live.guest.insert(guest);
         let release = self
             .ask(machine, "asking for the release", guest.release())
             .await?;
@@ -291,12 +424,21 @@ impl Attempt<'_> {
             );
             return Err(Error::lab(what).into());
         }
-        let ms = millis(started.elapsed());
-        self.record.event(Event::Booted {
-            run: self.of.run.clone(),
-            accel: self.of.accel.to_string(),
-            ms,
-        });
+        if self.of.options.share && self.of.scenario.cleans_up() {
+            live.settings = self
+                .ask(machine, "asking for the settings", guest.tidy())
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn steps(
+        &self,
+        ctx: &Context,
+        machine: &mut Machine,
+        guest: &Guest,
+        played: &mut Played,
+    ) -> std::result::Result<(), Cut> {
         for module in &self.of.modules {
             let doing = format!("copying {} into the guest", module.name);
             let outcome = guest.put_module(&module.name, &module.path).await?;

@@ -39,6 +39,27 @@ pub struct Scenario {
 }
 
 impl Scenario {
+    /// Whether it unloads all that it loads, so that a guest can be as it was before. A guess
+    /// from the steps: the guest has the last word.
+    pub fn cleans_up(&self) -> bool {
+        let mut loaded = std::collections::BTreeSet::new();
+        for step in &self.steps {
+            match &step.action {
+                Action::Load {
+                    module,
+                    errno: None,
+                    ..
+                } => drop(loaded.insert(module.as_str())),
+                Action::Unload {
+                    modules,
+                    errno: None,
+                } => loaded.retain(|loaded| !modules.iter().any(|module| module == loaded)),
+                _ => {}
+            }
+        }
+        loaded.is_empty()
+    }
+
     /// The livepatches that klp-build makes, each with its source patches.
     pub fn from_klp_build(&self) -> impl Iterator<Item = (&Livepatch, Vec<PathBuf>)> {
         self.livepatches.iter().filter_map(|livepatch| {

@@ -86,6 +86,9 @@ pub fn command(spec: &MachineSpec) -> Cmd {
         ])
 }
 
+/// The debug messages that are on from the boot: those of transitions.
+pub const BOOT_MESSAGES: &str = "file kernel/livepatch/transition.c";
+
 /// The guest's kernel command line. Transition messages are pr_debug; informational messages of
 /// the boot are left out of the console because the emulated UART makes them slow, but stay in
 /// the log.
@@ -99,7 +102,7 @@ pub fn kernel_command_line(arch: Arch) -> String {
         Arch::X86_64 => "ttyS0 no_timer_check",
         Arch::Arm64 => "ttyAMA0",
     };
-    format!("console={console} loglevel=6 panic=0 dyndbg=\"file kernel/livepatch/transition.c +p\"")
+    format!("console={console} loglevel=6 panic=0 dyndbg=\"{BOOT_MESSAGES} +p\"")
 }
 
 /// A comma ends a suboption; QEMU reads two as one.
