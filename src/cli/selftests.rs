@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lab selftests`: the kernel's own livepatch selftests, and the scenarios beside them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::selection::read_kernels;
 use super::{ArchName, archs, run, scenarios};
@@ -121,12 +125,13 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
     for kernel in &kernels {
         for &arch in &archs {
             let from = args.from.as_deref();
-            all.push(Originals::prepare(ctx, kernel, arch, args.accel, from).await?);
+            let originals = Originals::prepare(ctx, kernel, arch, args.accel, from).await?;
+            all.push(Arc::new(originals));
         }
     }
     let plan = plan::plan(&scenarios, &kernels, &archs);
     let options = options(ctx, args.accel);
-    let mut runs: Vec<_> = all.iter().flat_map(Originals::runs).collect();
+    let mut runs: Vec<_> = all.iter().flat_map(|originals| originals.runs()).collect();
     runs.extend(plan.ids());
     ctx.events.send(Event::Planned {
         runs,
@@ -135,14 +140,11 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
         jobs: options.jobs,
     });
     let started = Instant::now();
-    let mut played = Vec::new();
-    for originals in &all {
-        played.push(play::play(ctx, originals, &options.records).await?);
-    }
+    let played = play_all(ctx, &all, &options.records).await?;
     if scenarios.is_empty() {
         ctx.events.send(Event::Ended {
             ms: millis(started.elapsed()),
-            guests: 1,
+            guests: all.len().min(run::cpus()),
             memory_mib: 0,
         });
         let codes = played.iter().flat_map(|cases| &cases.played);
@@ -165,6 +167,28 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
     }
 }
 
+/// Plays the originals, each in guests of its own, as many at once as there are CPUs: a shell keeps
+/// one busy.
+async fn play_all(ctx: &Context, all: &[Arc<Originals>], records: &Path) -> Result<Vec<Cases>> {
+    let places = Arc::new(Semaphore::new(run::cpus()));
+    let mut playing = JoinSet::new();
+    for (index, originals) in all.iter().enumerate() {
+        let (ctx, originals) = (ctx.clone(), Arc::clone(originals));
+        let (places, records) = (Arc::clone(&places), records.to_path_buf());
+        playing.spawn(async move {
+            let _place = places.acquire().await;
+            (index, play::play(&ctx, &originals, &records).await)
+        });
+    }
+    // All of them end in good order before an error is reported.
+    let mut played = BTreeMap::new();
+    while let Some(joined) = playing.join_next().await {
+        let joined = joined.map_err(|error| Error::lab(format!("a task failed: {error}")))?;
+        played.insert(joined.0, joined.1);
+    }
+    played.into_values().collect()
+}
+
 fn options(ctx: &Context, accel: Choice) -> Options {
     let folder = ctx.project.join(".lab/runs");
     Options {
@@ -172,7 +196,7 @@ fn options(ctx: &Context, accel: Choice) -> Options {
         // What is compared here is not for review.
         snapshots: Snapshots::new(ctx.project.clone(), SnapshotPolicy::ReadOnly),
         jobs: run::default_jobs(),
-        boots: tokio::sync::Semaphore::new(run::cpus()),
+        boots: Semaphore::new(run::cpus()),
         attempts: 1,
         timeout: None,
         fail_fast: false,
@@ -182,8 +206,8 @@ fn options(ctx: &Context, accel: Choice) -> Options {
 }
 
 /// A line for each kernel and architecture: what its scripts took.
-fn times(all: &[Originals], played: &[Cases]) -> String {
-    let line = |(originals, cases): (&Originals, &Cases)| {
+fn times(all: &[Arc<Originals>], played: &[Cases]) -> String {
+    let line = |(originals, cases): (&Arc<Originals>, &Cases)| {
         format!(
             "the scripts took {:.1} s on {} ({})\n",
             cases.ms as f64 / 1000.0,
@@ -196,7 +220,7 @@ fn times(all: &[Originals], played: &[Cases]) -> String {
 
 /// Originals and scenarios, played.
 struct Both<'a> {
-    all: &'a [Originals],
+    all: &'a [Arc<Originals>],
     played: &'a [Cases],
     scenarios: &'a [Scenario],
     plan: &'a Plan<'a>,

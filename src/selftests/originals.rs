@@ -25,6 +25,9 @@ const FUNCTIONS: &str = "functions.sh";
 /// The one program that a script starts.
 const HAMMER: &str = "test_klp-call_getpid";
 
+/// A file's name in the guest, below the selftests' folder, and what it holds.
+pub type GuestFile = (String, Vec<u8>);
+
 /// A script.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
@@ -50,7 +53,7 @@ pub struct Originals {
     /// The scripts, by name.
     pub scripts: Vec<Script>,
     /// The files that go into the guest, with their names there.
-    pub files: Vec<(String, Vec<u8>)>,
+    pub files: Vec<GuestFile>,
 }
 
 impl Originals {
@@ -115,7 +118,7 @@ impl Originals {
 }
 
 /// The scripts of a folder, and all shell files.
-fn read_scripts(folder: &Path) -> Result<(Vec<Script>, Vec<(String, Vec<u8>)>)> {
+fn read_scripts(folder: &Path) -> Result<(Vec<Script>, Vec<GuestFile>)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).at("read", folder)? {
         let path = entry.at("read", folder)?.path();
@@ -148,7 +151,7 @@ fn read_scripts(folder: &Path) -> Result<(Vec<Script>, Vec<(String, Vec<u8>)>)> 
 }
 
 /// The built modules, as they are to be called in the guest.
-fn read_modules(folder: &Path, kernel: &BuiltKernel) -> Result<Vec<(String, Vec<u8>)>> {
+fn read_modules(folder: &Path, kernel: &BuiltKernel) -> Result<Vec<GuestFile>> {
     let mut modules = Vec::new();
     for module in kselftest::all(folder, kernel)? {
         let data = fs::read(&module.path).at("read", &module.path)?;

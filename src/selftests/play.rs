@@ -74,9 +74,8 @@ pub async fn play(ctx: &Context, originals: &Originals, records: &Path) -> Resul
             }
         }
     }
-    match guest {
-        Some(player) => player.stop().await?,
-        None => {}
+    if let Some(player) = guest {
+        player.stop().await?;
     }
     Ok(cases)
 }

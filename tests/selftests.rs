@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's own livepatch selftests, played for real, beside the scenarios that express them;
+//! and guests that play more than one run.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use common::{Output, lab_env};
+use livepatch_lab::event::{Event, Stamped};
+use livepatch_lab::report::read::read_dir;
+use livepatch_lab::report::results::{Results, RunResult};
+use livepatch_lab::runner::verdict::Outcome;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const CI: [(&str, &str); 1] = [("CI", "true")];
+
+/// A project with the real kernels and images, and scenarios and snapshots of its own.
+struct Sandbox(tempfile::TempDir);
+
+impl Sandbox {
+    fn new() -> Self {
+        common::set_up();
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["kernels", "images"] {
+            symlink(Path::new(ROOT).join(folder), dir.path().join(folder)).unwrap();
+        }
+        for folder in ["scenarios", "snapshots"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        Self(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn scenario(&self, name: &str, steps: &str) {
+        let text = format!("version: 1\nsummary: x\nsteps:\n{steps}");
+        fs::write(self.path("scenarios").join(format!("{name}.yaml")), text).unwrap();
+    }
+
+    /// Runs all scenarios on mainline, one after the other, each observation accepted.
+    fn run(&self, more: &[&str]) -> (Output, Results) {
+        let args = [
+            "run",
+            "scenarios",
+            "--kernel",
+            "mainline",
+            "--jobs",
+            "1",
+            "--accept",
+            "--output",
+            "results",
+        ];
+        let output = lab_env(self.0.path(), &[&args, more].concat(), &[]);
+        (output, read_dir(&self.path("results")).unwrap())
+    }
+
+    /// Which run a guest had played just before a run, if it was not booted for it.
+    fn after(&self, scenario: &str) -> Option<String> {
+        let files = fs::read_dir(self.path("results")).unwrap();
+        let mut files = files.map(|file| file.unwrap().path());
+        let events = files.find(|path| path.extension().is_some_and(|e| e == "jsonl"));
+        let text = fs::read_to_string(events.unwrap()).unwrap();
+        let booted = text.lines().rev().find_map(|line| {
+            match serde_json::from_str::<Stamped>(line).unwrap().event {
+                Event::Booted { run, after, .. } if run.scenario == scenario => Some(after),
+                _ => None,
+            }
+        });
+        booted.unwrap().map(|run| run.scenario)
+    }
+}
+
+fn result<'a>(results: &'a Results, scenario: &str) -> &'a RunResult {
+    let mut runs = results.runs.iter();
+    runs.find(|run| run.run.scenario == scenario).unwrap()
+}
+
+#[test]
+fn the_originals_and_their_scenarios_agree_on_both_architectures() {
+    common::set_up();
+    let dir = tempfile::tempdir().unwrap();
+    let ktap = dir.path().join("results.ktap");
+    let report = format!("ktap={}", ktap.display());
+    let archs = "x86_64,arm64";
+    let args = [
+        "selftests",
+        "--compare",
+        "--kernel",
+        "mainline",
+        "--arch",
+        archs,
+    ];
+    let args = [&args[..], &["--report", &report]].concat();
+    let output = lab_env(ROOT.as_ref(), &args, &CI);
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
+    assert_eq!(output.stdout.matches("they agree on 32 of 32").count(), 2);
+    // arm64 has no kprobes on ftrace: upstream's script skips its two cases, and so does the lab.
+    let ktap = fs::read_to_string(ktap).unwrap();
+    let of = |mark: &str| ktap.lines().filter(|line| line.contains(mark)).count();
+    assert_eq!(of("test-kprobe.sh: "), 4, "{ktap}");
+    assert_eq!(of("# SKIP"), 4, "{ktap}");
+    assert_eq!(of("not ok"), 0, "{ktap}");
+}
+
+#[test]
+fn a_script_of_ones_own_says_what_it_says() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path("mine");
+    fs::create_dir_all(folder.join("test_modules")).unwrap();
+    let script = "#!/bin/bash\n. $(dirname $0)/functions.sh\nsetup_config\n\
+                  start_test \"a module comes and goes\"\nload_mod test_mine\n\
+                  unload_mod test_mine\ncheck_result \"% insmod test_modules/test_mine.ko\n\
+                  % rmmod test_mine\"\n";
+    // The filter of check_result() wants `test_klp` or `livepatch:` in a line.
+    let script = script.replace("test_mine", "test_klp_mine");
+    let failing = "start_test \"a claim that does not hold\"\nlog \"livepatch: no\"\n\
+                   check_result \"livepatch: yes\"\n\
+                   start_test \"hidden\"\ncheck_result \"\"\n";
+    fs::write(folder.join("test-mine.sh"), format!("{script}{failing}")).unwrap();
+    // What a failed script leaves behind is no matter of the next one.
+    let next = script.replace("comes and goes", "comes again");
+    fs::write(folder.join("test-next.sh"), next).unwrap();
+    let module = "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\n\
+                  static int __init mine_init(void) { return 0; }\nmodule_init(mine_init);\n\
+                  static void __exit mine_exit(void) { }\nmodule_exit(mine_exit);\n\
+                  MODULE_DESCRIPTION(\"x\");\n";
+    fs::write(folder.join("test_modules/test_klp_mine.c"), module).unwrap();
+    fs::write(
+        folder.join("test_modules/Makefile"),
+        "obj-m += test_klp_mine.o\n",
+    )
+    .unwrap();
+
+    let args = [
+        "selftests",
+        "--from",
+        "mine",
+        "--kernel",
+        "mainline",
+        "--report",
+        "ktap=r.ktap",
+    ];
+    let output = lab_env(sandbox.0.path(), &args, &CI);
+    assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
+    let ktap = fs::read_to_string(sandbox.path("r.ktap")).unwrap();
+    let says = |start: &str, test: &str| {
+        let is = |line: &str| line.starts_with(start) && line.contains(test);
+        assert!(
+            ktap.lines().any(is),
+            "{start} {test}:\n{ktap}\n{}",
+            output.stdout
+        );
+    };
+    says("ok", "a module comes and goes");
+    says("not ok", "a claim that does not hold");
+    says("ok", "comes again");
+    says("ok", "hidden@mainline.x86_64 # SKIP");
+    assert!(
+        output.stdout.contains("-livepatch: yes"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[test]
+fn a_guest_that_is_as_it_was_plays_the_next_run() {
+    let sandbox = Sandbox::new();
+    // The first to wait is the first to run: nobody knows how long any of them takes.
+    sandbox.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
+    sandbox.scenario("b", "  - dynamic-debug: \"file kernel/livepatch/* +p\"\n");
+    sandbox.scenario(
+        "c",
+        "  - { write: /sys/kernel/tracing/tracing_on, data: \"0\" }\n",
+    );
+    sandbox.scenario("d", "  - read: /proc/sys/kernel/ostype\n");
+    let (output, results) = sandbox.run(&[]);
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
+    assert_eq!(results.runs.len(), 4);
+    assert_eq!(sandbox.after("a"), None);
+    assert_eq!(sandbox.after("b").as_deref(), Some("a"));
+    // Messages are put back; what cannot be put back ends the guest.
+    assert_eq!(sandbox.after("c").as_deref(), Some("b"));
+    assert_eq!(sandbox.after("d"), None);
+    // A later record has what the console said meanwhile, and how the guest was started.
+    let record = result(&results, "b");
+    let livepatch_lab::report::results::State::Finished(finished) = &record.state else {
+        panic!("{record:?}");
+    };
+    let record = sandbox.0.path().join(&finished.record);
+    let script = fs::read_to_string(record.join("qemu.sh")).unwrap();
+    assert!(
+        script.contains("had played 1 runs before, the last one a on mainline"),
+        "{script}"
+    );
+    assert!(record.join("console.log").is_file());
+}
+
+#[test]
+fn cold_boots_a_guest_for_each_run() {
+    let sandbox = Sandbox::new();
+    sandbox.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
+    sandbox.scenario("b", "  - read: /proc/sys/kernel/ostype\n");
+    let (output, _) = sandbox.run(&["--cold"]);
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
+    assert_eq!((sandbox.after("a"), sandbox.after("b")), (None, None));
+}
+
+#[test]
+fn what_fails_only_in_a_used_guest_is_flaky_and_never_a_pass() {
+    let sandbox = Sandbox::new();
+    let hostname = "/proc/sys/kernel/hostname";
+    sandbox.scenario(
+        "a",
+        &format!("  - {{ write: {hostname}, data: changed }}\n"),
+    );
+    sandbox.scenario(
+        "b",
+        &format!("  - {{ read: {hostname}, equals: (none) }}\n"),
+    );
+    let (output, results) = sandbox.run(&[]);
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
+    let b = result(&results, "b");
+    let verdict = b.verdict().unwrap();
+    assert_eq!(verdict.outcome, Outcome::Flaky, "{verdict:?}");
+    let evidence = &verdict.evidence[0];
+    let said = (evidence.title.as_str(), evidence.text.as_str());
+    assert_eq!(said, ("the guest had played before", "a"));
+    assert_eq!(sandbox.after("b"), None);
+}
+
+#[test]
+fn a_complaint_in_a_used_guest_is_not_tried_away() {
+    let sandbox = Sandbox::new();
+    sandbox.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
+    // sysrq-w shows blocked tasks; `l` shows backtraces; this one crashes.
+    sandbox.scenario("b", "  - { write: /proc/sysrq-trigger, data: c }\n");
+    let (output, results) = sandbox.run(&[]);
+    assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
+    let b = result(&results, "b");
+    assert_eq!(b.verdict().unwrap().outcome, Outcome::Panicked, "{b:?}");
+    assert!(b.failed_attempts.is_empty(), "{b:?}");
+    assert_eq!(sandbox.after("b").as_deref(), Some("a"));
+    assert_eq!(
+        result(&results, "a").verdict().unwrap().outcome,
+        Outcome::Passed
+    );
+}
