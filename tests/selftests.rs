@@ -251,3 +251,43 @@ fn a_complaint_in_a_used_guest_is_not_tried_away() {
         Outcome::Passed
     );
 }
+
+#[test]
+fn both_notice_a_broken_kernel_and_the_command_fails() {
+    common::set_up();
+    let args = ["selftests", "--compare", "--kernel", "mutant-stack-order"];
+    let output = lab_env(ROOT.as_ref(), &args, &CI);
+    assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
+    let case = "test-sysfs.sh: sysfs test stack_order value";
+    let row = |line: &&str| line.starts_with(&format!("  {case} "));
+    let row = output.stdout.lines().find(row).unwrap();
+    let words: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(
+        words[words.len() - 4..],
+        ["NOT", "OK", "NOT", "OK"],
+        "{row}"
+    );
+    assert!(
+        output.stdout.contains("they agree on 32 of 32"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[test]
+fn the_page_of_mutations_has_every_broken_kernel_and_all_are_noticed() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/mutations.md")).unwrap();
+    let kernels = fs::read_dir(Path::new(ROOT).join("kernels")).unwrap();
+    let names = kernels.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mutants = names.filter_map(|name| name.strip_suffix(".yaml").map(str::to_owned));
+    let mutants: Vec<_> = mutants.filter(|name| name.starts_with("mutant-")).collect();
+    assert!(mutants.len() >= 4, "{mutants:?}");
+    for mutant in mutants {
+        let row = format!("| `{mutant}` |");
+        let row = page.lines().find(|line| line.starts_with(&row));
+        let row = row.unwrap_or_else(|| panic!("{mutant} is not in docs/mutations.md"));
+        // | defect | originals | scenarios |
+        let scenarios = row.split('|').nth(3).unwrap().trim();
+        assert!(scenarios.parse::<u32>().unwrap() > 0, "{row}");
+    }
+}
