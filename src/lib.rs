@@ -8,6 +8,7 @@ pub mod cli;
 pub mod context;
 pub mod error;
 pub mod event;
+pub mod export;
 pub mod files;
 pub mod guest;
 pub mod host;

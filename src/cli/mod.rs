@@ -4,6 +4,7 @@
 mod build;
 mod cache;
 mod check;
+mod export;
 mod list;
 mod plan;
 mod report;
@@ -81,6 +82,9 @@ enum Command {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
+    /// Write a scenario as a test of the kernel's own selftests, with its modules' source.
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::ExportArgs),
     /// List scenarios, kernels, images or profiles.
     List {
         /// What to list.
@@ -182,6 +186,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     let human = || Reports::new(Human::new(cli.color), Files::default());
     match cli.command {
         Command::Check { paths } => check::check(&paths, cli.color),
+        Command::Export(args) => export::export(&args, cli.color),
         Command::List { what } => list::list(&project(cli.project)?, what).map(|()| 0),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&scenario::schema());

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A scenario in the form of others: as a test of the kernel's own selftests. Pure.
+//!
+//! Everything that the scenario says is in the test, or the export fails: a test that claims less
+//! than its scenario would pass where the scenario does not.
+
+mod errors;
+mod expect;
+mod library;
+mod modules;
+mod quote;
+mod script;
+mod steps;
+
+use std::collections::BTreeSet;
+
+use crate::module::generate::SourceFile;
+use crate::scenario::{Action, Capability, Code, Scenario};
+
+/// Something in a scenario that the other form cannot say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inexpressible {
+    /// The line of the step, from 1; `None` if it is not in a step.
+    pub line: Option<usize>,
+    /// What it is, and why.
+    pub what: String,
+}
+
+/// The scenario as a folder in the style of `tools/testing/selftests/livepatch`: a script that
+/// stands beside that folder's `functions.sh`, and `test_modules/`. Names have a folder in front.
+///
+/// # Errors
+///
+/// Everything that such a script cannot do or check.
+pub fn kselftest(scenario: &Scenario) -> Result<Vec<SourceFile>, Vec<Inexpressible>> {
+    let mut problems = foreign_modules(scenario);
+    if scenario
+        .requires
+        .capabilities
+        .contains(&Capability::KlpBuild)
+    {
+        problems.push(Inexpressible {
+            line: None,
+            what: "`requires: { capabilities: [klp-build] }`: a test cannot know whether there \
+                   is a klp-build"
+                .to_owned(),
+        });
+    }
+    let script = script::render(scenario, &mut problems);
+    let mut files = vec![script];
+    files.extend(modules::files(scenario));
+    let mut seen = BTreeSet::new();
+    for file in &files {
+        if !seen.insert(&file.name) {
+            problems.push(Inexpressible {
+                line: None,
+                what: format!("{} would be written twice: rename the module", file.name),
+            });
+        }
+    }
+    problems.sort_by_key(|problem| problem.line);
+    if problems.is_empty() {
+        Ok(files)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The modules whose source the lab does not have, at the step that first loads them.
+fn foreign_modules(scenario: &Scenario) -> Vec<Inexpressible> {
+    let line = |name: &str| {
+        let loads =
+            |action: &Action| matches!(action, Action::Load { module, .. } if module == name);
+        let first = scenario.steps.iter().find(|step| loads(&step.action));
+        first.map(|step| step.line)
+    };
+    let targets = scenario.targets.iter().filter(|t| t.is_kselftest);
+    let targets = targets.map(|target| (&target.name, "is one of the kernel's own selftests"));
+    let livepatches = scenario.livepatches.iter().filter_map(|livepatch| {
+        let whose = match livepatch.code {
+            Code::Generated(_) => return None,
+            Code::KlpBuild { .. } => "is made by klp-build",
+            Code::Kselftest => "is one of the kernel's own selftests",
+        };
+        Some((&livepatch.name, whose))
+    });
+    targets
+        .chain(livepatches)
+        .map(|(name, whose)| Inexpressible {
+            line: line(name),
+            what: format!(
+                "module `{name}` {whose}: only modules that the lab generates can go along"
+            ),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
