@@ -67,10 +67,10 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// `the scripts took 106.9 s on mainline (x86_64)`.
+/// `selftests took 106.9 s on mainline (x86_64)`.
 fn script_time(said: &str) -> Option<f64> {
     let line = said
         .lines()
-        .find_map(|line| line.strip_prefix("the scripts took "))?;
+        .find_map(|line| line.strip_prefix("selftests took "))?;
     line.split(' ').next()?.parse().ok()
 }

@@ -52,9 +52,10 @@ pub struct SelftestsArgs {
     /// How guests are executed.
     #[arg(long, value_enum, value_name = "ACCEL", default_value = "auto")]
     accel: Choice,
-    /// Play the scripts of DIR (test-*.sh and test_modules/) instead of the kernel's own.
+    /// Play the scripts of DIR (test-*.sh and test_modules/) instead of the kernel's own; may be
+    /// given several times.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["compare", "mutations"])]
-    from: Option<PathBuf>,
+    from: Vec<PathBuf>,
     /// Run the scenarios that express the cases as well; fail where the two disagree.
     #[arg(long)]
     compare: bool,
@@ -76,6 +77,14 @@ impl SelftestsArgs {
     /// The files that reports go to.
     pub fn files(&self) -> Result<Files> {
         Files::parse(&self.report)
+    }
+
+    /// The folders of scripts; `None` stands for the kernel's own.
+    fn folders(&self) -> Vec<Option<PathBuf>> {
+        if self.from.is_empty() {
+            return vec![None];
+        }
+        self.from.iter().cloned().map(Some).collect()
     }
 
     /// The kernels to play on.
@@ -124,9 +133,11 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
     let mut all = Vec::new();
     for kernel in &kernels {
         for &arch in &archs {
-            let from = args.from.as_deref();
-            let originals = Originals::prepare(ctx, kernel, arch, args.accel, from).await?;
-            all.push(Arc::new(originals));
+            for from in &args.folders() {
+                let from = from.as_deref();
+                let originals = Originals::prepare(ctx, kernel, arch, args.accel, from).await?;
+                all.push(Arc::new(originals));
+            }
         }
     }
     let plan = plan::plan(&scenarios, &kernels, &archs);
@@ -209,7 +220,8 @@ fn options(ctx: &Context, accel: Choice) -> Options {
 fn times(all: &[Arc<Originals>], played: &[Cases]) -> String {
     let line = |(originals, cases): (&Arc<Originals>, &Cases)| {
         format!(
-            "the scripts took {:.1} s on {} ({})\n",
+            "{} took {:.1} s on {} ({})\n",
+            originals.name,
             cases.ms as f64 / 1000.0,
             originals.kernel,
             originals.arch

@@ -40,6 +40,8 @@ pub struct Script {
 /// Selftests that are ready to be played on a kernel.
 #[derive(Debug)]
 pub struct Originals {
+    /// `selftests`, or what the folder of one's own scripts is called.
+    pub name: String,
     /// The kernel's name.
     pub kernel: String,
     /// The guest's architecture.
@@ -87,7 +89,12 @@ impl Originals {
         let modules = folder.join("test_modules");
         let modules = kselftest::build(ctx, &kernel, arch, &modules).await?;
         files.extend(read_modules(&modules, &kernel)?);
+        let name = from.and_then(Path::file_name);
+        let name = name.map_or("selftests".into(), |name| {
+            name.to_string_lossy().into_owned()
+        });
         Ok(Self {
+            name,
             kernel: definition.name.clone(),
             arch,
             boot_file,

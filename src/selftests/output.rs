@@ -34,11 +34,17 @@ pub struct Case {
     pub ending: Ending,
 }
 
-/// The cases that a script has, in its order.
+/// The cases that a script has, in its order: `start_test "…"`, or in single quotes.
 pub fn cases(script: &str) -> Vec<String> {
     let begin = |line: &str| {
-        let rest = line.trim_start().strip_prefix("start_test \"")?;
-        rest.split_once('"').map(|(test, _)| test.to_owned())
+        let rest = line.trim_start().strip_prefix("start_test ")?;
+        if let Some(rest) = rest.strip_prefix('"') {
+            return rest.split_once('"').map(|(test, _)| test.to_owned());
+        }
+        // The shell's way to write a single quote between two.
+        let rest = rest.strip_prefix('\'')?.replace("'\\''", "\0");
+        let (test, _) = rest.split_once('\'')?;
+        Some(test.replace('\0', "'"))
     };
     script.lines().filter_map(begin).collect()
 }
@@ -165,6 +171,8 @@ mod tests {
     fn a_script_names_its_cases() {
         let script = "setup_config\nstart_test \"one\"\nif x; then\n\tstart_test \"two: $x\"\nfi\n";
         assert_eq!(cases(script), ["one", "two: $x"]);
+        let quoted = "start_test 'nobody'\\''s \"case\"'\n# start_test 'x'\n";
+        assert_eq!(cases(quoted), ["nobody's \"case\""]);
     }
 
     #[test]

@@ -99,7 +99,7 @@ struct Ended {
 impl<'a> Player<'a> {
     async fn boot(ctx: &Context, originals: &'a Originals, records: &Path) -> Result<Self> {
         let run = RunId {
-            scenario: "selftests".to_owned(),
+            scenario: originals.name.clone(),
             kernel: originals.kernel.clone(),
             arch: originals.arch,
         };
