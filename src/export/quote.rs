@@ -7,10 +7,10 @@ const WIDTH: usize = 80;
 /// One word that bash reads as exactly this text, which has no NUL.
 pub(super) fn word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:,=@%+-".contains(c);
-    if text.is_empty() {
-        "\"\"".to_owned()
-    } else if text.chars().all(is_plain) {
+    if !text.is_empty() && text.chars().all(is_plain) {
         text.to_owned()
+    } else if !text.contains(['"', '$', '`', '\\', '!']) {
+        format!("\"{text}\"")
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
@@ -20,6 +20,22 @@ pub(super) fn word(text: &str) -> String {
 pub(super) fn comment(text: &str) -> String {
     let printable = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(printable).collect()
+}
+
+/// Text as the lines of a comment, whatever it holds.
+pub(super) fn comment_lines(text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = "#".to_owned();
+    for word in comment(text).split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH && line != "#" {
+            lines += &line;
+            lines += "\n";
+            "#".clone_into(&mut line);
+        }
+        line += " ";
+        line += word;
+    }
+    lines + &line + "\n"
 }
 
 /// A call of one of the library's functions.
@@ -32,14 +48,28 @@ pub(super) struct Command {
 }
 
 impl Command {
-    /// A call with these arguments, which are quoted here.
+    /// A call with these arguments, which are quoted here. A list without any is an empty text.
     pub(super) fn new<T: AsRef<str>>(
         function: impl Into<String>,
         arguments: impl IntoIterator<Item = T>,
     ) -> Self {
+        let words: Vec<_> = arguments.into_iter().map(|a| word(a.as_ref())).collect();
+        let words = if words.is_empty() {
+            vec![word("")]
+        } else {
+            words
+        };
         Self {
             function: function.into(),
-            words: arguments.into_iter().map(|a| word(a.as_ref())).collect(),
+            words,
+        }
+    }
+
+    /// A call without arguments.
+    pub(super) fn bare(function: impl Into<String>) -> Self {
+        Self {
+            function: function.into(),
+            words: Vec::new(),
         }
     }
 
@@ -92,6 +122,8 @@ mod tests {
     #[test]
     fn a_comment_is_one_line() {
         assert_eq!(comment("a\nrm -rf /\r\u{1b}x"), "a rm -rf /  x");
+        let words = comment_lines(&"seven \n".repeat(14));
+        assert_eq!(words, format!("#{}\n# seven\n", " seven".repeat(13)));
     }
 
     #[test]

@@ -153,13 +153,13 @@ fn follow(
     if errno.is_some() {
         return None;
     }
-    let (function, held_in) = match transition {
+    let held_in = match transition {
         Transition::None => return None,
-        Transition::Completes => ("lab_settle", None),
-        Transition::Held => ("lab_held", None),
-        Transition::HeldIn(function) => ("lab_held", Some(function)),
+        Transition::Completes => return Some(Command::bare(within(limit, "lab_settle"))),
+        Transition::Held => "",
+        Transition::HeldIn(function) => function,
     };
-    Some(Command::new(within(limit, function), held_in))
+    Some(Command::new(within(limit, "lab_held"), [held_in]))
 }
 
 /// A function that waits, with the step's own limit if it has one.

@@ -226,7 +226,7 @@ function lab_blockers() {
 	patch=$(lab_in_transition)
 	[[ "$patch" != "none" ]] || return
 	from=$((1 - $(lab_value "$SYSFS_KLP_DIR/$patch/enabled")))
-	for file in $(grep -sl "^$from$" /proc/[0-9]*/task/[0-9]*/patch_state); do
+	grep -sl "^$from$" /proc/[0-9]*/task/[0-9]*/patch_state | while IFS= read -r file; do
 		if [[ -n "$held_in" ]]; then
 			grep -sqF " $held_in+0x" "${file%/*}/stack" && echo "held" && continue
 		else
