@@ -96,10 +96,11 @@ pub const BOOT_MESSAGES: &str = "file kernel/livepatch/transition.c";
 /// `no_timer_check`: the kernel gives the timer 40 ms of the CPU's clock to interrupt four times
 /// (`arch/x86/kernel/apic/io_apic.c: timer_irq_works()`). An emulated timer lives in another thread
 /// of the host than the CPU, and on a busy host it comes later: the kernel panicked at boot. Guests
-/// of KVM, Hyper-V and VMware leave the check out by themselves.
+/// of KVM, Hyper-V and VMware leave the check out by themselves. For the same reason the tick is
+/// periodic: a guest whose one-shot timer was lost hung at boot.
 pub fn kernel_command_line(arch: Arch) -> String {
     let console = match arch {
-        Arch::X86_64 => "ttyS0 no_timer_check",
+        Arch::X86_64 => "ttyS0 no_timer_check nohz=off highres=off",
         Arch::Arm64 => "ttyAMA0",
     };
     format!("console={console} loglevel=6 panic=0 dyndbg=\"{BOOT_MESSAGES} +p\"")
