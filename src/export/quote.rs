@@ -134,7 +134,7 @@ mod tests {
         let long = Command::new("lab_log", [part, part]).render("\t");
         assert_eq!(
             long,
-            format!("\tlab_log \\\n\t\t'{part}' \\\n\t\t'{part}'\n")
+            format!("\tlab_log \\\n\t\t\"{part}\" \\\n\t\t\"{part}\"\n")
         );
     }
 }
