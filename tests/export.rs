@@ -162,11 +162,35 @@ fn a_script_says_what_does_not_hold_and_stops_there() {
         broken("{ read: /proc/sys, errno: ENOENT }"),
         broken("{ read: /proc/none, equals: '' }"),
         broken("{ wait: /proc/version, absent: true, timeout: 100ms }"),
-        broken("{ read: /proc/sys/kernel/ostype, equals: \"Linux\\n \" }"),
+        broken("{ read: /proc/sys/kernel/ostype, equals: \"Linux, no\" }"),
     ];
     let seen = seen.concat();
     let seen = seen.lines().filter(|line| !line.contains("Linux version"));
-    insta::assert_snapshot!(seen.collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(seen.collect::<Vec<_>>().join("\n"), @r"
+    line 11: stat /proc/version
+    - expected: rights of /proc/version: -rw-r--r--
+    + seen: -r--r--r--
+
+    line 11: read /proc/version
+    - expected: read /proc/version: Invalid argument
+    + seen: success
+
+    line 11: read /proc/sys
+    - expected: read /proc/sys: No such file or directory
+    + seen: cat: /proc/sys: Is a directory
+
+    line 11: read /proc/none
+    - expected: read /proc/none: success
+    + seen: cat: /proc/none: No such file or directory
+
+    line 11: wait for /proc/version
+    - expected: /proc/version is gone
+    + seen: it is still there
+
+    line 11: read /proc/sys/kernel/ostype
+    - expected: /proc/sys/kernel/ostype: Linux, no
+    + seen: Linux
+    ");
 }
 
 #[test]
@@ -177,7 +201,11 @@ fn a_refused_scenario_leaves_nothing_behind() {
     let args = ["export", "scenarios/x.yaml", "--format", "kselftest"];
     let output = project.lab(&args);
     assert_eq!(output.code, 2);
-    insta::assert_snapshot!(output.stderr, @"");
+    insta::assert_snapshot!(output.stderr, @r"
+    error: scenarios/x.yaml cannot be exported as a kselftest
+      scenarios/x.yaml:4: klp-build runs on the machine that builds, not in the test
+    next: nothing is left out of an export: change these steps, or export another scenario
+    ");
     assert!(!project.path("kselftest-x").exists());
 }
 
@@ -196,6 +224,9 @@ fn a_folder_in_use_is_left_alone() {
     ];
     let output = project.lab(&args);
     assert_eq!(output.code, 2);
-    insta::assert_snapshot!(output.stderr, @"");
+    insta::assert_snapshot!(output.stderr, @r"
+    error: mine is not empty
+    next: remove it, or name another --output
+    ");
     assert!(!project.path("mine/test-x.sh").exists());
 }

@@ -32,7 +32,9 @@ pub(super) fn commands(step: &Step) -> Result<Vec<Command>, String> {
             let mut words = vec![expected.to_owned(), kernel_module_name(module)];
             for (name, value) in params {
                 if spawned_pids(value).is_some() {
-                    return Err(format!("the parameter `{name}` wants the pids of a `spawn`"));
+                    return Err(format!(
+                        "the parameter `{name}` wants the pids of a `spawn`"
+                    ));
                 }
                 words.push(format!("{name}={value}"));
             }
