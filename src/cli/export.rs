@@ -19,7 +19,7 @@ Examples:
   lab export scenarios/tagged-replace.yaml --format kselftest
   lab export my-scenario.yaml --format kselftest --output ~/linux-patch/livepatch
 
-The folder's files go to tools/testing/selftests/livepatch in a kernel tree; docs/export.md says how.";
+The files are for tools/testing/selftests/livepatch of a kernel tree; docs/export.md says how.";
 
 /// Whose form it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::errors::{insmod, strerror};
 use super::quote::Command;
-use crate::scenario::{Action, Errno, Step, Transition, WaitUntil, kernel_module_name};
+use crate::scenario::{
+    Action, Errno, Step, Transition, WaitUntil, kernel_module_name, spawned_pids,
+};
 
 /// How often `loop_until` of functions.sh looks each second.
 const TRIES_PER_SECOND: u128 = 10;
@@ -29,9 +31,9 @@ pub(super) fn commands(step: &Step) -> Result<Vec<Command>, String> {
             let expected = errno.map_or("", insmod);
             let mut words = vec![expected.to_owned(), kernel_module_name(module)];
             for (name, value) in params {
-                if value.contains("${") {
+                if spawned_pids(value).is_some() {
                     return Err(format!(
-                        "the parameter `{name}` wants pids of `spawn`ed processes"
+                        "the parameter `{name}` wants the pids of a `spawn`"
                     ));
                 }
                 words.push(format!("{name}={value}"));
