@@ -9,6 +9,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Output, lab_env};
 use livepatch_lab::event::{Event, Stamped};
@@ -19,8 +20,10 @@ use livepatch_lab::runner::verdict::{Evidence, Outcome};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const CI: [(&str, &str); 1] = [("CI", "true")];
 
-/// A project with the real kernels and images, and scenarios and snapshots of its own.
-struct Sandbox(tempfile::TempDir);
+/// A project with the real kernels and images, and scenarios and snapshots of its own. Its
+/// scenarios have names that were never used: nobody knows how long any of them takes, so the first
+/// to be ready is the first to run.
+struct Sandbox(tempfile::TempDir, String);
 
 impl Sandbox {
     fn new() -> Self {
@@ -32,7 +35,8 @@ impl Sandbox {
         for folder in ["scenarios", "snapshots"] {
             fs::create_dir(dir.path().join(folder)).unwrap();
         }
-        Self(dir)
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        Self(dir, format!("-{}", now.as_nanos()))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -41,7 +45,8 @@ impl Sandbox {
 
     fn scenario(&self, name: &str, steps: &str) {
         let text = format!("version: 1\nsummary: x\nsteps:\n{steps}");
-        fs::write(self.path("scenarios").join(format!("{name}.yaml")), text).unwrap();
+        let file = format!("scenarios/{name}{}.yaml", self.1);
+        fs::write(self.path(&file), text).unwrap();
     }
 
     /// Runs all scenarios on mainline, one after the other, each observation accepted.
@@ -63,6 +68,7 @@ impl Sandbox {
 
     /// Which run a guest had played just before a run, if it was not booted for it.
     fn after(&self, scenario: &str) -> Option<String> {
+        let scenario = format!("{scenario}{}", self.1);
         let files = fs::read_dir(self.path("results")).unwrap();
         let mut files = files.map(|file| file.unwrap().path());
         let events = files.find(|path| path.extension().is_some_and(|e| e == "jsonl"));
@@ -73,13 +79,15 @@ impl Sandbox {
                 _ => None,
             }
         });
-        booted.unwrap().map(|run| run.scenario)
+        let before = booted.unwrap().map(|run| run.scenario);
+        before.map(|name| name.strip_suffix(&self.1).unwrap().to_owned())
     }
-}
 
-fn result<'a>(results: &'a Results, scenario: &str) -> &'a RunResult {
-    let mut runs = results.runs.iter();
-    runs.find(|run| run.run.scenario == scenario).unwrap()
+    fn result<'a>(&self, results: &'a Results, scenario: &str) -> &'a RunResult {
+        let scenario = format!("{scenario}{}", self.1);
+        let mut runs = results.runs.iter();
+        runs.find(|run| run.run.scenario == scenario).unwrap()
+    }
 }
 
 #[test]
@@ -227,7 +235,6 @@ fn an_exported_scenario_shows_the_rfcs_defect_as_well() {
 #[test]
 fn a_guest_that_is_as_it_was_plays_the_next_run() {
     let sandbox = Sandbox::new();
-    // The first to wait is the first to run: nobody knows how long any of them takes.
     sandbox.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
     sandbox.scenario("b", "  - dynamic-debug: \"file kernel/livepatch/* +p\"\n");
     sandbox.scenario(
@@ -244,14 +251,14 @@ fn a_guest_that_is_as_it_was_plays_the_next_run() {
     assert_eq!(sandbox.after("c").as_deref(), Some("b"));
     assert_eq!(sandbox.after("d"), None);
     // A later record has what the console said meanwhile, and how the guest was started.
-    let record = result(&results, "b");
+    let record = sandbox.result(&results, "b");
     let livepatch_lab::report::results::State::Finished(finished) = &record.state else {
         panic!("{record:?}");
     };
     let record = sandbox.0.path().join(&finished.record);
     let script = fs::read_to_string(record.join("qemu.sh")).unwrap();
     assert!(
-        script.contains("had played 1 runs before, the last one a on mainline"),
+        script.contains("had played 1 runs before, the last one a-"),
         "{script}"
     );
     assert!(record.join("console.log").is_file());
@@ -281,12 +288,12 @@ fn what_fails_only_in_a_used_guest_is_flaky_and_never_a_pass() {
     );
     let (output, results) = sandbox.run(&[]);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
-    let b = result(&results, "b");
+    let b = sandbox.result(&results, "b");
     let verdict = b.verdict().unwrap();
     assert_eq!(verdict.outcome, Outcome::Flaky, "{verdict:?}");
     let before = |e: &&Evidence| e.title == "the guest had played before";
     let before = verdict.evidence.iter().find(before).unwrap();
-    assert_eq!(before.text, "a");
+    assert_eq!(before.text, format!("a{}", sandbox.1));
     assert_eq!(sandbox.after("b"), None);
 }
 
@@ -297,12 +304,12 @@ fn a_complaint_in_a_used_guest_is_not_tried_away() {
     sandbox.scenario("b", "  - { write: /proc/sysrq-trigger, data: c }\n");
     let (output, results) = sandbox.run(&[]);
     assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
-    let b = result(&results, "b");
+    let b = sandbox.result(&results, "b");
     assert_eq!(b.verdict().unwrap().outcome, Outcome::Panicked, "{b:?}");
     assert!(b.failed_attempts.is_empty(), "{b:?}");
     assert_eq!(sandbox.after("b").as_deref(), Some("a"));
     assert_eq!(
-        result(&results, "a").verdict().unwrap().outcome,
+        sandbox.result(&results, "a").verdict().unwrap().outcome,
         Outcome::Passed
     );
 }
