@@ -145,6 +145,9 @@ impl<T> IoContext<T> for std::io::Result<T> {
                 std::io::ErrorKind::PermissionDenied => {
                     err.help("check who owns the file and its folder")
                 }
+                std::io::ErrorKind::ReadOnlyFilesystem => {
+                    err.help("put the records of runs elsewhere with --output DIR")
+                }
                 _ => err,
             }
         })

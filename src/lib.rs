@@ -24,5 +24,6 @@ pub mod scenario;
 pub mod selftests;
 pub mod state;
 pub mod step;
+pub mod visible;
 pub mod vm;
 pub mod yaml;

@@ -284,6 +284,12 @@ impl Process {
         status
     }
 
+    /// The kernel's letter for what it does: `R`, `S`, `T`; see proc_pid_stat(5).
+    pub fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;
+        stat.rsplit(") ").next()?.chars().next()
+    }
+
     /// Ends the whole group: SIGTERM, a grace period, SIGKILL. A survivor is an error.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(group) = self.group else {

@@ -8,134 +8,20 @@
 mod common;
 #[path = "common/kunit.rs"]
 mod kunit;
+#[path = "common/sandbox.rs"]
+mod sandbox;
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Output, lab_env};
+use common::lab_env;
 use kunit::{kernel_tree, kunit_accepts};
 use livepatch_lab::arch::Arch;
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{Results, RunResult};
 use livepatch_lab::runner::verdict::Outcome;
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// Under CI=true no snapshot is ever written: the tests cannot accept their own results.
-const CI: [(&str, &str); 1] = [("CI", "true")];
-
-/// Builds everything once.
-fn built() {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        common::set_up();
-        for args in [
-            &["build", "kernel", "mainline", "tags-rfc", "tags"][..],
-            &["build", "image", "default"],
-        ] {
-            let args = &[args, &["--arch", "x86_64,arm64"]].concat();
-            let output = lab_env(ROOT.as_ref(), args, &CI);
-            assert_eq!(output.code, 0, "{args:?}\n{}", output.stderr);
-        }
-    });
-}
-
-/// A project with the real kernels and image, and scenarios and snapshots of its own.
-struct Sandbox(tempfile::TempDir);
-
-impl Sandbox {
-    fn new() -> Self {
-        built();
-        let dir = tempfile::tempdir().unwrap();
-        for folder in ["kernels", "images"] {
-            symlink(Path::new(ROOT).join(folder), dir.path().join(folder)).unwrap();
-        }
-        for folder in ["scenarios", "snapshots"] {
-            fs::create_dir(dir.path().join(folder)).unwrap();
-        }
-        Self(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn copy(&self, name: &str) {
-        fs::copy(Path::new(ROOT).join(name), self.path(name)).unwrap();
-    }
-
-    fn lab(&self, args: &[&str]) -> Output {
-        lab_env(self.0.path(), args, &[])
-    }
-
-    /// Runs a scenario on mainline.
-    fn run_text(&self, text: &str, arch: &str, more: &[&str]) -> Output {
-        fs::write(self.path("scenarios/culprit.yaml"), text).unwrap();
-        let args = [
-            "run",
-            "scenarios/culprit.yaml",
-            "--kernel",
-            "mainline",
-            "--arch",
-            arch,
-        ];
-        self.lab(&[&args, more].concat())
-    }
-
-    /// The same, with a livepatch that has a body for `cmdline_proc_show`.
-    fn run_cmdline(&self, body: &str, arch: &str) -> Output {
-        let patch = format!(
-            "        cmdline_proc_show:\n          \
-             signature: int cmdline_proc_show(struct seq_file *m, void *v)\n          \
-             include: [linux/seq_file.h]\n          body: |\n            {body}\n            \
-             return 0;"
-        );
-        let text = culprit(&patch, "  - load: culprit\n  - read: /proc/cmdline");
-        self.run_text(&text, arch, &[])
-    }
-
-    /// The command lines of this sandbox's living QEMUs, known by their console files.
-    fn guests(&self) -> Vec<String> {
-        let console = self.path(".lab").to_string_lossy().into_owned();
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let line = |entry: fs::DirEntry| {
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).replace('\0', " ")
-        };
-        let ours = |line: &String| line.starts_with("qemu-system") && line.contains(&console);
-        entries.map(line).filter(ours).collect()
-    }
-
-    fn record(&self, name: &str) -> String {
-        fs::read_to_string(self.path(".lab/runs/latest").join(name)).unwrap()
-    }
-}
-
-/// A scenario with a livepatch of vmlinux.
-fn culprit(patch: &str, steps: &str) -> String {
-    format!(
-        "version: 1\nsummary: x\nlivepatches:\n  culprit:\n    patches:\n      vmlinux:\n\
-         {patch}\nsteps:\n{steps}\n"
-    )
-}
-
-/// One that never gets through: kthreadd sleeps in the function that is patched.
-fn kthreadd(steps: &str) -> String {
-    let patch = "        kthreadd:\n          signature: int kthreadd(void *unused)\n          \
-                 body: return 0;";
-    culprit(patch, steps)
-}
-
-const BOTH: [&str; 2] = ["x86_64", "arm64"];
-
-fn assert_contains(text: &str, parts: &[&str]) {
-    for part in parts {
-        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
-    }
-}
+use sandbox::{CI, ROOT, Sandbox, assert_contains, built, kthreadd};
 
 /// How many runs ended in a way, of those that `of` picks.
 fn count(results: &Results, outcome: Outcome, of: impl Fn(&RunResult) -> bool) -> usize {
@@ -414,7 +300,7 @@ fn a_run_that_takes_too_long_says_what_it_was_doing() {
     let output = sandbox.run_text(&text, "arm64", &["--timeout", "20s"]);
     assert_eq!(output.code, 1, "{}", output.stdout);
     let reason = "during step 1 (load culprit): the run took longer than --timeout 20s";
-    let task = "task 2 (kthreadd), patch_state 0";
+    let task = "kthreadd, pid 2, sleeping, patch_state 0";
     assert_contains(
         &output.stdout,
         &["hung  culprit", reason, task, "kthreadd+0x"],
@@ -545,30 +431,6 @@ fn a_module_that_does_not_compile_is_the_module_builds_fault() {
 }
 
 #[test]
-fn a_warning_of_the_kernel_fails_the_run() {
-    let sandbox = Sandbox::new();
-    for arch in BOTH {
-        let output = sandbox.run_cmdline("WARN(1, \"provoked\");", arch);
-        assert_eq!(output.code, 1);
-        let reason = "step 2 (read /proc/cmdline): WARNING: ";
-        let evidence = ["provoked", "qemu-system-", "record: .lab/runs/"];
-        assert_contains(&output.stdout, &["splat  culprit", reason]);
-        assert_contains(&output.stdout, &evidence);
-    }
-}
-
-#[test]
-fn a_panic_in_a_step_is_a_panic_and_no_lost_connection() {
-    let sandbox = Sandbox::new();
-    for arch in BOTH {
-        let output = sandbox.run_cmdline("panic(\"provoked\");", arch);
-        assert_eq!(output.code, 1);
-        let reason = "step 2 (read /proc/cmdline): Kernel panic - not syncing: provoked";
-        assert_contains(&output.stdout, &["panicked  culprit", reason, "[kernel]"]);
-    }
-}
-
-#[test]
 fn a_panic_at_boot_shows_the_console() {
     let sandbox = Sandbox::new();
     fs::remove_file(sandbox.path("images")).unwrap();
@@ -591,25 +453,6 @@ fn a_panic_at_boot_shows_the_console() {
             "last words",
         ],
     );
-}
-
-#[test]
-fn a_transition_that_never_ends_names_the_task_and_its_stack() {
-    let sandbox = Sandbox::new();
-    for arch in BOTH {
-        let text = kthreadd("  - load: culprit\n    timeout: 3s");
-        let output = sandbox.run_text(&text, arch, &[]);
-        assert_eq!(output.code, 1);
-        assert_contains(
-            &output.stdout,
-            &[
-                "stalled transition  culprit",
-                "the transition of culprit did not end in 3s",
-                "task 2 (kthreadd), patch_state 0",
-                "kthreadd+0x",
-            ],
-        );
-    }
 }
 
 /// Starts a run in the sandbox and waits for its guest.

@@ -965,6 +965,22 @@ fn an_expected_failure_that_is_incomplete() {
 }
 
 #[test]
+fn splats_that_are_allowed_are_named_and_explained() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+summary: x
+livepatches: { fix: { klp-build: fix.patch } }
+steps: [load: fix]
+allow_splats:
+  - { title: BUG, reason: too short a title allows nearly all }
+  - { title: \"WARNING: kernel/livepatch\" }
+  - { titel: \"WARNING: kernel/livepatch\", reason: x }
+  - WARNING
+"
+    ));
+}
+
+#[test]
 fn no_expected_failures() {
     insta::assert_snapshot!(with_failures(
         "  []

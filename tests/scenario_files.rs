@@ -361,6 +361,24 @@ expect_failure:
 }
 
 #[test]
+fn splats_can_be_allowed_by_name() {
+    let scenario = read(
+        "version: 1
+summary: x
+targets: { shop: { functions: { price: 10 } } }
+steps: [load: shop]
+allow_splats:
+  - { title: \"WARNING: kernel/livepatch/core.c\", reason: it is refused loudly }
+",
+    );
+    let [allowed] = &scenario.allow_splats[..] else {
+        panic!()
+    };
+    assert_eq!(allowed.title, "WARNING: kernel/livepatch/core.c");
+    assert_eq!(allowed.reason, "it is refused loudly");
+}
+
+#[test]
 fn a_livepatch_is_untagged_unless_it_says_otherwise() {
     let scenario = read(
         "version: 1

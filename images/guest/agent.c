@@ -247,6 +247,8 @@ static void dump_traced(void)
 
 static int do_state(void)
 {
+	/* First, since a reply that is too long loses its end. */
+	emit("tainted\t%s\n", attribute("/proc/sys/kernel", "tainted"));
 	for_each_entry(LIVEPATCH, 1, dump_livepatch, NULL);
 	dump_lines("module", "/proc/modules", NULL);
 	for_each_entry(CALLS, 1, dump_calls, NULL);
@@ -269,6 +271,7 @@ static void dump_name(const char *dir, const char *name, void *arg)
 static int do_settings(void)
 {
 	const char *tracing[] = { "current_tracer", "tracing_on", "set_ftrace_filter" };
+	struct timespec clock, since_boot;
 	FILE *file;
 	char line[2048];
 	size_t i;
@@ -290,6 +293,12 @@ static int do_settings(void)
 			emit("pr_debug %.*s\n", (int)strcspn(line, " "), line);
 	if (file)
 		fclose(file);
+	clock_gettime(CLOCK_REALTIME, &clock);
+	clock_gettime(CLOCK_BOOTTIME, &since_boot);
+	/* Constant but for a few microseconds, unless somebody sets the clock. */
+	emit("booted at %lld0 s\n",
+	     ((clock.tv_sec - since_boot.tv_sec) * 1000LL +
+	      (clock.tv_nsec - since_boot.tv_nsec) / 1000000) / 10000);
 	emit("children %s\n", waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD ? "no" : "yes");
 	return 0;
 }
@@ -394,9 +403,22 @@ static int is_held(const char *task, const char *comm)
 
 struct blockers {
 	int say;
+	int all;
 	int held;
 	int others;
 };
+
+/* R, S, D and so on: the field after the name, which may hold anything. */
+static char scheduler_state(const char *task)
+{
+	char path[PATH_SIZE], stat[1024], *name_end;
+
+	snprintf(path, sizeof(path), "%s/stat", task);
+	if (slurp(path, stat, sizeof(stat)))
+		return '?';
+	name_end = strrchr(stat, ')');
+	return name_end && name_end[1] == ' ' ? name_end[2] : '?';
+}
 
 static void visit_task(const char *dir, const char *tid, void *arg)
 {
@@ -405,6 +427,7 @@ static void visit_task(const char *dir, const char *tid, void *arg)
 	int state;
 
 	snprintf(path, sizeof(path), "%s/%s", dir, tid);
+	blockers->all++;
 	state = atoi(attribute(path, "patch_state"));
 	if (state < 0 || state == target_state)
 		return;
@@ -415,7 +438,7 @@ static void visit_task(const char *dir, const char *tid, void *arg)
 		blockers->others++;
 	if (!blockers->say)
 		return;
-	emit("task %s (%s), patch_state %d\n", tid, comm, state);
+	emit("task\t%s\t%c\t%d\t%s\n", tid, scheduler_state(path), state, comm);
 	snprintf(path, sizeof(path), "%s/%s/stack", dir, tid);
 	if (!slurp(path, stack, sizeof(stack)))
 		emit("%s\n", stack);
@@ -451,12 +474,44 @@ static int visit_blockers(struct blockers *blockers)
 	return 1;
 }
 
-/* Each task whose /proc/<pid>/patch_state is not yet the transition's target, with its stack. */
+static void dump_patched_function(const char *dir, const char *name, void *arg)
+{
+	const char *object = strrchr(dir, '/');
+
+	(void)arg;
+	emit("function\t%s\t%s\n", object ? object + 1 : dir, name);
+}
+
+static void dump_patched_object(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	for_each_entry(path, 1, dump_patched_function, arg);
+}
+
+static void dump_transition(const char *dir, const char *name, void *arg)
+{
+	char path[PATH_SIZE];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	if (strcmp(attribute(path, "transition"), "1"))
+		return;
+	emit("transition\t%s\t%s\n", name, attribute(path, "enabled"));
+	for_each_entry(path, 1, dump_patched_object, arg);
+}
+
+/*
+ * The transition: the livepatch and the state that it leads to, its functions, each task whose
+ * /proc/<pid>/patch_state is not yet that one with its stack, and the number of all tasks.
+ */
 static int do_blocked(void)
 {
 	struct blockers blockers = { .say = 1 };
 
+	for_each_entry(LIVEPATCH, 1, dump_transition, NULL);
 	visit_blockers(&blockers);
+	emit("tasks\t%d\n", blockers.all);
 	return 0;
 }
 
@@ -520,6 +575,18 @@ static int do_write(const char *path, const char *data)
 	if (close(fd) && !err)
 		err = errno;
 	return err;
+}
+
+/*
+ * Puts a line into the kernel log, as an emergency: a scenario may have asked for silence. Without
+ * its newline, a record is not printed before the next one.
+ */
+static int do_say(const char *text)
+{
+	char line[512];
+
+	snprintf(line, sizeof(line), "<0>%s\n", text);
+	return do_write("/dev/kmsg", line);
 }
 
 static int do_put(const char *path, size_t len)
@@ -768,6 +835,8 @@ int main(void)
 			err = do_unload(argv[1]);
 		else if (!strcmp(argv[0], "read"))
 			err = do_read(argv[1]);
+		else if (!strcmp(argv[0], "say"))
+			err = do_say(argv[1]);
 		else if (!strcmp(argv[0], "write"))
 			err = do_write(argv[1], argv[2]);
 		else if (!strcmp(argv[0], "settle"))

@@ -15,6 +15,7 @@ pub mod list;
 pub mod prune;
 #[cfg(test)]
 mod prune_tests;
+pub mod seal;
 #[cfg(test)]
 mod test_lab;
 mod unpack;

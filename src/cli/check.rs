@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::scenarios::{self, Rejected};
 use crate::error::{Blame, Error, Result};
 use crate::report::paint::{Color, Paint};
+use crate::report::to_stderr;
 
 /// Checks files; exit code 2 if any has a mistake.
 pub fn check(paths: &[PathBuf], color: Color) -> Result<u8> {
@@ -24,16 +25,11 @@ pub fn check(paths: &[PathBuf], color: Color) -> Result<u8> {
 }
 
 /// Shows what is wrong, with the places.
-#[expect(clippy::print_stderr, reason = "diagnostics belong on standard error")]
 pub fn show(rejected: &[Rejected], color: Color) {
     let paint = Paint::stderr(color);
     for file in rejected {
-        eprintln!(
-            "{}\n",
-            file.diagnostics
-                .render(&file.source, paint.is_on())
-                .trim_end()
-        );
+        let text = file.diagnostics.render(&file.source, paint.is_on());
+        to_stderr(&format!("{}\n", text.trim_end()));
     }
 }
 

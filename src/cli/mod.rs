@@ -30,6 +30,7 @@ use crate::report::Reports;
 use crate::report::files::Files;
 use crate::report::human::{Human, error_text};
 use crate::report::paint::{Color, Paint};
+use crate::report::to_stderr;
 use crate::{process, scenario};
 
 const EXAMPLES: &str = "\
@@ -171,9 +172,8 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-#[expect(clippy::print_stderr, reason = "the last word of a failed command")]
 fn print_error(error: &Error, color: Color) {
-    eprintln!("{}", error_text(error, Paint::stderr(color)));
+    to_stderr(&error_text(error, Paint::stderr(color)));
 }
 
 /// Text for standard output; a reader that has gone (`lab … | head`) is no error.

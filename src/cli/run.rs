@@ -55,6 +55,9 @@ pub struct RunArgs {
     /// boot.
     #[arg(long)]
     cold: bool,
+    /// Keep the memory of a guest that panics in its record, for crash and drgn (256 MiB each).
+    #[arg(long)]
+    dump_on_panic: bool,
     /// How long one guest may take in all, such as 90s or 5m [default: what its steps may take].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
@@ -179,6 +182,7 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
         timeout: settings.timeout,
         fail_fast: settings.fail_fast.unwrap_or(false),
+        dump_on_panic: args.dump_on_panic,
         share: !args.cold,
         records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
     }

@@ -212,6 +212,7 @@ fn options(ctx: &Context, accel: Choice) -> Options {
         timeout: None,
         fail_fast: false,
         share: true,
+        dump_on_panic: false,
         records: std::path::absolute(&folder).unwrap_or(folder),
     }
 }

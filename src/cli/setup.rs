@@ -7,24 +7,21 @@ use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::host;
+use crate::report::to_stderr;
 
 /// Installs what is missing for guests of `archs`.
-#[expect(
-    clippy::print_stderr,
-    reason = "a question and its reasons, before any report"
-)]
 pub async fn setup(ctx: &Context, archs: &[Arch], yes: bool) -> Result<()> {
     let missing = host::missing(&host::needed(archs));
     if missing.is_empty() {
         ctx.events.note("every host package is there");
         return Ok(());
     }
-    eprintln!("These host packages will be installed with apt-get:");
+    to_stderr("These host packages will be installed with apt-get:");
     for package in &missing {
-        eprintln!("  {}", host::describe(package));
+        to_stderr(&format!("  {}", host::describe(package)));
     }
     if !yes && std::io::stdin().is_terminal() {
-        eprint!("Go on? [Y/n] ");
+        let _ = write!(std::io::stderr(), "Go on? [Y/n] ");
         let _ = std::io::stderr().flush();
         let mut answer = String::new();
         std::io::stdin()

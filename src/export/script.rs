@@ -78,6 +78,10 @@ fn header(scenario: &Scenario) -> String {
             "Fails in line {line} on the lab's kernel {kernels}: {reason}"
         ));
     }
+    for allowed in &scenario.allow_splats {
+        let (title, reason) = (&allowed.title, &allowed.reason);
+        text += &comment_lines(&format!("The kernel may complain of {title}: {reason}"));
+    }
     text
 }
 

@@ -8,16 +8,19 @@
 pub mod ssh;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, IoContext, Result};
 use crate::image::keys::RunKeys;
 use crate::scenario::{Errno, kernel_module_name};
 use crate::vm::args::BOOT_MESSAGES;
+use crate::vm::console::Console;
 use ssh::Link;
 
 /// The livepatch core's debug messages.
 const LIVEPATCH_MESSAGES: &str = "file kernel/livepatch/*";
+/// How often the console is looked at.
+const POLL: Duration = Duration::from_millis(5);
 /// Where modules are put in the guest.
 const MODULES: &str = "/lab";
 
@@ -280,6 +283,25 @@ impl Guest {
     /// Everything observable, as the agent writes it; see `state::observed`.
     pub async fn state(&self) -> Answer<String> {
         Ok(self.ask("state", &[], &[], self.limit).await?.1)
+    }
+
+    /// Waits until the console has all that the kernel has said so far: it has a thread of its own,
+    /// and is slow. `false` if it has not within `limit`.
+    pub async fn drain(&self, console: &Console, limit: Duration) -> Answer<bool> {
+        let started = Instant::now();
+        let from = console.len();
+        let mark = format!("lab: the console has come as far as this ({from})");
+        let said = Outcome(self.ask("say", &[&mark], &[], self.limit).await?.0);
+        if !said.is_ok() {
+            return Err(Silence::Nonsense(format!("writing to /dev/kmsg: {said}")));
+        }
+        while !console.text_from(from).contains(&mark) {
+            if started.elapsed() > limit {
+                return Ok(false);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(true)
     }
 
     /// The tasks that hold a transition open, with their stacks.

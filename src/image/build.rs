@@ -8,7 +8,7 @@ use super::Definition;
 use super::archive::Archive;
 use crate::apt::{self, AptRoot, Package, debian_arch};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, write_atomically};
+use crate::cache::{self, KeyBuilder, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::Toolchain;
@@ -54,7 +54,7 @@ pub async fn build(
     cache::mark_used(&record);
     if !refresh
         && let Some(versions) = recorded(&record)
-        && let Some(built) = plan.find(&images, &versions)
+        && let Some(built) = plan.find(ctx, &images, &versions)?
     {
         return Ok(built);
     }
@@ -63,7 +63,7 @@ pub async fn build(
     let json = serde_json::to_vec(&versions)
         .map_err(|error| Error::lab(format!("cannot record packages: {error}")))?;
     write_atomically(&record, &json)?;
-    if let Some(built) = plan.find(&images, &versions) {
+    if let Some(built) = plan.find(ctx, &images, &versions)? {
         return Ok(built);
     }
     plan.assemble(ctx, &apt, &images, versions).await
@@ -125,17 +125,23 @@ impl<'a> Plan<'a> {
         images.join(format!("packages-{}.json", self.wish()))
     }
 
-    fn find(&self, images: &Path, versions: &Versions) -> Option<BuiltImage> {
+    fn find(
+        &self,
+        ctx: &Context,
+        images: &Path,
+        versions: &Versions,
+    ) -> Result<Option<BuiltImage>> {
         let key = self.key(versions);
         let entry = images.join(&key);
         cache::mark_used(&entry);
         let initramfs = entry.join(INITRAMFS);
         let record = self.record(images);
-        initramfs.is_file().then_some(BuiltImage {
+        let found = seal::reuse(&ctx.events, &entry, initramfs.is_file())?;
+        Ok(found.then_some(BuiltImage {
             initramfs,
             key,
             record,
-        })
+        }))
     }
 
     async fn assemble(
@@ -181,6 +187,7 @@ impl<'a> Plan<'a> {
         let finished = cache::staging_dir(&entry)?;
         let initramfs = finished.path().join(INITRAMFS);
         fs::write(&initramfs, &bytes).at("write", &initramfs)?;
+        seal::seal(finished.path(), &[INITRAMFS.to_owned()])?;
         cache::publish(finished, &entry)?;
         phase.done(format!("built image {name} ({} KiB)", bytes.len() / 1024));
         Ok(BuiltImage {

@@ -11,6 +11,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::config::{self, Fragment};
 use super::definition::Definition;
@@ -18,7 +19,7 @@ use super::patches::{self, Patch};
 use super::source::{self, Source, SourceTree};
 use super::{BUILD, BuiltKernel, MANIFEST, TREE, Toolchain};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, blocking, write_atomically};
+use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::process::Cmd;
@@ -37,7 +38,9 @@ pub async fn build(
     let kernels = ctx.cache.kind("kernels")?;
     let entry = kernels.join(&plan.key);
     cache::mark_used(&entry);
-    if let Some(kernel) = BuiltKernel::load(&entry) {
+    if let Some(kernel) = BuiltKernel::load(&entry)
+        && seal::damage(&entry).is_none()
+    {
         return Ok(kernel);
     }
     let _lock = ctx
@@ -50,7 +53,10 @@ pub async fn build(
         })
         .await?;
     cache::mark_used(&entry);
-    if let Some(kernel) = BuiltKernel::load(&entry) {
+    let found = BuiltKernel::load(&entry);
+    if seal::reuse(&ctx.events, &entry, found.is_some())?
+        && let Some(kernel) = found
+    {
         return Ok(kernel);
     }
     let work = kernels.join(format!("work-{}", plan.key));
@@ -75,6 +81,10 @@ pub async fn build(
     let manifest = serde_json::to_vec_pretty(&kernel)
         .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
     write_atomically(&work.join(MANIFEST), &manifest)?;
+    let built = |file: &str| format!("{TREE}/{BUILD}/{file}");
+    let mut sealed = vec![built(plan.tools.boot_file), built("Module.symvers")];
+    sealed.retain(|file| work.join(file).is_file());
+    seal::seal(&work, &sealed)?;
     fs::rename(&work, &entry).at("publish", &entry)?;
     Ok(kernel)
 }
@@ -209,7 +219,10 @@ impl Plan {
                 .output(&ctx.cancel)
                 .await?;
             let (old, new) = (relative.tree(), tree.clone());
-            blocking(move || renew_differences(&old, &new)).await?;
+            let manifest = relative.dir.join(MANIFEST);
+            let made = fs::metadata(&manifest).and_then(|data| data.modified());
+            let made = made.at("read", &manifest)?;
+            blocking(move || renew_differences(&old, &new, made)).await?;
         }
         cache::publish(staging, work)?;
         let patches = match self.series.len() {
@@ -334,6 +347,17 @@ pub fn build_error(doing: &str, output: &str) -> Error {
         return Error::host(format!("{doing}: no space left on the device"))
             .help("free some space or set LAB_CACHE_DIR to a larger disk; the build resumes");
     }
+    let crashes = [
+        "internal compiler error",
+        "Killed signal terminated program",
+        "Segmentation fault signal terminated program",
+    ];
+    let crashed = |line: &&str| crashes.iter().any(|mark| line.contains(mark));
+    if let Some(line) = output.lines().find(crashed) {
+        return Error::host(format!("{doing}: the compiler crashed"))
+            .evidence(line)
+            .help("look for a lack of memory (dmesg), else for a bug of the compiler; the build resumes");
+    }
     let marks = [
         ": error:",
         ": fatal error:",
@@ -358,8 +382,9 @@ fn newest_relative(kernels: &Path, family: &str) -> Option<BuiltKernel> {
     fs::read_dir(kernels)
         .ok()?
         .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(cache::is_key))
         .filter_map(|entry| BuiltKernel::load(&entry.path()))
-        .filter(|kernel| kernel.family == family)
+        .filter(|kernel| kernel.family == family && seal::damage(&kernel.dir).is_none())
         .max_by_key(|kernel| modified(kernel).ok())
 }
 
@@ -406,12 +431,14 @@ pub(crate) fn is_same(path: &Path, data: &fs::Metadata) -> bool {
 }
 
 /// Gives each file of `new` that is not the same in `old` a new time.
-fn renew_differences(old: &Path, new: &Path) -> Result<()> {
+fn renew_differences(old: &Path, new: &Path, made: SystemTime) -> Result<()> {
+    // Later than all objects, even if the clock was set back since they were made.
+    let time = SystemTime::now().max(made + Duration::from_secs(2));
     for file in source::source_files(new)? {
         let path = new.join(&file);
         let data = fs::symlink_metadata(&path).at("read", &path)?;
         if !is_same(&old.join(&file), &data) && data.is_file() {
-            patches::renew(new, &file)?;
+            patches::renew(new, &file, time)?;
         }
     }
     Ok(())
@@ -448,6 +475,17 @@ mod tests {
     }
 
     #[test]
+    fn a_compiler_that_crashes_is_the_hosts_fault() {
+        let output =
+            "gcc: fatal error: Killed signal terminated program cc1\nmake: *** [x] Error 1\n";
+        let error = build_error("building", output);
+        assert_eq!(
+            (error.blame, &*error.what),
+            (Blame::Host, "building: the compiler crashed")
+        );
+    }
+
+    #[test]
     fn a_full_disk_is_the_hosts_fault() {
         let error = build_error("building", "x.c: error: x\ncc: No space left on device\n");
         assert_eq!(error.blame, Blame::Host);
@@ -467,13 +505,13 @@ mod tests {
         }
         clone_tree(&source, &old, Some(&source)).unwrap();
         clone_tree(&source, &new, Some(&source)).unwrap();
-        patches::renew(&old, Path::new("patched.c")).unwrap();
+        patches::renew(&old, Path::new("patched.c"), SystemTime::now()).unwrap();
         let before = fs::metadata(new.join("patched.c"))
             .unwrap()
             .modified()
             .unwrap();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        renew_differences(&old, &new).unwrap();
+        renew_differences(&old, &new, SystemTime::now()).unwrap();
         assert!(
             fs::metadata(new.join("patched.c"))
                 .unwrap()

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -107,10 +108,10 @@ fn does_not_apply(patch: &Path, output: &str) -> Error {
         .help("rebase the series on this source, or give the kernel another source")
 }
 
-/// Gives `path` (relative to `tree`) a copy of its own with a new time, so that make rebuilds
+/// Gives `path` (relative to `tree`) a copy of its own with another time, so that make rebuilds
 /// what depends on it. The trees are hard links: changing the time in place would change it in
 /// every other tree as well.
-pub fn renew(tree: &Path, path: &Path) -> Result<()> {
+pub fn renew(tree: &Path, path: &Path, time: SystemTime) -> Result<()> {
     let file = tree.join(path);
     if !file.is_file() {
         return Ok(());
@@ -119,6 +120,9 @@ pub fn renew(tree: &Path, path: &Path) -> Result<()> {
     let mode = fs::metadata(&file).at("read", &file)?.permissions();
     fs::remove_file(&file).at("replace", &file)?;
     fs::write(&file, data).at("write", &file)?;
+    let opened = fs::File::options().append(true).open(&file);
+    let renewed = opened.and_then(|file| file.set_modified(time));
+    renewed.at("write", &file)?;
     fs::set_permissions(&file, mode).at("write", &file)
 }
 
@@ -142,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a"), "text").unwrap();
         fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
-        renew(dir.path(), Path::new("b")).unwrap();
+        renew(dir.path(), Path::new("b"), SystemTime::now()).unwrap();
         let inode = |name| {
             std::os::unix::fs::MetadataExt::ino(&fs::metadata(dir.path().join(name)).unwrap())
         };

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::Module;
 use super::generate::SourceFile;
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder};
+use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::build::{build_error, make};
@@ -39,7 +39,7 @@ pub async fn build(
     let entry = ctx.cache.kind("modules")?.join(&key);
     let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
     cache::mark_used(&entry);
-    if !entry.is_dir() {
+    if !seal::reuse(&ctx.events, &entry, true)? {
         compile(ctx, kernel, arch, &scenario.name, sources, &entry).await?;
     }
     let targets = scenario
@@ -76,6 +76,7 @@ async fn compile(
         fs::write(&path, &file.text).at("write", &path)?;
     }
     make_modules(ctx, kernel, arch, staging.path(), scenario).await?;
+    seal::seal_modules(staging.path())?;
     cache::publish(staging, entry)
 }
 

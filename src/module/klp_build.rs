@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 use super::Module;
 use super::build::check_vermagic;
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, blocking, write_atomically};
+use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;
@@ -96,7 +96,7 @@ pub async fn build(
     // klp-build names the module after its file, and the kernel's build turns `-` into `_`: with
     // none in the name, the file, the module and the livepatch in sysfs are all called the same.
     let file = format!("{}.ko", kernel_module_name(request.name));
-    if !entry.is_dir() {
+    if !seal::reuse(&ctx.events, &entry, true)? {
         make_module(ctx, kernel, arch, request, &patches, &entry, &file).await?;
     }
     let path = entry.join(file);
@@ -166,6 +166,7 @@ async fn make_module(
     private
         .klp_build(ctx, kernel, arch, request, &staged, &output)
         .await?;
+    seal::seal_modules(staging.path())?;
     cache::publish(staging, entry)
 }
 

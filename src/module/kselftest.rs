@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Module;
 use super::build::{check_vermagic, make_modules};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder};
+use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::BuiltKernel;
@@ -43,7 +43,7 @@ pub async fn build(
     let entry = ctx.cache.kind("modules")?.join(&key);
     let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
     cache::mark_used(&entry);
-    if entry.is_dir() {
+    if seal::reuse(&ctx.events, &entry, true)? {
         return Ok(entry);
     }
     let staging = cache::staging_dir(&entry)?;
@@ -53,6 +53,7 @@ pub async fn build(
         fs::write(&path, data).at("write", &path)?;
     }
     make_modules(ctx, kernel, arch, staging.path(), "the selftests").await?;
+    seal::seal_modules(staging.path())?;
     cache::publish(staging, &entry)?;
     Ok(entry)
 }

@@ -144,6 +144,7 @@ mod tests {
             livepatches: Vec::new(),
             steps: Vec::new(),
             expect_failure: Vec::new(),
+            allow_splats: Vec::new(),
             snapshot: SnapshotScope::default(),
         }
     }

@@ -13,9 +13,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::paint::{Color, Paint};
 use super::results::{Finished, Results, RunResult, State};
 use super::text::seconds;
+use super::{to_stderr, to_stdout};
 use crate::error::{Blame, Error};
 use crate::event::{Event, RunId, Skipped};
 use crate::runner::verdict::{Outcome, Verdict};
+use crate::visible::visible;
 
 /// The report and what it has shown so far.
 pub struct Human {
@@ -183,19 +185,17 @@ impl Human {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "this is the report")]
     fn progress_line(&self, line: &str) {
         match &self.bars {
-            Some(bars) => bars.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bars) => bars.suspend(|| to_stderr(line)),
+            None => to_stderr(line),
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "this is the report")]
     fn result_line(&self, line: &str) {
         match &self.bars {
-            Some(bars) => bars.suspend(|| println!("{line}")),
-            None => println!("{line}"),
+            Some(bars) => bars.suspend(|| to_stdout(line)),
+            None => to_stdout(line),
         }
     }
 }
@@ -358,10 +358,11 @@ fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Pa
     }
     let as_expected = verdict.outcome == Outcome::ExpectedFailure;
     for reason in &verdict.reasons {
+        let reason = visible(reason);
         let reason = if as_expected {
-            reason.clone()
+            reason
         } else {
-            paint.bold(reason)
+            paint.bold(&reason)
         };
         let _ = write!(text, "\n  {reason}");
     }
@@ -370,7 +371,7 @@ fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Pa
     }
     for evidence in &verdict.evidence {
         let _ = write!(text, "\n  {}:", evidence.title);
-        let body = paint.diff(&evidence.text);
+        let body = paint.diff(&visible(&evidence.text));
         for line in body.lines() {
             let _ = write!(text, "\n    {line}");
         }
@@ -390,7 +391,7 @@ pub fn error_text(error: &Error, paint: Paint) -> String {
         blame => format!("{} {}", paint.red(&format!("error ({blame}):")), error.what),
     };
     for line in &error.evidence {
-        let _ = write!(text, "\n  {line}");
+        let _ = write!(text, "\n  {}", visible(line));
     }
     if let Some(help) = &error.help {
         let _ = write!(text, "\n{} {help}", paint.bold("next:"));

@@ -9,10 +9,24 @@ pub mod ktap;
 pub mod paint;
 pub mod read;
 pub mod results;
+
+/// A line for standard output. A reader that has gone (`lab … | head`, a terminal that was closed)
+/// does not end the work.
+pub fn to_stdout(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A line for standard error; see [`to_stdout`].
+pub fn to_stderr(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 #[cfg(test)]
 mod sample;
 pub mod table;
 pub mod text;
+
+use std::io::Write;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;

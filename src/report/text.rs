@@ -4,9 +4,8 @@
 //! What a guest says ends up in reasons and evidence. It must not steer the terminal of whoever
 //! reads a report, nor end a line where the report's format would begin a new statement.
 
-use std::fmt::Write;
-
 use crate::runner::verdict::Evidence;
+pub use crate::visible::visible;
 
 /// The most bytes of one piece of evidence in a report; the record has all of it.
 pub const EVIDENCE_MAX: usize = 64 * 1024;
@@ -16,21 +15,6 @@ const CUT: &str = "the middle is left out, the record has all of it";
 
 /// The most bytes of a reason or a name.
 pub const LINE_MAX: usize = 4 * 1024;
-
-/// `text` with everything visible: what controls a terminal, ends a line for some readers, turns
-/// the direction of writing or is no character in XML is written as `\u{1b}`. Newlines and tabs
-/// stay.
-pub fn visible(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.replace("\r\n", "\n").chars() {
-        if is_hidden(c) && c != '\n' && c != '\t' {
-            let _ = write!(out, "{}", c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
 
 /// [`visible`], on one line and of bounded length.
 pub fn one_line(text: &str) -> String {
@@ -73,23 +57,12 @@ pub fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{plural}")
 }
 
-fn is_hidden(c: char) -> bool {
-    let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
-    let turns_direction = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_no_xml = matches!(c, '\u{fffe}' | '\u{ffff}');
-    c.is_control() || separates_lines || turns_direction || is_no_xml
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_hidden_becomes_visible() {
-        assert_eq!(
-            visible("\u{1b}[31mred\r\n\ta\u{85}b\u{2028}c\u{202e}d\u{ffff}\0"),
-            "\\u{1b}[31mred\n\ta\\u{85}b\\u{2028}c\\u{202e}d\\u{ffff}\\u{0}"
-        );
+    fn one_line_has_no_other() {
         assert_eq!(one_line(" a\nb\tc "), "a b c");
     }
 

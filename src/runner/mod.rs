@@ -5,6 +5,7 @@
 //! guest that is as it was after its boot plays the next one (`live.rs`, `queue.rs`).
 
 mod builds;
+mod forensics;
 mod live;
 pub mod memory;
 mod queue;
@@ -54,6 +55,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Start no further run after one that did not end as expected.
     pub fail_fast: bool,
+    /// Whether to keep the memory of a guest that panics.
+    pub dump_on_panic: bool,
     /// Whether a guest plays several runs.
     pub share: bool,
     /// The folder of the run records.

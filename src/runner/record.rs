@@ -3,7 +3,7 @@
 //! happens.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -27,9 +27,21 @@ impl Record {
         let time = jiff::Timestamp::now()
             .strftime("%Y%m%d-%H%M%S%.3f")
             .to_string();
-        let name = format!("{time}-{}-{}-{}", run.scenario, run.kernel, run.arch);
-        let dir = runs.join(&name);
-        fs::create_dir(&dir).at("create", &dir)?;
+        let first = format!("{time}-{}-{}-{}", run.scenario, run.kernel, run.arch);
+        // A clock that was set back, and another lab, may have come to the same name.
+        let mut number = 1;
+        let (name, dir) = loop {
+            let name = match number {
+                1 => first.clone(),
+                _ => format!("{first}-{number}"),
+            };
+            let dir = runs.join(&name);
+            match fs::create_dir(&dir) {
+                Ok(()) => break (name, dir),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error).at("create", &dir),
+            }
+        };
         // Renamed into place: there is always a latest run.
         let (latest, new) = (runs.join("latest"), runs.join(format!(".latest-{name}")));
         std::os::unix::fs::symlink(&name, &new).at("create", &new)?;

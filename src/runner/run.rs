@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 
 use super::Options;
+use super::forensics;
 use super::live::{Live, session};
 use super::queue::{Kind, Queue};
 use super::record::Record;
@@ -26,15 +27,13 @@ use crate::module::generate::SourceFile;
 use crate::scenario::{Action, ExpectedFailure, Scenario, Step};
 use crate::state::observed::run_text;
 use crate::state::snapshot::Comparison;
-use crate::state::{Names, Observed, SnapshotPolicy, diff};
+use crate::state::{Names, Observed, SnapshotPolicy, diff, taint};
 use crate::step;
 use crate::vm::Accel;
 use crate::vm::machine::{Gone, Machine, Parts};
 
 /// A console's last words may come after the connection is lost.
 const DRAIN: Duration = Duration::from_millis(300);
-/// How long a guest whose time is up may take to say what it was doing.
-const EVIDENCE: Duration = Duration::from_secs(20);
 
 /// A run that is ready to boot.
 #[derive(Debug)]
@@ -272,10 +271,9 @@ impl Attempt<'_> {
             limit = expiry(self.of.options.timeout) => Err(Cut::Expired(limit)),
         };
         let result = match result {
-            Err(Cut::Expired(limit)) => {
-                let Live { machine, keys, .. } = &mut live;
-                let verdict = self.expired(machine, keys, &played, limit).await;
-                Err(verdict.map_or_else(Cut::Error, Cut::from))
+            Err(Cut::Expired(limit)) => Err(self.expired(&mut live, &played, limit).await.into()),
+            Err(Cut::Verdict(verdict)) if verdict.is_stuck() && live.machine.gone().is_none() => {
+                Err(self.ask_from_outside(&mut live, *verdict).await.into())
             }
             other => other,
         };
@@ -283,11 +281,20 @@ impl Attempt<'_> {
             Ok(()) if played.problems.is_empty() => self.next(ctx, queue, &mut live).await,
             _ => None,
         };
+        let mut dump = String::new();
         if next.is_none() {
+            let panicked = matches!(
+                &result,
+                Err(Cut::Verdict(verdict)) if verdict.outcome == Outcome::Panicked
+            );
+            let panicked = panicked || live.machine.gone() == Some(Gone::Panicked);
+            if panicked && self.of.options.dump_on_panic {
+                dump = self.dump(&mut live.machine).await;
+            }
             live.stop().await?;
         }
         let recorded = live.record_console(&self.record);
-        let splat = live.machine.console.splat();
+        let splat = live.machine.console.splat(&self.allowed());
         let next = match next {
             Some(next) => {
                 live.hand_on(&self.of.run);
@@ -297,9 +304,11 @@ impl Attempt<'_> {
         };
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
-            (Ok(()), Some(splat)) => Ok(splat_verdict("after the last step", &splat)),
+            (Ok(()), Some(splat)) => Ok(Verdict::of_splat(&splat, "after the last step")),
             (Ok(()), None) => recorded.and_then(|()| self.judge(&played)),
-            (Err(Cut::Verdict(verdict)), _) => Ok(self.known(*verdict, &played)),
+            (Err(Cut::Verdict(verdict)), _) => Ok(self
+                .known(*verdict, &played)
+                .with("the guest's memory", &dump)),
             (Err(Cut::Error(error)), _) => Err(error),
             (Err(Cut::Expired(_)), _) => unreachable!("has become a verdict"),
         };
@@ -311,6 +320,23 @@ impl Attempt<'_> {
                 Err(error)
             }
             (Err(error), None) => Err(error),
+        }
+    }
+
+    /// Keeps the memory of a guest that panicked; says what to do with it.
+    async fn dump(&self, machine: &mut Machine) -> String {
+        let file = self.record.dir().join("memory.elf");
+        let dumped = match std::path::absolute(&file) {
+            Ok(file) => machine.dump(&file).await,
+            Err(error) => Err(Error::host(error.to_string())),
+        };
+        let vmlinux = self.of.tree.join("build/vmlinux");
+        let (vmlinux, shown) = (vmlinux.display(), self.record.shown());
+        match dumped {
+            Ok(()) => format!(
+                "crash {vmlinux} {shown}/memory.elf\ndrgn -s {vmlinux} -c {shown}/memory.elf"
+            ),
+            Err(error) => format!("not kept: {}", error.what),
         }
     }
 
@@ -340,7 +366,7 @@ impl Attempt<'_> {
         };
         let fit = tidy == Ok(true)
             && live.machine.gone().is_none()
-            && live.machine.console.splat().is_none();
+            && live.machine.console.splat(&[]).is_none();
         if fit {
             queue.take(&Kind::of(self.of))
         } else {
@@ -349,31 +375,29 @@ impl Attempt<'_> {
     }
 
     /// The verdict on a run that took longer than `--timeout`: what it was doing, and what the
-    /// guest's tasks say over a connection of its own.
-    async fn expired(
-        &self,
-        machine: &mut Machine,
-        keys: &RunKeys,
-        played: &Played,
-        limit: Duration,
-    ) -> Result<Verdict> {
+    /// guest says of itself.
+    async fn expired(&self, live: &mut Live, played: &Played, limit: Duration) -> Verdict {
         let done = played.states.len();
         let doing = match (done, self.of.scenario.steps.get(done)) {
             (_, Some(step)) => format!("during step {} ({})", done + 1, step.action.label()),
             (_, None) => "after the last step".to_owned(),
         };
-        let mut blocked = String::new();
-        if let Ok(port) = machine.ssh_port().await
-            && let Ok(guest) = Guest::connect(port, keys, EVIDENCE).await?
-        {
-            blocked = guest.blocked().await.unwrap_or_default();
-            guest.close().await?;
+        let why = format!("the run took longer than --timeout {limit:?}");
+        let gone = live.machine.why_silent(why).await;
+        let verdict = self.gone(&live.machine, &gone, &doing);
+        if !verdict.is_stuck() {
+            return verdict;
         }
-        let reason = format!("{doing}: the run took longer than --timeout {limit:?}");
-        Ok(Verdict::against(Outcome::Hung, Blame::Kernel, reason)
-            .with("tasks that have not switched, with their stacks", &blocked)
-            .with("the console's last lines", &machine.console.tail(25))
-            .help("give it more time with --timeout, or look at what it waits for"))
+        let verdict = self.ask_from_outside(live, verdict).await;
+        verdict.help("give it more time with --timeout, or look at what it waits for")
+    }
+
+    /// Adds what a guest that does not answer says all the same.
+    async fn ask_from_outside(&self, live: &mut Live, mut verdict: Verdict) -> Verdict {
+        let names = Names::of(&self.of.scenario);
+        let evidence = forensics::of_silence(live, &names, &self.of.tree).await;
+        verdict.evidence.splice(..0, evidence);
+        verdict
     }
 
     async fn play_on(
@@ -396,8 +420,21 @@ impl Attempt<'_> {
             after: live.played.last().cloned(),
         });
         let Live { machine, guest, .. } = live;
-        self.steps(ctx, machine, session(guest.as_ref())?, played)
-            .await
+        let guest = session(guest.as_ref())?;
+        self.steps(ctx, machine, guest, played).await?;
+        let (doing, limit) = ("after the last step", machine.deadlines.answer);
+        let console = machine.console.clone();
+        if self
+            .ask(machine, doing, guest.drain(&console, limit))
+            .await?
+        {
+            return match console.splat(&self.allowed()) {
+                Some(splat) => Err(Verdict::of_splat(&splat, doing).into()),
+                None => Ok(()),
+            };
+        }
+        let gone = Gone::Silent(format!("its console was not at its end after {limit:?}"));
+        Err(self.gone(machine, &gone, doing).into())
     }
 
     /// Waits until the guest is up, and asks it who it is.
@@ -406,7 +443,8 @@ impl Attempt<'_> {
         let limits = machine.deadlines;
         if let Err(gone) = machine.wait_ready(limits.boot, &ctx.cancel).await? {
             tokio::time::sleep(DRAIN).await;
-            return Err(Verdict::of_gone(&gone, "booting", &machine.console)
+            let verdict = self.gone(machine, &gone, "booting");
+            return Err(verdict
                 .help("the whole console is in the run record: console.log")
                 .into());
         }
@@ -449,8 +487,9 @@ impl Attempt<'_> {
         }
         let names = Names::of(&self.of.scenario);
         // What the log said before the first step belongs to the boot.
-        self.ask(machine, "reading the state", guest.state())
-            .await?;
+        let doing = "before the first step";
+        let dump = self.ask(machine, doing, guest.state()).await?;
+        self.no_complaint(machine, doing, &dump).await?;
         let of = self.of.scenario.steps.len();
         for (index, step) in self.of.scenario.steps.iter().enumerate() {
             let (number, label) = (index + 1, step.action.label());
@@ -499,10 +538,8 @@ impl Attempt<'_> {
                 .await?
             }
         };
-        if let Some(splat) = machine.console.splat() {
-            return Err(splat_verdict(doing, &splat).into());
-        }
         let dump = self.ask(machine, doing, guest.state()).await?;
+        self.no_complaint(machine, doing, &dump).await?;
         let mut state = Observed::parse(&dump, names);
         state.result = done.result;
         let mut problems = done.problems;
@@ -525,15 +562,21 @@ impl Attempt<'_> {
         );
         played.states.push((step.action.label(), state));
         if let Some(livepatch) = done.stalled {
-            let blocked = self.ask(machine, doing, guest.blocked()).await?;
+            let tail = machine.console.tail(25);
+            let evidence = forensics::of_stall(machine, guest, names).await;
+            let evidence = self.answered(machine, doing, evidence).await?;
             let limit = step.timeout.unwrap_or(limits.transition);
+            let livepatch = names.of_module(&livepatch);
             let reason = format!("{at}: the transition of {livepatch} did not end in {limit:?}");
             played.problems.push((number, reason.clone()));
-            return Err(Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason)
-                .with("tasks that have not switched, with their stacks", &blocked)
-                .with("the console's last lines", &machine.console.tail(25))
-                .help("a task stays in a patched function, or its stack is not reliable; a step's \
-                       `timeout:` gives a transition more time")
+            let mut verdict = Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason);
+            verdict.evidence = evidence;
+            return Err(verdict
+                .with("the console's last lines before that", &tail)
+                .help(
+                    "a task stays in a function that changes (▶), or its stack is not reliable; a \
+                     step's `timeout:` gives a transition more time",
+                )
                 .into());
         }
         Ok(problems)
@@ -546,12 +589,13 @@ impl Attempt<'_> {
         doing: &str,
         answer: impl Future<Output = Answer<T>>,
     ) -> std::result::Result<T, Cut> {
+        let allowed = self.allowed();
         let answer = tokio::select! {
             biased;
             answer = answer => answer,
-            gone = machine.wait_gone() => {
+            gone = machine.wait_gone_or_stuck(&allowed) => {
                 tokio::time::sleep(DRAIN).await;
-                return Err(Verdict::of_gone(&gone, doing, &machine.console).into());
+                return Err(self.gone(machine, &gone, doing).into());
             }
         };
         self.answered(machine, doing, answer).await
@@ -575,10 +619,56 @@ impl Attempt<'_> {
                 .with("the console's last lines", &machine.console.tail(25))
                 .into());
         }
-        let gone = machine
-            .gone()
-            .unwrap_or_else(|| Gone::Silent(silence.to_string()));
-        Err(Verdict::of_gone(&gone, doing, &machine.console).into())
+        let gone = match silence {
+            Silence::Lost(why) => match machine.why_silent(why).await {
+                // The machine goes on: what is lost is the connection.
+                Gone::Silent(why) => Gone::Lost(why),
+                gone => gone,
+            },
+            silence => machine.why_silent(silence.to_string()).await,
+        };
+        Err(self.gone(machine, &gone, doing).into())
+    }
+
+    /// The verdict on a guest that has gone.
+    fn gone(&self, machine: &Machine, gone: &Gone, doing: &str) -> Verdict {
+        let verdict = Verdict::of_gone(gone, doing, &machine.console, &self.allowed());
+        verdict.with("what QEMU said", &machine.stderr())
+    }
+
+    /// Ends the run if the kernel has complained, on its console or by its taint flags.
+    async fn no_complaint(
+        &self,
+        machine: &Machine,
+        doing: &str,
+        dump: &str,
+    ) -> std::result::Result<(), Cut> {
+        let allowed = self.allowed();
+        let complaints = taint::complaints(dump);
+        let mut splat = machine.console.splat(&allowed);
+        if splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none() {
+            tokio::time::sleep(DRAIN).await;
+            splat = machine.console.splat(&allowed);
+            if splat.is_none() && machine.console.splat(&[]).is_none() {
+                let flags = complaints.join(", ");
+                let reason =
+                    format!("{doing}: the kernel is tainted ({flags}), and does not say why");
+                let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
+                return Err(verdict
+                    .with("the console's last lines", &machine.console.tail(25))
+                    .into());
+            }
+        }
+        match splat {
+            Some(splat) => Err(Verdict::of_splat(&splat, doing).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Parts of the titles of splats that the scenario allows.
+    fn allowed(&self) -> Vec<&str> {
+        let all = self.of.scenario.allow_splats.iter();
+        all.map(|splat| splat.title.as_str()).collect()
     }
 
     /// What the scenario says of this kernel.
@@ -646,14 +736,4 @@ async fn expiry(limit: Option<Duration>) -> Duration {
         }
         None => std::future::pending().await,
     }
-}
-
-fn splat_verdict(doing: &str, splat: &crate::vm::console::Splat) -> Verdict {
-    let outcome = if splat.fatal {
-        Outcome::Panicked
-    } else {
-        Outcome::Splat
-    };
-    Verdict::against(outcome, Blame::Kernel, format!("{doing}: {}", splat.title))
-        .with("what the kernel said", &splat.text)
 }

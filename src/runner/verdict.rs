@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Blame, Error};
 use crate::scenario::ExpectedFailure;
 use crate::vm::accel::describe;
+use crate::vm::args::MEMORY_MIB;
 use crate::vm::console::Console;
 use crate::vm::machine::Gone;
+use crate::vm::splat::{Kind, Splat};
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,10 +27,14 @@ pub enum Outcome {
     UnexpectedlyPassed,
     /// The guest's kernel panicked.
     Panicked,
-    /// The guest's kernel complained: a warning, an oops.
+    /// The guest's kernel complained: a warning, an oops, a lockup.
     Splat,
+    /// The guest's machine was reset or switched itself off.
+    Reset,
     /// The guest stopped answering.
     Hung,
+    /// The guest wrote more to its console than anybody can read.
+    Flooded,
     /// A transition did not end in time.
     StalledTransition,
     /// The lab could not get as far as a verdict on the kernel.
@@ -48,7 +54,9 @@ impl Outcome {
             Outcome::UnexpectedlyPassed => "unexpectedly passed",
             Outcome::Panicked => "panicked",
             Outcome::Splat => "splat",
+            Outcome::Reset => "reset",
             Outcome::Hung => "hung",
+            Outcome::Flooded => "flooded",
             Outcome::StalledTransition => "stalled transition",
             Outcome::Infra => "could not run",
             Outcome::Cancelled => "cancelled",
@@ -65,6 +73,15 @@ pub struct Evidence {
     pub text: String,
 }
 
+/// What a kernel complained of, for programs: the evidence has its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complaint {
+    /// What it is about.
+    pub kind: Kind,
+    /// Its first line.
+    pub title: String,
+}
+
 /// How a run ended, with all that a report needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -72,6 +89,9 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// Who is to blame.
     pub blame: Option<Blame>,
+    /// The kernel's complaint that decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splat: Option<Complaint>,
     /// What happened, line by line; empty if it passed.
     pub reasons: Vec<String>,
     /// What shows it.
@@ -140,6 +160,18 @@ impl Verdict {
         verdict
     }
 
+    /// Whether the guest may have more to say of what it does than it did.
+    pub fn is_stuck(&self) -> bool {
+        let kind = self.splat.as_ref().map(|splat| splat.kind);
+        match self.outcome {
+            Outcome::Hung => true,
+            Outcome::Splat => {
+                matches!(kind, Some(Kind::Lockup | Kind::HungTask | Kind::RcuStall))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether it ended as the scenario says, at whichever attempt: exit code 0.
     pub fn is_as_expected(&self) -> bool {
         matches!(
@@ -181,6 +213,7 @@ impl Verdict {
         Self {
             outcome,
             blame,
+            splat: None,
             reasons,
             evidence: Vec::new(),
             help: None,
@@ -200,19 +233,54 @@ impl Verdict {
         verdict.with("details", &error.evidence.join("\n"))
     }
 
-    /// What became of a guest, read from its console first: a panic explains a silence.
-    pub fn of_gone(gone: &Gone, during: &str, console: &Console) -> Self {
-        let splat = console.splat();
-        let (outcome, reason) = match (&splat, gone) {
-            (Some(splat), _) if splat.fatal => (Outcome::Panicked, splat.title.clone()),
-            (_, Gone::Panicked) => (Outcome::Panicked, describe(gone)),
-            (Some(splat), _) => (Outcome::Splat, splat.title.clone()),
-            (None, _) => (Outcome::Hung, describe(gone)),
+    /// The kernel complained.
+    pub fn of_splat(splat: &Splat, during: &str) -> Self {
+        let outcome = match splat.kind {
+            _ if splat.fatal => Outcome::Panicked,
+            Kind::LostMessages => Outcome::Flooded,
+            _ => Outcome::Splat,
         };
-        let mut verdict = Self::against(outcome, Blame::Kernel, format!("{during}: {reason}"));
-        if let Some(splat) = splat {
-            verdict = verdict.with("what the kernel said", &splat.text);
+        let blame = match splat.kind {
+            Kind::OutOfMemory => Blame::Guest,
+            _ => Blame::Kernel,
+        };
+        let mut verdict = Self::against(outcome, blame, format!("{during}: {}", splat.title));
+        verdict.splat = Some(Complaint {
+            kind: splat.kind,
+            title: splat.title.clone(),
+        });
+        if blame == Blame::Guest {
+            verdict = verdict.help(format!(
+                "the guest has {MEMORY_MIB} MiB: a step or a livepatch asks for more"
+            ));
         }
+        verdict.with(
+            &format!("what the kernel said ({})", splat.kind),
+            &splat.text,
+        )
+    }
+
+    /// What became of a guest, read from its console first: a panic explains a silence. Splats
+    /// whose title has one of the `allowed` parts in it explain nothing.
+    pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -> Self {
+        let reason = format!("{during}: {}", describe(gone));
+        let verdict = match (console.splat(allowed), gone) {
+            (Some(splat), _) => Self::of_splat(&splat, during),
+            (None, Gone::Panicked) => Self::against(Outcome::Panicked, Blame::Kernel, reason),
+            (None, Gone::Reset(_)) => Self::against(Outcome::Reset, Blame::Kernel, reason)
+                .help("a triple fault, or a call that resets the machine, leaves no word behind"),
+            (None, Gone::Silent(_)) => Self::against(Outcome::Hung, Blame::Kernel, reason),
+            (None, Gone::Flooded) => Self::against(Outcome::Flooded, Blame::Kernel, reason)
+                .help("the record's console.log begins with what came before the flood"),
+            (None, Gone::Qemu(_)) => Self::infra(&Error::host(reason).help(
+                "the guest did not do this: look for who ended or stopped QEMU (out of memory? \
+                 dmesg says so)",
+            )),
+            (None, Gone::Lost(_)) => Self::infra(&Error::new(Blame::Guest, reason).help(
+                "the guest's kernel goes on and has not complained; its ssh server or the lab's \
+                 agent has ended",
+            )),
+        };
         verdict.with("the console's last lines", &console.tail(25))
     }
 
@@ -293,7 +361,7 @@ mod tests {
     fn a_lost_connection_is_a_panic_if_the_console_says_so() {
         let text = "[    1.0] Kernel panic - not syncing: Attempted to kill init!\n";
         let (_dir, console) = console(text);
-        let verdict = Verdict::of_gone(&Gone::Silent("no answer".into()), "step 2", &console);
+        let verdict = Verdict::of_gone(&Gone::Silent("no answer".into()), "step 2", &console, &[]);
         assert_eq!(verdict.outcome, Outcome::Panicked);
         assert!(verdict.reasons[0].contains("Attempted to kill init"));
     }
@@ -301,7 +369,7 @@ mod tests {
     #[test]
     fn silence_without_a_word_on_the_console_is_a_hang() {
         let (_dir, console) = console("[    1.0] fine\n");
-        let verdict = Verdict::of_gone(&Gone::Silent("no answer".into()), "step 2", &console);
+        let verdict = Verdict::of_gone(&Gone::Silent("no answer".into()), "step 2", &console, &[]);
         assert_eq!((verdict.outcome, verdict.exit_code), (Outcome::Hung, 1));
         assert_eq!(verdict.evidence[0].text, "[    1.0] fine");
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where a scenario is known to fail.
+//! Where a scenario is known to fail, and what a kernel may complain of.
 
 use std::collections::HashMap;
 
 use super::definitions::{text, texts};
-use super::model::{ExpectedFailure, Step};
+use super::model::{AllowedSplat, ExpectedFailure, Step};
 use super::shape;
 use crate::yaml::{Diagnostic, Diagnostics, Node, Span, did_you_mean};
 
@@ -32,6 +32,16 @@ pub(super) fn read(
             }
         })
         .collect()
+}
+
+/// The `allow_splats` of a scenario.
+pub(super) fn allowed_splats(root: &Node) -> Vec<AllowedSplat> {
+    let entries = root.get("allow_splats").map_or(&[][..], Node::items);
+    let allowed = |node: &Node| AllowedSplat {
+        title: text(node, "title").unwrap_or_default(),
+        reason: text(node, "reason").unwrap_or_default(),
+    };
+    entries.iter().map(allowed).collect()
 }
 
 /// The number of the step with this name, from 1.

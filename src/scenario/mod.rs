@@ -22,10 +22,10 @@ mod targets;
 
 pub use errno::Errno;
 pub use model::{
-    Action, Callback, Callbacks, Capability, Code, Expect, ExpectedFailure, FunctionRef, Generated,
-    Hammer, Livepatch, NewFunction, Original, PatchedFunction, PatchedObject, Replace,
-    ReplaceCapability, Requires, Scenario, SnapshotScope, State, Step, Symbol, Target,
-    TargetFunction, Transition, VMLINUX, WaitUntil,
+    Action, AllowedSplat, Callback, Callbacks, Capability, Code, Expect, ExpectedFailure,
+    FunctionRef, Generated, Hammer, Livepatch, NewFunction, Original, PatchedFunction,
+    PatchedObject, Replace, ReplaceCapability, Requires, Scenario, SnapshotScope, State, Step,
+    Symbol, Target, TargetFunction, Transition, VMLINUX, WaitUntil,
 };
 pub use names::kernel_module_name;
 pub(crate) use steps::spawned_pids;
@@ -74,6 +74,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
         livepatches,
         steps,
         expect_failure,
+        allow_splats: failures::allowed_splats(&root),
         snapshot: definitions::snapshot(&root),
     })
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Errno;
+use super::{Errno, kernel_module_name};
 use crate::arch::Arch;
 
 /// The object that stands for the kernel itself.
@@ -34,6 +34,8 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// Where it is known to fail.
     pub expect_failure: Vec<ExpectedFailure>,
+    /// Complaints of the kernel that do not fail it.
+    pub allow_splats: Vec<AllowedSplat>,
     /// Which runs share a snapshot.
     pub snapshot: SnapshotScope,
 }
@@ -54,10 +56,26 @@ impl Scenario {
                     modules,
                     errno: None,
                 } => loaded.retain(|loaded| !modules.iter().any(|module| module == loaded)),
+                Action::Write { path, .. } if !self.is_watched(path) => return false,
                 _ => {}
             }
         }
         loaded.is_empty()
+    }
+
+    /// Whether a guest that has been written to here can say if it is as it was before: the agent
+    /// looks at these settings, and a module's own go with it.
+    fn is_watched(&self, path: &str) -> bool {
+        let own = |name: &String| {
+            let module = kernel_module_name(name);
+            path.starts_with(&format!("/sys/module/{module}/"))
+        };
+        let targets = self.targets.iter().map(|target| &target.name);
+        let mut modules = targets.chain(self.livepatches.iter().map(|livepatch| &livepatch.name));
+        path.starts_with("/sys/kernel/livepatch/")
+            || path.starts_with("/sys/kernel/debug/kprobes/")
+            || path == "/proc/sys/kernel/ftrace_enabled"
+            || modules.any(own)
     }
 
     /// The livepatches that klp-build makes, each with its source patches.
@@ -129,6 +147,15 @@ pub struct ExpectedFailure {
     /// What must occur in the step's problem.
     pub failure: String,
     /// Why it fails, in one line.
+    pub reason: String,
+}
+
+/// A complaint that the kernel may make. A panic is never allowed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AllowedSplat {
+    /// What must occur in its first line.
+    pub title: String,
+    /// Why, in one line.
     pub reason: String,
 }
 

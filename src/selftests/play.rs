@@ -155,7 +155,9 @@ impl<'a> Player<'a> {
         let executed = self.execute(name).await;
         let ms = millis(started.elapsed());
         // What the kernel says comes after what it does.
-        tokio::time::sleep(DRAIN).await;
+        if executed.is_err() || !self.drained().await {
+            tokio::time::sleep(DRAIN).await;
+        }
         let gone = match &executed {
             Ok(executed) => {
                 self.record
@@ -172,7 +174,7 @@ impl<'a> Player<'a> {
             }
             Err(verdict) => (lost(&script.cases, verdict), false),
         };
-        let splat = self.machine.console.splat();
+        let splat = self.machine.console.splat(&[]);
         let console = self.machine.console.text();
         let log = console.get(console_before..).unwrap_or(&console);
         let durations = output::durations(log);
@@ -185,11 +187,7 @@ impl<'a> Player<'a> {
                 (_, Some(gone), _) => Ok(gone.clone()),
                 (Ending::NotOk(said), _, None) => Ok(not_ok(name, said)),
                 (Ending::Ok, _, None) => Ok(Verdict::passed()),
-                (_, _, Some(splat)) => {
-                    let reason = format!("while {name} ran: {}", splat.title);
-                    let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
-                    Ok(verdict.with("what the kernel said", &splat.text))
-                }
+                (_, _, Some(splat)) => Ok(Verdict::of_splat(splat, &format!("while {name} ran"))),
             };
             let exit_code = verdict.as_ref().map_or(0, |verdict| verdict.exit_code);
             let record = self.record.shown();
@@ -223,6 +221,13 @@ impl<'a> Player<'a> {
         })
     }
 
+    /// Whether the console has all that the kernel has said.
+    async fn drained(&mut self) -> bool {
+        let limit = self.machine.deadlines.answer;
+        let drained = self.guest.drain(&self.machine.console, limit).await;
+        drained == Ok(true)
+    }
+
     /// Runs a script, unless the guest goes first: the verdict on that.
     async fn execute(&mut self, script: &str) -> std::result::Result<Executed, Verdict> {
         let limit = self.machine.deadlines.script;
@@ -231,12 +236,12 @@ impl<'a> Player<'a> {
             biased;
             executed = self.guest.exec(FOLDER, &command, limit) => match executed {
                 Ok(executed) => return Ok(executed),
-                Err(silence) => crate::vm::machine::Gone::Silent(silence.to_string()),
+                Err(silence) => self.machine.why_silent(silence.to_string()).await,
             },
             gone = self.machine.wait_gone() => gone,
         };
         tokio::time::sleep(DRAIN).await;
-        Err(Verdict::of_gone(&gone, script, &self.machine.console))
+        Err(Verdict::of_gone(&gone, script, &self.machine.console, &[]))
     }
 }
 
@@ -270,7 +275,7 @@ async fn log_in(
     let limits = machine.deadlines;
     if let Err(gone) = machine.wait_ready(limits.boot, &ctx.cancel).await? {
         tokio::time::sleep(DRAIN).await;
-        let verdict = Verdict::of_gone(&gone, "booting", &machine.console);
+        let verdict = Verdict::of_gone(&gone, "booting", &machine.console, &[]);
         return Err(Error::new(Blame::Kernel, verdict.reasons.join("\n"))
             .evidence(&machine.console.tail(25)));
     }

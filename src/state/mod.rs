@@ -6,6 +6,8 @@ pub mod diff;
 pub mod observed;
 pub mod snapshot;
 pub mod snapshots;
+pub mod stall;
+pub mod taint;
 
 pub use observed::{Livepatch, Names, Object, Observed};
 pub use snapshots::{SnapshotPolicy, Snapshots};

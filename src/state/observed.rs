@@ -26,7 +26,8 @@ impl Names {
         )
     }
 
-    fn of_module(&self, module: &str) -> String {
+    /// The scenario's name of a kernel module.
+    pub fn of_module(&self, module: &str) -> String {
         self.0
             .get(module)
             .cloned()

@@ -20,6 +20,9 @@ use crate::scenario::SnapshotScope;
 /// What the snapshot's `description` says: the version of its text.
 const FORMAT: &str = "livepatch-lab snapshot, format 1";
 
+/// Bytes of a snapshot that is read. A guest's states have 64 MiB at the very most.
+const LENGTH_MAX: u64 = 64 << 20;
+
 /// The snapshot of a scenario on a kernel, or on all.
 #[derive(Debug, Clone)]
 pub struct SnapshotFile {
@@ -120,6 +123,12 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         )
         .help("restore it from version control, or remove it and accept a new one")
     };
+    let length = path.metadata().map_or(0, |data| data.len());
+    if length > LENGTH_MAX {
+        return Err(broken(format!(
+            "it has {length} bytes, more than {LENGTH_MAX}"
+        )));
+    }
     let snapshot = Snapshot::from_file(path).map_err(|error| broken(error.to_string()))?;
     let format = snapshot.metadata().description();
     if format.is_some_and(|format| format != FORMAT) {

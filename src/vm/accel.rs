@@ -208,7 +208,9 @@ fn without_program(line: &str) -> &str {
 pub fn describe(gone: &Gone) -> String {
     match gone {
         Gone::Panicked => "the guest's kernel panicked".to_owned(),
-        Gone::Ended(reason) | Gone::Silent(reason) => reason.clone(),
+        Gone::Reset(how) => format!("the guest's machine went down by itself ({how})"),
+        Gone::Lost(reason) => format!("the connection to the guest was lost: {reason}"),
+        Gone::Qemu(reason) | Gone::Silent(reason) => reason.clone(),
         Gone::Flooded => "the guest flooded its console".to_owned(),
     }
 }

@@ -22,6 +22,8 @@ pub struct MachineSpec {
     pub console: PathBuf,
     /// Where QMP listens.
     pub qmp: PathBuf,
+    /// Whether QEMU gives up the system calls that it does not need.
+    pub sandbox: bool,
 }
 
 /// Memory of a guest in MiB: the kernel takes 20, the initramfs and the modules less than that.
@@ -48,7 +50,12 @@ pub fn command(spec: &MachineSpec) -> Cmd {
         (Arch::Arm64, Accel::Tcg) => ("virt,gic-version=3", "cortex-a57"),
     };
     let path = |path: &Path| escape_commas(&path.to_string_lossy());
+    let sandbox = [
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    ];
     Cmd::new(program(spec.arch))
+        .args(sandbox.iter().filter(|_| spec.sandbox))
         .args(["-S", "-nodefaults", "-no-user-config", "-display", "none"])
         .args([
             "-machine",
@@ -79,10 +86,18 @@ pub fn command(spec: &MachineSpec) -> Cmd {
             "-action",
             "panic=pause,reboot=shutdown",
         ])
-        .args(["-serial", &format!("file:{}", path(&spec.console))])
+        // The short forms know no escape for a comma.
         .args([
-            "-qmp",
-            &format!("unix:{},server=on,wait=off", path(&spec.qmp)),
+            "-chardev",
+            &format!("file,id=console,path={}", path(&spec.console)),
+            "-serial",
+            "chardev:console",
+        ])
+        .args([
+            "-chardev",
+            &format!("socket,id=qmp,path={},server=on,wait=off", path(&spec.qmp)),
+            "-mon",
+            "chardev=qmp,mode=control",
         ])
 }
 
@@ -123,6 +138,7 @@ mod tests {
             initrd: "/tmp/lab-x/initrd".into(),
             console: "/a,b/console.log".into(),
             qmp: "/tmp/lab-x/qmp".into(),
+            sandbox: true,
         }
     }
 

@@ -2,29 +2,24 @@
 //! The guest's serial console, which QEMU writes to a file: the evidence of last resort.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::splat::{Finder, Splat};
+use crate::visible::is_hidden;
+
 /// A guest may write this much; more is a flood, and ends the run before it fills the disk.
-pub const CONSOLE_MAX: u64 = 64 << 20;
-/// Bytes at the end that are looked at.
+/// The noisiest selftests write 64 KiB.
+pub const CONSOLE_MAX: u64 = 4 << 20;
+/// Bytes at the end that are shown.
 const TAIL_MAX: u64 = 1 << 20;
+/// Bytes of a line; a longer one is taken for several. printk() writes 1 KiB at once.
+const LINE_MAX: u64 = 4096;
 
 /// A console file.
 #[derive(Debug, Clone)]
 pub struct Console {
     path: PathBuf,
-}
-
-/// A kernel's complaint.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Splat {
-    /// Its first line: `WARNING: CPU: 0 PID: 71 at kernel/livepatch/core.c:1067 …`.
-    pub title: String,
-    /// Whether the kernel stopped.
-    pub fatal: bool,
-    /// Its lines, from the cut to the end of the trace.
-    pub text: String,
 }
 
 impl Console {
@@ -51,22 +46,18 @@ impl Console {
     /// The last mebibyte as text. Control characters but the newline are made visible: what a
     /// guest writes must not steer the terminal that shows it.
     pub fn text(&self) -> String {
+        self.text_from(0)
+    }
+
+    /// What was written after byte `from`, as [`Console::text`].
+    pub fn text_from(&self, from: u64) -> String {
         let mut bytes = Vec::new();
         if let Ok(mut file) = File::open(&self.path) {
-            let start = self.len().saturating_sub(TAIL_MAX);
+            let start = self.len().saturating_sub(TAIL_MAX).max(from);
             let _ = file.seek(SeekFrom::Start(start));
             let _ = file.take(TAIL_MAX).read_to_end(&mut bytes);
         }
-        let text = String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
-        text.chars()
-            .map(|c| {
-                if c.is_control() && c != '\n' && c != '\t' {
-                    '\u{fffd}'
-                } else {
-                    c
-                }
-            })
-            .collect()
+        cleaned(&bytes)
     }
 
     /// The last `count` lines.
@@ -76,80 +67,32 @@ impl Console {
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
-    /// The first complaint of the kernel, if there is any.
-    pub fn splat(&self) -> Option<Splat> {
-        find_splat(&self.text())
-    }
-}
-
-/// What complaints begin with. The text after the time stamp must *begin* so: a livepatch called
-/// "BUG" in the middle of a line is no complaint.
-const MARKS: [(&str, bool); 15] = [
-    ("Kernel panic - not syncing", true),
-    ("BUG: kernel NULL pointer dereference", true),
-    ("BUG: unable to handle", true),
-    ("kernel BUG at ", true),
-    ("Oops", true),
-    ("general protection fault", true),
-    ("Unable to handle kernel", true),
-    ("Internal error: ", true),
-    ("watchdog: BUG: soft lockup", false),
-    ("BUG: ", false),
-    ("WARNING: ", false),
-    ("INFO: task ", false),
-    ("rcu: INFO: rcu_", false),
-    ("INFO: rcu_", false),
-    ("UBSAN: ", false),
-];
-
-/// Finds the first complaint in the text of a console.
-pub fn find_splat(text: &str) -> Option<Splat> {
-    let lines: Vec<&str> = text.lines().collect();
-    let (at, fatal) = lines.iter().enumerate().find_map(|(at, line)| {
-        let message = without_time(line);
-        // "INFO: task x blocked for more than 60 seconds." only.
-        let hung =
-            !message.starts_with("INFO: task ") || message.contains(" blocked for more than");
-        let mark = MARKS
-            .iter()
-            .find(|(mark, _)| message.starts_with(mark) && hung)?;
-        Some((at, mark.1))
-    })?;
-    let end = lines[at..]
-        .iter()
-        .position(|line| line.contains("---[ end "))
-        .map_or(lines.len().min(at + 60), |offset| at + offset + 1);
-    // The message of WARN() stands before its first line, after the cut.
-    let cut = |line: &&str| line.contains("---[ cut here ]---");
-    let start = lines[..at]
-        .iter()
-        .rev()
-        .take(4)
-        .position(cut)
-        .map_or(at, |back| at - back - 1);
-    // A warning can be followed by a panic.
-    let panics = |line: &&str| without_time(line).starts_with("Kernel panic - not syncing");
-    Some(Splat {
-        title: without_time(lines[at]).to_owned(),
-        fatal: fatal || lines[at..].iter().any(panics),
-        text: lines[start..end].join("\n"),
-    })
-}
-
-/// `[    1.234567] text` or `[    1.234567][   T71] text` → `text`.
-fn without_time(line: &str) -> &str {
-    let mut rest = line;
-    while let Some(inner) = rest.strip_prefix('[') {
-        let Some((stamp, after)) = inner.split_once(']') else {
-            break;
-        };
-        let digits = |c: char| c.is_ascii_digit() || " .TC".contains(c);
-        if !stamp.chars().all(digits) {
-            break;
+    /// The first complaint of the kernel on the whole console whose title has none of the
+    /// `allowed` parts in it.
+    pub fn splat(&self, allowed: &[&str]) -> Option<Splat> {
+        let mut finder = Finder::allowing(allowed);
+        if let Ok(file) = File::open(&self.path) {
+            // A flood may go on while it is read.
+            let mut reader = BufReader::new(file.take(2 * CONSOLE_MAX));
+            let mut line = Vec::new();
+            while matches!((&mut reader).take(LINE_MAX).read_until(b'\n', &mut line), Ok(n) if n > 0)
+            {
+                finder.line(cleaned(&line).trim_end());
+                line.clear();
+            }
         }
-        rest = after;
+        finder.finish()
     }
-    rest.trim_start()
+}
+
+fn cleaned(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).replace("\r\n", "\n");
+    let clean = |c| match c {
+        '\n' | '\t' => c,
+        c if is_hidden(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(clean).collect()
 }
 
 #[cfg(test)]
@@ -157,47 +100,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_warning_is_found_with_its_text() {
-        let text = "[    1.0] livepatch: enabling patch 'x'\n\
-                    [    1.1] ------------[ cut here ]------------\n\
-                    [    1.1] a message\n\
-                    [    1.2] WARNING: CPU: 1 PID: 71 at kernel/livepatch/core.c:1067 x+0x1/0x2\n\
-                    [    1.3] Call Trace:\n\
-                    [    1.4] ---[ end trace 0000000000000000 ]---\n\
-                    [    1.5] more\n";
-        let splat = find_splat(text).unwrap();
-        assert_eq!(
-            splat.title,
-            "WARNING: CPU: 1 PID: 71 at kernel/livepatch/core.c:1067 x+0x1/0x2"
-        );
-        assert!(!splat.fatal);
-        assert_eq!(splat.text.lines().count(), 5);
-    }
-
-    #[test]
-    fn an_oops_is_fatal() {
-        let text = "[    2.0][   T71] BUG: kernel NULL pointer dereference, address: 0\n";
-        assert!(find_splat(text).unwrap().fatal);
-    }
-
-    #[test]
-    fn what_only_looks_like_a_splat_is_none() {
-        for line in [
-            "[    1.0] livepatch: enabling patch 'BUG'",
-            "[    1.0] Unstable clock detected, WARNING: none",
-            "[    1.0] INFO: task force",
-            "lab: ready",
-            "[BUG: x] y",
-        ] {
-            assert_eq!(find_splat(line), None, "{line}");
-        }
-    }
-
-    #[test]
     fn a_console_cannot_steer_the_terminal() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("console");
         std::fs::write(&path, b"a\x1b[2Jb\r\nc\xff\n").unwrap();
         assert_eq!(Console::new(path).text(), "a\u{fffd}[2Jb\nc\u{fffd}\n");
+    }
+
+    #[test]
+    fn a_splat_before_a_flood_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let flood = "[    2.0] noise\r\n".repeat(200_000);
+        let text = format!("[    1.0] BUG: scheduling while atomic: x/1/2\r\n{flood}");
+        assert!(text.len() as u64 > 2 * TAIL_MAX);
+        std::fs::write(&path, text).unwrap();
+        let splat = Console::new(path).splat(&[]).unwrap();
+        assert_eq!(splat.title, "BUG: scheduling while atomic: x/1/2");
     }
 }

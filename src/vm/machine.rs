@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::{self, MachineSpec};
 use super::console::{CONSOLE_MAX, Console};
 use super::qmp::{MachineState, Qmp};
+use super::scratch::Scratch;
 use super::{Accel, Deadlines};
 use crate::arch::Arch;
 use crate::error::{Error, IoContext, Result};
@@ -21,6 +22,16 @@ use crate::process::{Process, to_file};
 const READY: &str = "lab: ready";
 /// How long QEMU may take to open its QMP socket.
 const START: Duration = Duration::from_secs(30);
+/// How long QEMU may take to say whether it runs: it does nothing else meanwhile.
+const ALIVE: Duration = Duration::from_secs(10);
+/// How long a guest may go on without an answer after a complaint of its kernel.
+const AFTER_SPLAT: Duration = Duration::from_secs(10);
+/// How often the console is searched for one.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long QEMU may take to write all memory of a guest.
+const DUMP: Duration = Duration::from_secs(120);
+/// How long the end of a process may take to be noticed.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often files and processes are looked at.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -29,8 +40,12 @@ const POLL: Duration = Duration::from_millis(5);
 pub enum Gone {
     /// The kernel panicked.
     Panicked,
-    /// QEMU ended or closed QMP: the reason.
-    Ended(String),
+    /// The machine was reset or switched off from inside: how, in QEMU's words.
+    Reset(String),
+    /// QEMU ended, was stopped, or does not answer: the reason. Not the guest's doing.
+    Qemu(String),
+    /// The connection ended although the machine goes on: why.
+    Lost(String),
     /// Nothing happened within the time that it may take: what was waited for.
     Silent(String),
     /// It wrote more to its console than anybody can read.
@@ -46,8 +61,10 @@ pub struct Machine {
     pub console: Console,
     /// Its limits.
     pub deadlines: Deadlines,
+    /// What QEMU says on standard error.
+    stderr: PathBuf,
     /// Its sockets and its initramfs; removed with it.
-    _scratch: tempfile::TempDir,
+    _scratch: Scratch,
 }
 
 /// What a machine is made from.
@@ -70,37 +87,49 @@ pub struct Parts<'a> {
 impl Machine {
     /// Starts QEMU and lets the guest run.
     pub async fn start(parts: &Parts<'_>) -> Result<Self> {
-        // Short, because a unix socket's path may have 107 bytes.
-        let scratch = tempfile::Builder::new()
-            .prefix("lab-")
-            .tempdir()
-            .at("create a folder in", &std::env::temp_dir())?;
+        let scratch = Scratch::new()?;
         let initrd = scratch.path().join("initrd");
         let mut archive = std::fs::read(parts.image).at("read", parts.image)?;
         archive.extend_from_slice(&parts.keys);
         std::fs::write(&initrd, archive).at("write", &initrd)?;
-        let spec = MachineSpec {
+        let mut spec = MachineSpec {
             arch: parts.arch,
             accel: parts.accel,
             kernel: parts.kernel.clone(),
             initrd,
             console: parts.record.join("console.log"),
             qmp: scratch.path().join("qmp"),
+            sandbox: true,
         };
-        let command = args::command(&spec);
-        let line = parts.record.join("qemu.sh");
-        let script = script(&command.to_string(), parts.image);
-        std::fs::write(&line, script).at("write", &line)?;
         let stderr = parts.record.join("qemu.stderr");
-        let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
-        let qmp = match connect(&spec.qmp, &mut process, parts.record).await {
-            Ok(qmp) => qmp,
-            Err(error) => {
-                process.stop().await?;
-                let said = std::fs::read_to_string(&stderr).unwrap_or_default();
-                return Err(error
-                    .evidence(&said)
-                    .evidence(&format!("command: {command}")));
+        let (process, qmp) = loop {
+            let command = args::command(&spec);
+            let line = parts.record.join("qemu.sh");
+            let script = script(&command.to_string(), parts.image);
+            std::fs::write(&line, script).at("write", &line)?;
+            let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
+            match connect(&spec.qmp, &mut process, parts.record).await {
+                Ok(qmp) => break (process, qmp),
+                Err(error) => {
+                    process.stop().await?;
+                    let said = Console::new(&stderr).text();
+                    // A QEMU without seccomp, or a container that does not let it.
+                    if spec.sandbox && (said.contains("sandbox") || said.contains("seccomp")) {
+                        spec.sandbox = false;
+                        continue;
+                    }
+                    let is_old = ["invalid option", "valid device model", "Invalid parameter"];
+                    let error = match is_old.iter().any(|mark| said.contains(mark)) {
+                        true => error.help(
+                            "this QEMU does not know an option that the lab needs: install 6.2 or \
+                             later",
+                        ),
+                        false => error,
+                    };
+                    return Err(error
+                        .evidence(&said)
+                        .evidence(&format!("command: {command}")));
+                }
             }
         };
         Ok(Self {
@@ -108,6 +137,7 @@ impl Machine {
             qmp,
             console: Console::new(spec.console),
             deadlines: Deadlines::of(parts.accel, parts.arch),
+            stderr,
             _scratch: scratch,
         })
     }
@@ -139,7 +169,7 @@ impl Machine {
             }
             if Instant::now() >= deadline {
                 let what = format!("the guest did not finish booting within {limit:?}");
-                return Ok(Err(Gone::Silent(what)));
+                return Ok(Err(self.why_silent(what).await));
             }
             tokio::select! {
                 () = sleep(POLL) => {}
@@ -153,25 +183,92 @@ impl Machine {
         match &*self.qmp.state().borrow() {
             MachineState::Running => {}
             MachineState::Panicked => return Some(Gone::Panicked),
-            MachineState::Shutdown(reason) => {
-                return Some(Gone::Ended(format!("the machine was shut down: {reason}")));
+            MachineState::Shutdown { by_guest, reason } if *by_guest => {
+                return Some(Gone::Reset(reason.clone()));
             }
-            MachineState::Disconnected => return Some(Gone::Ended("QEMU has gone".to_owned())),
+            MachineState::Shutdown { reason, .. } => {
+                return Some(Gone::Qemu(format!("QEMU was shut down ({reason})")));
+            }
+            MachineState::Disconnected => {
+                let status = self.process.try_wait();
+                return Some(Gone::Qemu(match status {
+                    Some(status) => format!("QEMU ended ({status})"),
+                    None => "QEMU closed its QMP socket".to_owned(),
+                }));
+            }
         }
         if let Some(status) = self.process.try_wait() {
-            return Some(Gone::Ended(format!("QEMU ended ({status})")));
+            return Some(Gone::Qemu(format!("QEMU ended ({status})")));
         }
         (self.console.len() > CONSOLE_MAX).then_some(Gone::Flooded)
     }
 
     /// Resolves when the guest has gone.
     pub async fn wait_gone(&mut self) -> Gone {
+        let gone = loop {
+            match self.gone() {
+                Some(gone) => break gone,
+                None => sleep(Duration::from_millis(50)).await,
+            }
+        };
+        if !matches!(gone, Gone::Qemu(_)) {
+            return gone;
+        }
+        // Its exit status says more, and comes at once.
+        let _ = tokio::time::timeout(LAST_WORDS, self.process.wait()).await;
+        sleep(POLL).await;
+        self.gone().unwrap_or(gone)
+    }
+
+    /// Resolves when the guest has gone, or has complained and still gives no answer a while
+    /// later: what waits for an answer need not wait until its time is up.
+    pub async fn wait_gone_or_stuck(&mut self, allowed: &[&str]) -> Gone {
+        let (mut seen, mut looked) = (0, Instant::now());
+        let mut complained: Option<(String, Instant)> = None;
         loop {
-            if let Some(gone) = self.gone() {
-                return gone;
+            if self.gone().is_some() {
+                return self.wait_gone().await;
+            }
+            match &complained {
+                Some((title, since)) if since.elapsed() > AFTER_SPLAT => {
+                    return Gone::Silent(format!("no answer {AFTER_SPLAT:?} after: {title}"));
+                }
+                Some(_) => {}
+                None if self.console.len() != seen && looked.elapsed() > LOOK => {
+                    seen = self.console.len();
+                    let splat = self.console.splat(allowed);
+                    complained = splat.map(|splat| (splat.title, Instant::now()));
+                    looked = Instant::now();
+                }
+                None => {}
             }
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Why nothing was heard: QEMU itself may have been stopped or have hung.
+    pub async fn why_silent(&mut self, what: String) -> Gone {
+        if let Some(gone) = self.gone() {
+            return gone;
+        }
+        let asked = self.qmp.execute_within(qmp::query_status {}, ALIVE).await;
+        match (asked, self.gone()) {
+            (_, Some(gone)) => gone,
+            (Ok(_), None) => Gone::Silent(what),
+            (Err(_), None) => {
+                let state = match self.process.state() {
+                    Some('T' | 't') => "it was stopped by a signal or a debugger".to_owned(),
+                    Some(state) => format!("its process is in state {state}"),
+                    None => "its process cannot be looked at".to_owned(),
+                };
+                Gone::Qemu(format!("{what}: QEMU answers nothing either, {state}"))
+            }
+        }
+    }
+
+    /// The last lines of QEMU's standard error.
+    pub fn stderr(&self) -> String {
+        Console::new(&self.stderr).tail(25)
     }
 
     /// The port of 127.0.0.1 that QEMU forwards to the guest's ssh.
@@ -183,6 +280,28 @@ impl Machine {
         let text = self.qmp.execute(command).await?;
         forwarded_port(&text)
             .ok_or_else(|| Error::host("QEMU does not say which port it forwards").evidence(&text))
+    }
+
+    /// The registers of all CPUs, in QEMU's words.
+    pub async fn registers(&mut self) -> Result<String> {
+        let command = qmp::human_monitor_command {
+            cpu_index: None,
+            command_line: "info registers -a".to_owned(),
+        };
+        self.qmp.execute_within(command, ALIVE).await
+    }
+
+    /// Writes the guest's memory to a file that crash and drgn read: an ELF core.
+    pub async fn dump(&mut self, file: &Path) -> Result<()> {
+        let command = qmp::dump_guest_memory {
+            paging: false,
+            protocol: format!("file:{}", file.display()),
+            detach: None,
+            begin: None,
+            length: None,
+            format: None,
+        };
+        self.qmp.execute_within(command, DUMP).await.map(drop)
     }
 
     /// Ends QEMU: `quit`, then SIGTERM, then SIGKILL.
@@ -238,7 +357,7 @@ async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qm
 fn script(command: &str, image: &Path) -> String {
     format!(
         "#!/bin/sh\n# The initrd was the image followed by this run's keys, and is gone. To boot \
-         it by hand: drop -S and -qmp,\n# give -serial stdio, and the image as -initrd.\n\
+         it by hand: drop -S, -mon\n# and both -chardev, give -serial stdio, and the image as -initrd.\n\
          # image: {}\n{command}\n",
         image.display()
     )

@@ -7,6 +7,9 @@ pub mod args;
 pub mod console;
 pub mod machine;
 pub mod qmp;
+pub mod registers;
+mod scratch;
+pub mod splat;
 
 use std::time::Duration;
 

@@ -14,13 +14,15 @@ use std::time::Duration;
 
 use qapi::qmp::{Event, QmpCommand, qmp_capabilities};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Blame, Error, IoContext, Result};
 
+/// Bytes of a line; QEMU's longest, the registers of all CPUs, has some ten thousand.
+const LINE_MAX: u64 = 1 << 20;
 /// How long QEMU may take to answer a command.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -31,8 +33,13 @@ pub enum MachineState {
     Running,
     /// pvpanic reported a panic of the guest.
     Panicked,
-    /// The machine was shut down or reset: the reason in QEMU's words.
-    Shutdown(String),
+    /// The machine was shut down or reset.
+    Shutdown {
+        /// By the guest itself, or else from outside.
+        by_guest: bool,
+        /// In QEMU's words: `guest-reset`, `host-signal`.
+        reason: String,
+    },
     /// The socket is closed: QEMU has gone.
     Disconnected,
 }
@@ -110,6 +117,40 @@ impl Qmp {
     }
 }
 
+/// What a line from QEMU is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// An event that says what became of the machine.
+    Event(MachineState),
+    /// The answer to a command: its id, and what it returned or QEMU's words of an error.
+    Answer(u64, std::result::Result<Value, String>),
+    /// The greeting, an event that does not matter or is newer than the types, or nothing at all.
+    Other,
+}
+
+impl Message {
+    /// Reads a line; one that cannot be understood is [`Message::Other`].
+    pub fn parse(line: &str) -> Self {
+        let Ok(message) = serde_json::from_str::<Value>(line) else {
+            return Self::Other;
+        };
+        if message.get("event").is_some() {
+            let event = serde_json::from_value::<Event>(message).ok();
+            return event
+                .and_then(|event| state_after(&event))
+                .map_or(Self::Other, Self::Event);
+        }
+        let Some(id) = message.get("id").and_then(Value::as_u64) else {
+            return Self::Other;
+        };
+        let answer = match message.get("error") {
+            Some(error) => Err(error["desc"].as_str().unwrap_or("unknown error").to_owned()),
+            None => Ok(message.get("return").cloned().unwrap_or_default()),
+        };
+        Self::Answer(id, answer)
+    }
+}
+
 /// Reads lines until the socket closes; never gives up on a line it does not understand.
 async fn read(
     reader: OwnedReadHalf,
@@ -117,44 +158,41 @@ async fn read(
     state: watch::Sender<MachineState>,
     log: Log,
 ) {
-    let mut lines = BufReader::new(reader).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        record(&log, "<-", &line);
-        let Ok(message) = serde_json::from_str::<Value>(&line) else {
-            continue;
-        };
-        if message.get("event").is_some() {
-            // Events newer than the types do not parse, and do not matter.
-            if let Ok(event) = serde_json::from_value::<Event>(message) {
-                note_event(&event, &state);
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while matches!((&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await, Ok(n) if n > 0)
+    {
+        let text = String::from_utf8_lossy(&line);
+        record(&log, "<-", text.trim_end());
+        match Message::parse(&text) {
+            Message::Event(new) => note(new, &state),
+            Message::Answer(id, answer) => {
+                if let Some(sender) = lock(&answers).remove(&id) {
+                    let _ = sender.send(answer);
+                }
             }
-        } else if let Some(id) = message.get("id").and_then(Value::as_u64) {
-            let answer = match message.get("error") {
-                Some(error) => Err(error["desc"].as_str().unwrap_or("unknown error").to_owned()),
-                None => Ok(message.get("return").cloned().unwrap_or_default()),
-            };
-            if let Some(sender) = lock(&answers).remove(&id) {
-                let _ = sender.send(answer);
-            }
+            Message::Other => {}
         }
+        line.clear();
     }
     lock(&answers).clear();
-    state.send_if_modified(|state| {
-        let first = *state == MachineState::Running;
-        if first {
-            *state = MachineState::Disconnected;
-        }
-        first
-    });
+    note(MachineState::Disconnected, &state);
 }
 
-fn note_event(event: &Event, state: &watch::Sender<MachineState>) {
-    let new = match event {
-        Event::GUEST_PANICKED { .. } => MachineState::Panicked,
-        Event::SHUTDOWN { data, .. } => MachineState::Shutdown(format!("{:?}", data.reason)),
-        _ => return,
-    };
-    // A panic is the cause of the shutdown that follows it.
+/// What an event says of the machine, if it does.
+fn state_after(event: &Event) -> Option<MachineState> {
+    match event {
+        Event::GUEST_PANICKED { .. } => Some(MachineState::Panicked),
+        Event::SHUTDOWN { data, .. } => Some(MachineState::Shutdown {
+            by_guest: data.guest,
+            reason: qapi::Enum::name(&data.reason).to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+/// The first word counts: a panic is the cause of the shutdown that follows it.
+fn note(new: MachineState, state: &watch::Sender<MachineState>) {
     state.send_if_modified(|state| {
         let first = *state == MachineState::Running;
         if first {

@@ -7,6 +7,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::{Source, Span};
+use crate::visible::is_hidden;
 
 /// One error in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +113,7 @@ fn caret(span: Span, text: &str) -> std::ops::Range<usize> {
 fn printable(text: impl AsRef<str>) -> String {
     let mut out = String::with_capacity(text.as_ref().len());
     for c in text.as_ref().chars() {
-        if c.is_control() {
+        if is_hidden(c) {
             out.extend(c.escape_default());
         } else {
             out.push(c);

@@ -148,7 +148,7 @@ impl Project {
         entries
             .flatten()
             .filter(|entry| {
-                !entry.file_name().to_string_lossy().starts_with("work-")
+                !entry.file_name().to_string_lossy().starts_with(['w', '.'])
                     && entry.path().join("kernel.json").exists()
             })
             .count()

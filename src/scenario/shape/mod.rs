@@ -57,6 +57,11 @@ pub(super) const SCENARIO: Shape = Shape::Record(&Record {
             EXPECTED_FAILURES,
             "Kernels on which the scenario must fail, at which step and how.",
         ),
+        Field::optional(
+            "allow_splats",
+            ALLOWED_SPLATS,
+            "Complaints of the kernel that do not fail the scenario.",
+        ),
     ],
     rules: &[],
 });
@@ -279,6 +284,30 @@ const EXPECTED_FAILURES: Shape = Shape::List(&List {
     unique: false,
 });
 
+const ALLOWED_SPLATS: Shape = Shape::List(&List {
+    what: "a list of allowed splats",
+    example: "[{ title: kernel/livepatch/core.c, reason: a wrong attribute is refused loudly }]",
+    item: Shape::Record(&Record {
+        what: "an allowed splat",
+        example: "{ title: kernel/livepatch/core.c, reason: a wrong attribute is refused loudly }",
+        fields: &[
+            Field::required(
+                "title",
+                Shape::Text(&SPLAT_TITLE),
+                "What must occur in its first line.",
+            ),
+            Field::required(
+                "reason",
+                Shape::Text(&REASON),
+                "Why the kernel may say it here, in one line.",
+            ),
+        ],
+        rules: &[],
+    }),
+    non_empty: true,
+    unique: false,
+});
+
 const KERNELS: List = List {
     what: "a list of kernels",
     example: "[tags-rfc]",
@@ -300,6 +329,17 @@ const FAILURE: Text = Text {
     example: "shop.price answers 10, not 11",
     lexis: Lexis::Line,
     rule: "is one line of text",
+};
+
+const SPLAT_TITLE: Text = Text {
+    what: "a part of a splat's title",
+    example: "WARNING: kernel/livepatch/core.c",
+    // "BUG" alone would allow nearly all of them.
+    lexis: Lexis::Custom {
+        accepts: |text| (8..=200).contains(&text.chars().count()) && Lexis::Line.accepts(text),
+        pattern: "^.{8,200}$",
+    },
+    rule: "is one line of 8 to 200 characters",
 };
 
 const REASON: Text = Text {

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Text from guests and from other people's files made fit to be shown: it must not steer the
+//! terminal of whoever reads it, nor look like what it is not. Pure.
+
+use std::fmt::Write;
+
+/// `text` with everything visible: what controls a terminal, ends a line for some readers, turns
+/// the direction of writing or is no character in XML is written as `\u{1b}`. Newlines and tabs
+/// stay.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.replace("\r\n", "\n").chars() {
+        if is_hidden(c) && c != '\n' && c != '\t' {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Whether a character does what nobody sees.
+pub fn is_hidden(c: char) -> bool {
+    let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
+    let turns_direction =
+        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_no_xml = matches!(c, '\u{fffe}' | '\u{ffff}');
+    c.is_control() || separates_lines || turns_direction || is_no_xml
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_hidden_becomes_visible() {
+        assert_eq!(
+            visible("\u{1b}[31mred\r\n\ta\u{85}b\u{2028}c\u{202e}d\u{ffff}\0"),
+            "\\u{1b}[31mred\n\ta\\u{85}b\\u{2028}c\\u{202e}d\\u{ffff}\\u{0}"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A project with the real kernels and image, and scenarios and snapshots of its own.
+#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::common::{self, Output, lab_env};
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Under CI=true no snapshot is ever written: the tests cannot accept their own results.
+pub const CI: [(&str, &str); 1] = [("CI", "true")];
+
+/// Builds everything once.
+pub fn built() {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        common::set_up();
+        for args in [
+            &["build", "kernel", "mainline", "tags-rfc", "tags"][..],
+            &["build", "image", "default"],
+        ] {
+            let args = &[args, &["--arch", "x86_64,arm64"]].concat();
+            let output = lab_env(ROOT.as_ref(), args, &CI);
+            assert_eq!(output.code, 0, "{args:?}\n{}", output.stderr);
+        }
+    });
+}
+
+/// A project with the real kernels and image, and scenarios and snapshots of its own.
+pub struct Sandbox(pub tempfile::TempDir);
+
+impl Sandbox {
+    pub fn new() -> Self {
+        Self::new_in(&std::env::temp_dir())
+    }
+
+    pub fn new_in(parent: &Path) -> Self {
+        built();
+        let dir = tempfile::tempdir_in(parent).unwrap();
+        for folder in ["kernels", "images"] {
+            symlink(Path::new(ROOT).join(folder), dir.path().join(folder)).unwrap();
+        }
+        for folder in ["scenarios", "snapshots"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        Self(dir)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub fn copy(&self, name: &str) {
+        fs::copy(Path::new(ROOT).join(name), self.path(name)).unwrap();
+    }
+
+    pub fn lab(&self, args: &[&str]) -> Output {
+        lab_env(self.0.path(), args, &[])
+    }
+
+    /// Runs a scenario on mainline.
+    pub fn run_text(&self, text: &str, arch: &str, more: &[&str]) -> Output {
+        fs::write(self.path("scenarios/culprit.yaml"), text).unwrap();
+        let args = [
+            "run",
+            "scenarios/culprit.yaml",
+            "--kernel",
+            "mainline",
+            "--arch",
+            arch,
+        ];
+        self.lab(&[&args, more].concat())
+    }
+
+    /// The same, with a livepatch that has a body for `cmdline_proc_show`.
+    pub fn run_cmdline(&self, body: &str, arch: &str) -> Output {
+        let patch = format!(
+            "        cmdline_proc_show:\n          \
+             signature: int cmdline_proc_show(struct seq_file *m, void *v)\n          \
+             include: [linux/seq_file.h]\n          body: |\n            {body}\n            \
+             return 0;"
+        );
+        let text = culprit(&patch, "  - load: culprit\n  - read: /proc/cmdline");
+        self.run_text(&text, arch, &[])
+    }
+
+    /// The command lines of this sandbox's living QEMUs, known by their console files.
+    pub fn guests(&self) -> Vec<String> {
+        let console = self.path(".lab").to_string_lossy().into_owned();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let line = |entry: fs::DirEntry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).replace('\0', " ")
+        };
+        let ours = |line: &String| line.starts_with("qemu-system") && line.contains(&console);
+        entries.map(line).filter(ours).collect()
+    }
+
+    pub fn record(&self, name: &str) -> String {
+        fs::read_to_string(self.path(".lab/runs/latest").join(name)).unwrap()
+    }
+}
+
+/// A scenario with a livepatch of vmlinux.
+pub fn culprit(patch: &str, steps: &str) -> String {
+    format!(
+        "version: 1\nsummary: x\nlivepatches:\n  culprit:\n    patches:\n      vmlinux:\n\
+         {patch}\nsteps:\n{steps}\n"
+    )
+}
+
+/// One that never gets through: kthreadd sleeps in the function that is patched.
+pub fn kthreadd(steps: &str) -> String {
+    let patch = "        kthreadd:\n          signature: int kthreadd(void *unused)\n          \
+                 body: return 0;";
+    culprit(patch, steps)
+}
+
+pub fn assert_contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+}
