@@ -4,12 +4,14 @@
 //!
 //!     cargo bench --bench soak [-- RUNS]
 //!
-//! Prints a line for each round and writes `target/soak.json`. It fails at the first run that is
-//! not as expected or flaky, at a process or a temporary file that is left, and if memory grows.
+//! One lab plays a round: each scenario several times, under other names. Prints a line for each
+//! round and writes `target/soak.json`. It fails at a run that is not as expected or flaky, at a
+//! process, a file or a cache entry that is left, and if memory or open files grow in a round.
 #![allow(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,96 +19,142 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Runs, unless the command line has a number.
 const RUNS: usize = 500;
-/// How much more memory lab may take in the last round than in the first.
-const GROWTH: f64 = 1.1;
+/// How often a scenario is there.
+const COPIES: usize = 5;
+/// What lab may keep in memory of a run that is over, in KiB: its verdict, for the reports.
+const KEPT: f64 = 16.0;
 
-/// What a round left.
-struct Round {
+/// What lab holds at a moment.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    /// Runs that are over.
     runs: usize,
-    /// lab's peak resident memory in KiB.
+    /// Resident memory in KiB.
     memory: u64,
-    /// Entries in the cache's folders.
-    cached: usize,
+    /// Open files, those of guests that run included.
+    files: usize,
+}
+
+/// What lab held in the second and in the fourth fifth of a round.
+struct Round {
+    /// Median resident memory in KiB.
+    memory: [u64; 2],
+    /// The most open files.
+    files: [usize; 2],
 }
 
 fn main() -> Result<()> {
     let wanted = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
     let wanted = wanted.unwrap_or(RUNS);
-    let tmp = tempfile::tempdir()?;
-    // Builds are not what is looked at.
-    round(tmp.path())?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (project, tmp) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let each = furnish(root, project.path())?;
     let started = Instant::now();
     let mut rounds: Vec<Round> = Vec::new();
+    let mut entries = Vec::new();
     let mut runs = 0;
-    while runs < wanted {
+    // The first one builds.
+    while runs < wanted || rounds.len() < 2 {
         let begun = Instant::now();
-        let round = round(tmp.path())?;
-        runs += round.runs;
+        let round = play(project.path(), tmp.path(), each)?;
+        runs += each;
+        entries.push(cached()?);
         println!(
-            "{runs:>5} runs, {:>6.1} s, {:>6} KiB, {} cache entries",
+            "{runs:>5} runs, {:>6.1} s, {:?} KiB, {:?} open files, {} cache entries",
             begun.elapsed().as_secs_f64(),
             round.memory,
-            round.cached
+            round.files,
+            entries[rounds.len()]
         );
         rounds.push(round);
     }
     let (first, last) = (&rounds[0], &rounds[rounds.len() - 1]);
     let seconds = started.elapsed().as_secs_f64();
     let json = format!(
-        "{{\"runs\": {runs}, \"flaky\": 0, \"seconds\": {seconds:.1}, \"first_kib\": {}, \
-         \"last_kib\": {}, \"cache_entries\": [{}, {}]}}\n",
-        first.memory, last.memory, first.cached, last.cached
+        "{{\"runs\": {runs}, \"flaky\": 0, \"seconds\": {seconds:.1}, \"first_round_kib\": {:?}, \
+         \"last_round_kib\": {:?}, \"open_files\": {:?}, \"cache_entries\": {entries:?}}}\n",
+        first.memory, last.memory, last.files
     );
-    fs::write(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/soak.json"),
-        &json,
-    )?;
+    fs::write(root.join("target/soak.json"), &json)?;
     print!("{json}");
-    if last.memory as f64 > first.memory as f64 * GROWTH {
+    if last.memory[1] as f64 > last.memory[0] as f64 + KEPT * each as f64 {
         return Err("lab's memory grows".into());
     }
-    if last.cached != first.cached {
+    if last.files[1] > last.files[0] + last.files[0] / 4 {
+        return Err("lab's open files grow".into());
+    }
+    if entries[0] != entries[entries.len() - 1] {
         return Err("the cache grows".into());
     }
     Ok(())
 }
 
-fn round(tmp: &Path) -> Result<Round> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let results = tempfile::tempdir()?;
-    let mut scenarios: Vec<_> = fs::read_dir(root.join("scenarios"))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
+/// Fills a project with copies of the tagged scenarios and their snapshots. Returns how many runs
+/// that gives on two architectures.
+fn furnish(root: &Path, project: &Path) -> Result<usize> {
+    for folder in ["kernels", "images"] {
+        symlink(root.join(folder), project.join(folder))?;
+    }
+    for folder in ["scenarios", "snapshots"] {
+        fs::create_dir(project.join(folder))?;
+    }
+    let tagged = |folder: &str| -> Result<Vec<(String, PathBuf)>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(root.join(folder))? {
+            let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("tagged-") && name.ends_with(".yaml")
-        })
-        .collect();
-    scenarios.sort();
-    let runs = 2 * scenarios.len();
-    let stdout = fs::File::create(results.path().join("stdout"))?;
+            if name.starts_with("tagged-") && !path.is_dir() {
+                found.push((name.into_owned(), path));
+            }
+        }
+        found.sort();
+        Ok(found)
+    };
+    let scenarios = tagged("scenarios")?;
+    let snapshots = tagged("snapshots")?;
+    for copy in 1..=COPIES {
+        for (name, path) in &scenarios {
+            let name = name.replace(".yaml", &format!("-{copy}.yaml"));
+            fs::copy(path, project.join("scenarios").join(name))?;
+        }
+        for (name, path) in &snapshots {
+            let name = name.replace('@', &format!("-{copy}@"));
+            fs::copy(path, project.join("snapshots").join(name))?;
+        }
+    }
+    Ok(2 * COPIES * scenarios.len())
+}
+
+/// Plays all scenarios to the kernel `tags`, with a look at lab every 200 ms.
+fn play(project: &Path, tmp: &Path, runs: usize) -> Result<Round> {
+    let results = tempfile::tempdir()?;
+    let file = results.path().join("stdout");
     let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"))
-        .arg("run")
-        .args(&scenarios)
-        .args(["--kernel", "tags", "--arch", "x86_64,arm64", "--output"])
+        .args(["run", "scenarios", "--kernel", "tags"])
+        .args(["--arch", "x86_64,arm64", "--output"])
         .arg(results.path())
-        .current_dir(root)
+        .current_dir(project)
         .env("TMPDIR", tmp)
         .env("CI", "true")
-        .stdout(stdout)
+        .stdout(fs::File::create(&file)?)
         .stderr(Stdio::null())
         .spawn()?;
-    let mut memory = 0;
+    let mut samples = Vec::new();
     let status = loop {
-        memory = memory.max(peak(lab.id()));
         if let Some(status) = lab.try_wait()? {
             break status;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        let said = fs::read_to_string(&file)?;
+        let open = fs::read_dir(format!("/proc/{}/fd", lab.id()));
+        samples.push(Held {
+            runs: said.lines().filter(|l| l.starts_with("passed ")).count(),
+            memory: resident(lab.id()),
+            files: open.map_or(0, Iterator::count),
+        });
+        std::thread::sleep(Duration::from_millis(200));
     };
-    let said = fs::read_to_string(results.path().join("stdout"))?;
-    let whole = format!("\n{runs} passed in ");
-    if !status.success() || !said.contains(&whole) {
+    let said = fs::read_to_string(&file)?;
+    if !status.success() || !said.contains(&format!("\n{runs} passed in ")) {
         let kept = results.keep();
         return Err(format!("{status}, the records are in {}:\n{said}", kept.display()).into());
     }
@@ -121,17 +169,34 @@ fn round(tmp: &Path) -> Result<Round> {
     if guests > 0 {
         return Err(format!("{guests} guests are left").into());
     }
+    // While it starts and while it ends it has less to do.
+    let part = |from: usize, to: usize| {
+        let held = samples
+            .iter()
+            .filter(move |held| (from * runs / 5..to * runs / 5).contains(&held.runs));
+        let files = held.clone().map(|held| held.files).max();
+        (
+            median(held.map(|held| held.memory)),
+            files.unwrap_or_default(),
+        )
+    };
+    let (first, last) = (part(1, 2), part(3, 4));
     Ok(Round {
-        runs,
-        memory,
-        cached: cached()?,
+        memory: [first.0, last.0],
+        files: [first.1, last.1],
     })
 }
 
-/// The most resident memory that a process has had so far, in KiB.
-fn peak(pid: u32) -> u64 {
+fn median(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+/// The resident memory of a process, in KiB.
+fn resident(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
 }

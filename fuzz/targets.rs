@@ -4,7 +4,7 @@
 
 use livepatch_lab::scenario;
 use livepatch_lab::state::stall::Stall;
-use livepatch_lab::state::{Names, Observed, snapshot, taint};
+use livepatch_lab::state::{Names, Observed, snapshot, witness};
 use livepatch_lab::vm::qmp::Message;
 use livepatch_lab::vm::splat::Finder;
 use livepatch_lab::yaml::Source;
@@ -56,7 +56,7 @@ pub fn state(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let names = Names::default();
     let _ = Observed::parse(&text, &names).text();
-    let _ = taint::complaints(&text);
+    let _ = (witness::complaints(&text), witness::disk_is_full(&text));
     let shown = Stall::parse(&text, &text, &names).text();
     assert!(shown.lines().count() < 2000);
 }

@@ -430,31 +430,6 @@ fn a_module_that_does_not_compile_is_the_module_builds_fault() {
     );
 }
 
-#[test]
-fn a_panic_at_boot_shows_the_console() {
-    let sandbox = Sandbox::new();
-    fs::remove_file(sandbox.path("images")).unwrap();
-    fs::create_dir_all(sandbox.path("images/guest")).unwrap();
-    sandbox.copy("images/default.yaml");
-    sandbox.copy("images/guest/agent.c");
-    fs::write(
-        sandbox.path("images/guest/init"),
-        "#!/bin/busybox sh\n# A terminal sends on its own time.\necho last words\n/bin/busybox sleep 1\nexit 3\n",
-    )
-    .unwrap();
-    sandbox.copy("scenarios/builtin-cmdline.yaml");
-    let output = sandbox.lab(&["run", "scenarios", "--kernel", "mainline"]);
-    assert_eq!(output.code, 1);
-    assert_contains(
-        &output.stdout,
-        &[
-            "panicked  builtin-cmdline",
-            "booting: Kernel panic - not syncing",
-            "last words",
-        ],
-    );
-}
-
 /// Starts a run in the sandbox and waits for its guest.
 fn start_a_guest(sandbox: &Sandbox) -> std::process::Child {
     sandbox.copy("scenarios/builtin-cmdline.yaml");

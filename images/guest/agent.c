@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -245,10 +246,20 @@ static void dump_traced(void)
 	fclose(file);
 }
 
+/* What is free on the disk. Without blocks it has no limit but the memory. */
+static void dump_disk(void)
+{
+	struct statvfs disk;
+
+	if (!statvfs("/", &disk) && disk.f_blocks)
+		emit("disk\t%llu\n", (unsigned long long)disk.f_bavail * disk.f_frsize);
+}
+
 static int do_state(void)
 {
 	/* First, since a reply that is too long loses its end. */
 	emit("tainted\t%s\n", attribute("/proc/sys/kernel", "tainted"));
+	dump_disk();
 	for_each_entry(LIVEPATCH, 1, dump_livepatch, NULL);
 	dump_lines("module", "/proc/modules", NULL);
 	for_each_entry(CALLS, 1, dump_calls, NULL);
@@ -287,6 +298,7 @@ static int do_settings(void)
 	emit("kprobes %s\n", attribute("/sys/kernel/debug/kprobes", "enabled"));
 	emit("ftrace_enabled %s\n", attribute("/proc/sys/kernel", "ftrace_enabled"));
 	emit("printk %s\n", attribute("/proc/sys/kernel", "printk"));
+	dump_disk();
 	file = fopen(DYNAMIC_DEBUG, "re");
 	while (file && fgets(line, sizeof(line), file))
 		if (!strncmp(line, "kernel/livepatch", 16) && !strstr(line, " =_ "))

@@ -27,13 +27,17 @@ use crate::module::generate::SourceFile;
 use crate::scenario::{Action, ExpectedFailure, Scenario, Step};
 use crate::state::observed::run_text;
 use crate::state::snapshot::Comparison;
-use crate::state::{Names, Observed, SnapshotPolicy, diff, taint};
+use crate::state::{Names, Observed, SnapshotPolicy, diff, witness};
 use crate::step;
 use crate::vm::Accel;
+use crate::vm::args::MEMORY_MIB;
 use crate::vm::machine::{Gone, Machine, Parts};
 
 /// A console's last words may come after the connection is lost.
 const DRAIN: Duration = Duration::from_millis(300);
+
+/// The guest's disk is full.
+const ENOSPC: i32 = 28;
 
 /// A run that is ready to boot.
 #[derive(Debug)]
@@ -482,7 +486,11 @@ impl Attempt<'_> {
             let outcome = guest.put_module(&module.name, &module.path).await?;
             let outcome = self.answered(machine, &doing, outcome).await?;
             if !outcome.is_ok() {
-                return Err(Error::new(Blame::Guest, format!("{doing}: {outcome}")).into());
+                let error = Error::new(Blame::Guest, format!("{doing}: {outcome}"));
+                return Err(match outcome.0 {
+                    ENOSPC => error.help(full_disk()).into(),
+                    _ => error.into(),
+                });
             }
         }
         let names = Names::of(&self.of.scenario);
@@ -561,6 +569,11 @@ impl Attempt<'_> {
                 .map(|problem| (number, format!("{at}: {problem}"))),
         );
         played.states.push((step.action.label(), state));
+        if !problems.is_empty() && witness::disk_is_full(&dump) {
+            let reason = format!("{at}: the guest's disk is full: {}", problems.join("; "));
+            let verdict = Verdict::against(Outcome::Failed, Blame::Guest, reason);
+            return Err(verdict.help(full_disk()).into());
+        }
         if let Some(livepatch) = done.stalled {
             let tail = machine.console.tail(25);
             let evidence = forensics::of_stall(machine, guest, names).await;
@@ -644,7 +657,7 @@ impl Attempt<'_> {
         dump: &str,
     ) -> std::result::Result<(), Cut> {
         let allowed = self.allowed();
-        let complaints = taint::complaints(dump);
+        let complaints = witness::complaints(dump);
         let mut splat = machine.console.splat(&allowed);
         if splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none() {
             tokio::time::sleep(DRAIN).await;
@@ -725,6 +738,13 @@ impl Attempt<'_> {
             _ => "if what was observed is right: `lab review` (or `cargo insta review`)",
         }))
     }
+}
+
+fn full_disk() -> String {
+    format!(
+        "the guest's disk is half of its {MEMORY_MIB} MiB of memory: the scenario's modules and \
+         what its steps and livepatches write share it"
+    )
 }
 
 /// Resolves when the time is up, if it is limited.

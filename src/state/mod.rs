@@ -7,7 +7,7 @@ pub mod observed;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stall;
-pub mod taint;
+pub mod witness;
 
 pub use observed::{Livepatch, Names, Object, Observed};
 pub use snapshots::{SnapshotPolicy, Snapshots};

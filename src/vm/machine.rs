@@ -18,8 +18,9 @@ use crate::arch::Arch;
 use crate::error::{Error, IoContext, Result};
 use crate::process::{Process, to_file};
 
-/// What the init says last.
+/// What the init says last, and what it says instead if nobody can log in.
 const READY: &str = "lab: ready";
+const NOT_READY: &str = "lab: dropbear did not start";
 /// How long QEMU may take to open its QMP socket.
 const START: Duration = Duration::from_secs(30);
 /// How long QEMU may take to say whether it runs: it does nothing else meanwhile.
@@ -155,13 +156,13 @@ impl Machine {
             let len = self.console.len();
             if len != seen {
                 seen = len;
-                if self
-                    .console
-                    .text()
-                    .lines()
-                    .any(|line| line.ends_with(READY))
-                {
+                let said = self.console.text();
+                let says = |last: &str| said.lines().any(|line| line.ends_with(last));
+                if says(READY) {
                     return Ok(Ok(()));
+                }
+                if says(NOT_READY) {
+                    return Ok(Err(Gone::Lost("its ssh server did not start".to_owned())));
                 }
             }
             if let Some(gone) = self.gone() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Splats: what a kernel's console says when something is wrong with it. Pure.
 //!
-//! The corpus in `tests/splats/` has real ones from guests of both architectures.
+//! The corpus in `tests/faults/splats/` has real ones from guests of both architectures.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -15,6 +15,7 @@ fn the_recogniser_finds_what_is_on_real_consoles() {
     let mut files: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
         .collect();
     files.sort();
     assert!(files.len() >= 30);

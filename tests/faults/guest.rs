@@ -14,9 +14,9 @@ use livepatch_lab::vm::splat::Kind;
 
 use crate::sandbox::{ROOT, Sandbox};
 
-/// A scenario in `scenarios/`, and what must come of it.
+/// A fault, and what must come of it.
 pub struct Fault {
-    /// The scenario's name.
+    /// The name of the scenario in `scenarios/` that provokes it.
     pub scenario: &'static str,
     /// What happens in the guest.
     pub what: &'static str,
@@ -99,7 +99,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
 }
 
 /// Some end as others do.
-pub const FAULTS: [Fault; 20] = [
+pub const FAULTS: [Fault; 22] = [
     splat(
         "warn",
         "WARN() in a patched function",
@@ -180,6 +180,29 @@ pub const FAULTS: [Fault; 20] = [
     },
     {
         let mut fault = gone(
+            "full-disk",
+            "the guest's disk is full",
+            Outcome::Failed,
+            "the guest's disk is full: reading /proc/cmdline failed: ENOSPC",
+        );
+        fault.blame = Some(Blame::Guest);
+        fault.evidence = &[];
+        fault
+    },
+    {
+        let mut fault = gone(
+            "big-module",
+            "a module that the guest's disk has no room for",
+            Outcome::Infra,
+            "copying culprit into the guest: ENOSPC",
+        );
+        fault.blame = Some(Blame::Guest);
+        fault.code = 3;
+        fault.evidence = &[QEMU];
+        fault
+    },
+    {
+        let mut fault = gone(
             "sshd-killed",
             "the ssh servers are killed",
             Outcome::Infra,
@@ -255,6 +278,46 @@ pub const DEBUG_FAULTS: [Fault; 4] = [
     ),
 ];
 
+/// Before the first step, by inits that do no more than this.
+pub const BOOT_FAULTS: [(Fault, &str); 3] = [
+    (
+        {
+            let mut fault = panic("", "a panic at boot");
+            fault.reason = "booting: Kernel panic - not syncing: Attempted to kill init!";
+            fault
+        },
+        // A terminal sends in its own time.
+        "echo last words\n/bin/busybox sleep 1\nexit 3",
+    ),
+    (
+        {
+            let mut fault = gone(
+                "",
+                "a boot that does not end",
+                Outcome::Hung,
+                "booting: the run took longer than --timeout",
+            );
+            fault.evidence = &[CPUS, TAIL, QEMU];
+            fault
+        },
+        "while :; do /bin/busybox sleep 60; done",
+    ),
+    (
+        {
+            let mut fault = gone(
+                "",
+                "the ssh server does not start",
+                Outcome::Infra,
+                "booting: its ssh server did not start",
+            );
+            fault.blame = Some(Blame::Guest);
+            fault.code = 3;
+            fault
+        },
+        "echo 'lab: dropbear did not start'\nwhile :; do /bin/busybox sleep 60; done",
+    ),
+];
+
 #[test]
 #[ignore = "builds a kernel with lockdep and KASAN for each architecture: nightly"]
 fn a_debug_kernel_finds_more() {
@@ -308,7 +371,7 @@ fn every_fault_in_a_guest_has_its_verdict() {
         "--accept",
         "--dump-on-panic",
     ]);
-    // The worst of all: sshd-killed.
+    // The worst of all: sshd-killed and big-module.
     assert_eq!(output.code, 3, "{}", output.stdout);
     let results = read_dir(&sandbox.path("results")).unwrap();
     assert_eq!(
@@ -342,6 +405,38 @@ fn every_fault_in_a_guest_has_its_verdict() {
     assert_eq!(sandbox.guests(), [""; 0]);
 }
 
+#[test]
+fn every_fault_at_boot_has_its_verdict() {
+    let mut wrong = Vec::new();
+    for (fault, init) in &BOOT_FAULTS {
+        let sandbox = Sandbox::new();
+        fs::remove_file(sandbox.path("images")).unwrap();
+        fs::create_dir_all(sandbox.path("images/guest")).unwrap();
+        sandbox.copy("images/default.yaml");
+        sandbox.copy("images/guest/agent.c");
+        let init = format!("#!/bin/busybox sh\n{init}\n");
+        fs::write(sandbox.path("images/guest/init"), init).unwrap();
+        sandbox.copy("scenarios/builtin-cmdline.yaml");
+        let args = [
+            "run",
+            "scenarios",
+            "--kernel=mainline",
+            "--arch=x86_64,arm64",
+            "--timeout=40s",
+            "--output=results",
+        ];
+        let output = sandbox.lab(&args);
+        assert_eq!(output.code, i32::from(fault.code), "{}", output.stdout);
+        let results = read_dir(&sandbox.path("results")).unwrap();
+        assert_eq!(results.runs.len(), 2);
+        wrong.extend(results.runs.iter().filter_map(|run| compare(fault, run)));
+        let panicked = fault.outcome == Outcome::Panicked;
+        assert_eq!(output.stdout.contains("last words"), panicked);
+        assert_eq!(sandbox.guests(), [""; 0]);
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
 /// The name of a run's record.
 fn record(run: &RunResult) -> &str {
     let State::Finished(finished) = &run.state else {
@@ -352,9 +447,14 @@ fn record(run: &RunResult) -> &str {
 
 /// What is not as the table says.
 fn difference(table: &[Fault], run: &RunResult) -> Option<String> {
-    let fault = table
-        .iter()
-        .find(|fault| fault.scenario == run.run.scenario)?;
+    let mut faults = table.iter();
+    compare(
+        faults.find(|fault| fault.scenario == run.run.scenario)?,
+        run,
+    )
+}
+
+fn compare(fault: &Fault, run: &RunResult) -> Option<String> {
     let Some(verdict) = run.verdict() else {
         return Some(format!("{} has no verdict", run.run));
     };

@@ -21,6 +21,10 @@ exit code or the evidence is another one. No process is left behind, and the nex
 Provoked in real guests of x86_64 and arm64 by the scenarios in `tests/faults/scenarios/`.
 ";
 
+const BOOT: &str = "
+Before the first step, by an init that goes wrong:
+";
+
 const DEBUG: &str = "
 On the kernel `debug` (lockdep, KASAN, UBSAN), by the scenarios in `tests/faults/debug/`; nightly, since
 building it takes minutes.
@@ -32,9 +36,11 @@ const AROUND: &str = "
 
 fn page() -> String {
     let mut text = HEAD.to_owned();
-    text += &table(&guest::FAULTS);
+    text += &table(guest::FAULTS.iter());
+    text += BOOT;
+    text += &table(guest::BOOT_FAULTS.iter().map(|(fault, _)| fault));
     text += DEBUG;
-    text += &table(&guest::DEBUG_FAULTS);
+    text += &table(guest::DEBUG_FAULTS.iter());
     text += AROUND;
     let _ = writeln!(
         text,
@@ -53,7 +59,7 @@ fn page() -> String {
     text
 }
 
-fn table(faults: &[guest::Fault]) -> String {
+fn table<'a>(faults: impl Iterator<Item = &'a guest::Fault>) -> String {
     let mut text = "\n| fault | verdict | kind of splat | blame | exit | evidence |\n".to_owned();
     text += "|---|---|---|---|---|---|\n";
     for fault in faults {

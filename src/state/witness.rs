@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's taint flags: a second witness of what went wrong, for a console can be silenced.
+//! What the agent says of the guest beside the state that is compared: the kernel's taint flags, a
+//! second witness of what went wrong, for a console can be silenced; and whether the disk is full.
 //! Pure. See `Documentation/admin-guide/tainted-kernels.rst`.
 
 /// The flags that a kernel sets when something has gone wrong; not those that say what was loaded.
@@ -21,6 +22,16 @@ pub fn complaints(dump: &str) -> Vec<&'static str> {
     COMPLAINTS.iter().filter_map(set).collect()
 }
 
+/// Bytes that every write of a step goes into.
+const FULL: u64 = 64 << 10;
+
+/// Whether the guest's disk, which is memory, is full according to the agent's `state` reply.
+pub fn disk_is_full(dump: &str) -> bool {
+    let mut free = dump.lines().filter_map(|line| line.strip_prefix("disk\t"));
+    let free = free.next().and_then(|bytes| bytes.parse::<u64>().ok());
+    free.is_some_and(|free| free < FULL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +45,13 @@ mod tests {
             ["D: an oops", "W: a warning"]
         );
         assert_eq!(complaints("tainted\t-\n"), [""; 0]);
+    }
+
+    #[test]
+    fn a_disk_of_unknown_size_is_not_full() {
+        assert!(disk_is_full("tainted\t0\ndisk\t0\n"));
+        for dump in ["disk\t100000000\n", "disk\t-\n", "", "module\tdisk\t0\n"] {
+            assert!(!disk_is_full(dump), "{dump}");
+        }
     }
 }
