@@ -21,6 +21,8 @@ use ssh::Link;
 const LIVEPATCH_MESSAGES: &str = "file kernel/livepatch/*";
 /// How often the console is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// Bytes a second that a guest takes at the least: an emulated one on a busy host takes 5 MiB.
+const SLOWEST: u64 = 1 << 20;
 /// Where modules are put in the guest.
 const MODULES: &str = "/lab";
 
@@ -162,7 +164,8 @@ impl Guest {
     /// Writes a file of the guest, whose folder is there.
     pub async fn put(&self, path: &str, data: &[u8]) -> Answer<Outcome> {
         let length = data.len().to_string();
-        let reply = self.ask("put", &[path, &length], data, self.limit).await?;
+        let limit = self.limit + Duration::from_secs(data.len() as u64 / SLOWEST);
+        let reply = self.ask("put", &[path, &length], data, limit).await?;
         Ok(Outcome(reply.0))
     }
 

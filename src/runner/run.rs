@@ -742,8 +742,8 @@ impl Attempt<'_> {
 
 fn full_disk() -> String {
     format!(
-        "the guest's disk is half of its {MEMORY_MIB} MiB of memory: the scenario's modules and \
-         what its steps and livepatches write share it"
+        "the guest's disk is half of its {MEMORY_MIB} MiB: modules and what livepatches write \
+         share it"
     )
 }
 

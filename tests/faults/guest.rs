@@ -376,7 +376,7 @@ fn every_fault_in_a_guest_has_its_verdict() {
     let results = read_dir(&sandbox.path("results")).unwrap();
     assert_eq!(
         results.runs.len(),
-        2 * FAULTS.len() - 1,
+        2 * FAULTS.len() - 2,
         "{}",
         output.stdout
     );
