@@ -62,7 +62,10 @@ impl AptRoot {
         let config = dir.join("apt.conf");
         write_atomically(&config, config_file(&dir, arch, &host).as_bytes())?;
 
-        let _lock = ctx.cache.lock(&format!("apt-{key}"), || {}).await?;
+        let _lock = ctx
+            .cache
+            .lock(&format!("apt-{key}"), &ctx.cancel, || {})
+            .await?;
         let mut phase = ctx
             .events
             .phase(format!("read package lists of {suite} ({arch})"));
@@ -77,12 +80,11 @@ impl AptRoot {
             .await?;
         // apt-get update succeeds with old lists when a mirror cannot be reached: only an error.
         if !finished.status.success() || finished.tail.lines().any(|line| line.starts_with("E:")) {
-            return Err(Error::host(format!("cannot read the package lists of {suite}"))
-                .evidence(&finished.tail)
-                .help(
-                    "check the network and the host's apt configuration; LAB_DEBIAN_MIRROR names \
-                     another mirror",
-                ));
+            let what = format!("cannot read the package lists of {suite}");
+            return Err(Error::tool(what, &finished.tail).or_help(
+                "check the network, the clock and the host's apt configuration; LAB_DEBIAN_MIRROR \
+                 names another mirror",
+            ));
         }
         phase.done(format!("read package lists of {suite} ({arch})"));
         Ok(root)
@@ -139,11 +141,9 @@ impl AptRoot {
             })
             .await?;
         if !finished.status.success() {
-            return Err(
-                Error::host(format!("cannot fetch {what} from {}", self.suite))
-                    .evidence(&finished.tail)
-                    .help("check the network and the free disk space, then run the command again"),
-            );
+            let what = format!("cannot fetch {what} from {}", self.suite);
+            return Err(Error::tool(what, &finished.tail)
+                .or_help("check the network, then run the command again"));
         }
         let mut files = Vec::new();
         for package in packages {

@@ -58,6 +58,20 @@ pub struct Error {
     pub help: Option<String>,
 }
 
+/// How everybody says that a disk is full.
+const FULL: &str = "No space left on device";
+/// What to do about it: the message names the file, and so the disk.
+const FREE: &str = "free some space, or use another disk: LAB_CACHE_DIR for builds, --output for \
+                    records, TMPDIR";
+
+/// The first line of a tool's output that says that a disk is full.
+pub fn full_disk(said: &str) -> Option<&str> {
+    // apt counts before it writes, tar counts after it.
+    let marks = [FULL, "You don't have enough free space in", ": Wrote only "];
+    let full = |line: &&str| marks.iter().any(|mark| line.contains(mark));
+    said.lines().find(full)
+}
+
 /// The lab's result type.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -77,6 +91,17 @@ impl Error {
         Self::new(Blame::Host, what)
     }
 
+    /// A tool of the host failed, and its output is the evidence. If that says that a disk is full,
+    /// so does the error.
+    pub fn tool(what: impl Into<String>, said: &str) -> Self {
+        let what = what.into();
+        match full_disk(said) {
+            Some(_) => Self::host(format!("{what}: {FULL}")).help(FREE),
+            None => Self::host(what),
+        }
+        .evidence(said)
+    }
+
     /// The lab's own fault.
     pub fn lab(what: impl Into<String>) -> Self {
         Self::new(Blame::Lab, what)
@@ -92,6 +117,15 @@ impl Error {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// Adds what to do next, unless that is known already.
+    #[must_use]
+    pub fn or_help(self, help: impl Into<String>) -> Self {
+        match self.help {
+            Some(_) => self,
+            None => self.help(help),
+        }
     }
 
     /// Adds evidence, line by line.
@@ -138,10 +172,7 @@ impl<T> IoContext<T> for std::io::Result<T> {
             let what = format!("cannot {doing} {}: {error}", path.display());
             let err = Error::host(what);
             match error.kind() {
-                std::io::ErrorKind::StorageFull => err.help(
-                    "free some space (a kernel takes about 2 GB while it builds) or set \
-                     LAB_CACHE_DIR to a larger disk; what was finished is kept",
-                ),
+                std::io::ErrorKind::StorageFull => err.help(FREE),
                 std::io::ErrorKind::PermissionDenied => {
                     err.help("check who owns the file and its folder")
                 }

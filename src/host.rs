@@ -333,9 +333,8 @@ async fn update(ctx: &Context, backports: Option<&Backports>) -> Result<()> {
         .run(&ctx.cancel, |line| phase.progress(0, None, line))
         .await?;
     if !finished.status.success() {
-        return Err(Error::host("apt-get update failed")
-            .evidence(&finished.tail)
-            .help("mend the host's apt configuration or network, then run `lab setup` again"));
+        return Err(Error::tool("apt-get update failed", &finished.tail)
+            .or_help("mend the host's apt configuration or network, then run `lab setup` again"));
     }
     phase.done("read the host's package lists");
     Ok(())
@@ -357,9 +356,13 @@ async fn apt_install(ctx: &Context, backports: Option<&Backports>, names: &[&str
         .run(&ctx.cancel, |line| phase.progress(0, None, line))
         .await?;
     if !finished.status.success() {
-        return Err(Error::host(format!("apt-get could not install {list}"))
-            .evidence(&finished.tail)
-            .help("run `lab setup` again once apt-get works; it continues where it stopped"));
+        let error = Error::tool(format!("apt-get could not install {list}"), &finished.tail);
+        // What a killed dpkg leaves behind is the user's to look at.
+        if finished.tail.contains("dpkg --configure -a") {
+            return Err(error.help("run `dpkg --configure -a` as root, then `lab setup` again"));
+        }
+        return Err(error
+            .or_help("run `lab setup` again once apt-get works; it continues where it stopped"));
     }
     phase.done(format!("installed {list}"));
     Ok(())

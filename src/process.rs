@@ -218,9 +218,8 @@ impl Cmd {
         if status.success() {
             return Ok(out);
         }
-        Err(Error::host(format!("`{}` failed ({status})", self.name()))
-            .evidence(&tail.into_text())
-            .evidence(&format!("command: {self}")))
+        let what = format!("`{}` failed ({status})", self.name());
+        Err(Error::tool(what, &tail.into_text()).evidence(&format!("command: {self}")))
     }
 }
 

@@ -60,7 +60,11 @@ pub async fn import(ctx: &Context, file: &Path) -> Result<Imported> {
                     "waiting for another lab that makes {}",
                     item.path().display()
                 );
-                Some(ctx.cache.lock(&name, || ctx.events.note(note)).await?)
+                Some(
+                    ctx.cache
+                        .lock(&name, &ctx.cancel, || ctx.events.note(note))
+                        .await?,
+                )
             }
             None => None,
         };

@@ -27,6 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, IoContext, Result};
 
@@ -90,17 +91,30 @@ impl Cache {
 
     /// Takes the exclusive lock of `name`; `on_wait` is called once if somebody else holds it.
     /// The lock ends with the returned file, also when the process is killed.
-    pub async fn lock(&self, name: &str, on_wait: impl FnOnce()) -> Result<File> {
+    ///
+    /// # Errors
+    ///
+    /// The lock's file cannot be made, or `Interrupted` while somebody else holds it.
+    pub async fn lock(
+        &self,
+        name: &str,
+        cancel: &CancellationToken,
+        on_wait: impl FnOnce(),
+    ) -> Result<File> {
         if let Some(file) = self.try_lock(name)? {
             return Ok(file);
         }
         on_wait();
         let (file, path) = self.lock_file(name)?;
-        blocking(move || {
+        let locked = blocking(move || {
             file.lock().at("lock", &path)?;
             Ok(file)
-        })
-        .await
+        });
+        tokio::select! {
+            locked = locked => locked,
+            // The thread goes on waiting, and goes with the process.
+            () = cancel.cancelled() => Err(Error::interrupted()),
+        }
     }
 
     /// Takes the exclusive lock of `name`, or returns `None` if somebody else holds it.

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::export::source_records;
 use super::list::{Entry, OTHER, blocks, leftover_of, list, walk};
-use super::{Cache, LABS, is_key, last_used, staging_dir};
+use super::{Cache, LABS, USED, is_key, last_used, staging_dir};
 use crate::error::{Error, IoContext, Result};
 
 /// How old a leftover must be; and how long nothing of another lab's is touched.
@@ -59,6 +59,7 @@ pub fn prune(cache: &Cache, policy: &Policy, cancel: &CancellationToken) -> Resu
     // Held to the end: no lab begins to use anything meanwhile.
     let alone = cache.try_lock(LABS)?;
     let mut entries = list(cache)?.entries;
+    date_back(&mut entries, policy.dry_run);
     let mut pruned = Pruned {
         left: entries.iter().map(|entry| entry.bytes).sum(),
         ..Pruned::default()
@@ -106,6 +107,20 @@ pub fn prune(cache: &Cache, policy: &Policy, cancel: &CancellationToken) -> Resu
         }
     }
     Ok(pruned)
+}
+
+/// Dates what was used in the future, before the clock was set back, as if it were used now: else
+/// it would never get old.
+fn date_back(entries: &mut [Entry], dry_run: bool) {
+    let now = SystemTime::now();
+    for entry in entries.iter_mut().filter(|entry| entry.last_used > now) {
+        entry.last_used = now;
+        let dated = [entry.path.join(USED), entry.path.clone()];
+        if let (false, Some(file)) = (dry_run, dated.iter().find_map(|path| File::open(path).ok()))
+        {
+            let _ = file.set_modified(now);
+        }
+    }
 }
 
 /// Whether it is something that can be removed at all, and not a note of a few bytes.

@@ -280,7 +280,7 @@ fn with_context(
         .enable_all()
         .build()
         .map_err(|error| Error::host(format!("cannot start the runtime: {error}")))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let (events, receiver) = Events::channel();
         let cancel = CancellationToken::new();
         let ctx = Context {
@@ -305,7 +305,10 @@ fn with_context(
             .await
             .unwrap_or_else(|error| Err(Error::lab(format!("the report failed: {error}"))));
         result.and_then(|code| reported.map(|()| code))
-    })
+    });
+    // A worker thread may wait for a lock or a slow disk: nobody waits for it any more.
+    runtime.shutdown_background();
+    result
 }
 
 /// Cancels at the first signal; resolves at the second, with everything killed.

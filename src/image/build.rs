@@ -46,7 +46,7 @@ pub async fn build(
     let record = plan.record(&images);
     let _lock = ctx
         .cache
-        .lock(&format!("image-{wish}"), || {
+        .lock(&format!("image-{wish}"), &ctx.cancel, || {
             ctx.events
                 .note("waiting for another lab to build the image");
         })

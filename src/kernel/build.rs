@@ -13,6 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use tokio_util::sync::CancellationToken;
+
 use super::config::{self, Fragment};
 use super::definition::Definition;
 use super::patches::{self, Patch};
@@ -21,9 +23,11 @@ use super::{BUILD, BuiltKernel, MANIFEST, TREE, Toolchain};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
-use crate::error::{Blame, Error, IoContext, Result};
+use crate::error::{Blame, Error, IoContext, Result, full_disk};
 use crate::process::Cmd;
 
+/// The coarsest times that a file system keeps.
+const TICK: Duration = Duration::from_secs(2);
 /// Counts up when the way a kernel is built changes: old entries are not used any more.
 const RECIPE: &str = "kernel-1";
 
@@ -43,9 +47,9 @@ pub async fn build(
     {
         return Ok(kernel);
     }
-    let _lock = ctx
+    let lock = ctx
         .cache
-        .lock(&format!("kernel-{}", plan.key), || {
+        .lock(&format!("kernel-{}", plan.key), &ctx.cancel, || {
             ctx.events.note(format!(
                 "waiting for another lab to build kernel {}",
                 plan.name
@@ -61,6 +65,11 @@ pub async fn build(
     }
     let work = kernels.join(format!("work-{}", plan.key));
     if !work.exists() {
+        if source::put_away_if_damaged(ctx, &plan.source).await? {
+            // It is fetched again, and may be a newer one by now.
+            drop(lock);
+            return Box::pin(build(ctx, definition, arch, refresh)).await;
+        }
         plan.prepare(ctx, &kernels, &work).await?;
     }
     plan.configure(ctx, &work).await?;
@@ -207,7 +216,8 @@ impl Plan {
         } else {
             relative.as_ref().map(BuiltKernel::tree)
         };
-        blocking(move || clone_tree(&from, &to, links.as_deref())).await?;
+        let cancel = ctx.cancel.clone();
+        blocking(move || clone_tree(&from, &to, links.as_deref(), &cancel)).await?;
         patches::apply(ctx, &self.series, &tree).await?;
         if let Some(relative) = &relative {
             phase.progress(0, None, "copying the objects of a relative");
@@ -219,10 +229,12 @@ impl Plan {
                 .output(&ctx.cancel)
                 .await?;
             let (old, new) = (relative.tree(), tree.clone());
-            let manifest = relative.dir.join(MANIFEST);
-            let made = fs::metadata(&manifest).and_then(|data| data.modified());
-            let made = made.at("read", &manifest)?;
-            blocking(move || renew_differences(&old, &new, made)).await?;
+            blocking(move || {
+                let now = SystemTime::now();
+                make_older(&new.join(BUILD), now - TICK)?;
+                renew_differences(&old, &new, now)
+            })
+            .await?;
         }
         cache::publish(staging, work)?;
         let patches = match self.series.len() {
@@ -287,12 +299,15 @@ impl Plan {
         let mut log = fs::File::create(&log_path).at("create", &log_path)?;
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut objects = 0;
+        let mut logged = Ok(());
         let finished = self
             .make_cmd(&work.join(TREE))
             .arg(format!("-j{jobs}"))
             .args(self.tools.targets.iter().copied())
             .run(&ctx.cancel, |line| {
-                let _ = writeln!(log, "{line}");
+                if logged.is_ok() {
+                    logged = writeln!(log, "{line}");
+                }
                 if let Some(object) = compiled_object(line) {
                     objects += 1;
                     phase.progress(objects, total, object);
@@ -300,6 +315,8 @@ impl Plan {
             })
             .await?;
         if !finished.status.success() {
+            // What is missing in the log may be what make said of the full disk.
+            logged.at("write", &log_path)?;
             let text = fs::read(&log_path).at("read", &log_path)?;
             let text = String::from_utf8_lossy(&text);
             let error = build_error(&format!("building kernel {}", self.name), &text);
@@ -343,9 +360,8 @@ pub(crate) fn compiled_object(line: &str) -> Option<&str> {
 
 /// The lines that say what is wrong, out of thousands.
 pub fn build_error(doing: &str, output: &str) -> Error {
-    if output.contains("No space left on device") {
-        return Error::host(format!("{doing}: no space left on the device"))
-            .help("free some space or set LAB_CACHE_DIR to a larger disk; the build resumes");
+    if let Some(line) = full_disk(output) {
+        return Error::tool(doing, line);
     }
     let crashes = [
         "internal compiler error",
@@ -390,10 +406,18 @@ fn newest_relative(kernels: &Path, family: &str) -> Option<BuiltKernel> {
 
 /// Copies the source files of a tree, keeping their times. A file that is the same in `links` is
 /// not copied but linked from there.
-pub(crate) fn clone_tree(from: &Path, to: &Path, links: Option<&Path>) -> Result<()> {
+pub(crate) fn clone_tree(
+    from: &Path,
+    to: &Path,
+    links: Option<&Path>,
+    cancel: &CancellationToken,
+) -> Result<()> {
     let mut made = to.to_path_buf();
     fs::create_dir_all(to).at("create", to)?;
     for file in source::source_files(from)? {
+        if cancel.is_cancelled() {
+            return Err(Error::interrupted());
+        }
         let (source, target) = (from.join(&file), to.join(&file));
         if let Some(parent) = target.parent()
             && parent != made
@@ -430,10 +454,25 @@ pub(crate) fn is_same(path: &Path, data: &fs::Metadata) -> bool {
     })
 }
 
+/// Gives what is later than `time` that time. Objects may be dated in the future, if the clock was
+/// set back since they were made: what changes now, sources and config, must be later than all of
+/// them. Those of a finished build are all up to date, so which of them is older says nothing.
+fn make_older(build: &Path, time: SystemTime) -> Result<()> {
+    for entry in fs::read_dir(build).at("read", build)? {
+        let path = entry.at("read", build)?.path();
+        let data = fs::symlink_metadata(&path).at("read", &path)?;
+        if data.is_dir() {
+            make_older(&path, time)?;
+        } else if data.is_file() && data.modified().at("read", &path)? > time {
+            let file = fs::File::open(&path).at("open", &path)?;
+            file.set_modified(time).at("write", &path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives each file of `new` that is not the same in `old` a new time.
-fn renew_differences(old: &Path, new: &Path, made: SystemTime) -> Result<()> {
-    // Later than all objects, even if the clock was set back since they were made.
-    let time = SystemTime::now().max(made + Duration::from_secs(2));
+fn renew_differences(old: &Path, new: &Path, time: SystemTime) -> Result<()> {
     for file in source::source_files(new)? {
         let path = new.join(&file);
         let data = fs::symlink_metadata(&path).at("read", &path)?;
@@ -503,8 +542,9 @@ mod tests {
         for name in ["same.c", "patched.c"] {
             fs::write(source.join(name), name).unwrap();
         }
-        clone_tree(&source, &old, Some(&source)).unwrap();
-        clone_tree(&source, &new, Some(&source)).unwrap();
+        let cancel = CancellationToken::new();
+        clone_tree(&source, &old, Some(&source), &cancel).unwrap();
+        clone_tree(&source, &new, Some(&source), &cancel).unwrap();
         patches::renew(&old, Path::new("patched.c"), SystemTime::now()).unwrap();
         let before = fs::metadata(new.join("patched.c"))
             .unwrap()

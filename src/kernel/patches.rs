@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::context::Context;
-use crate::error::{Blame, Error, IoContext, Result};
+use crate::error::{Blame, Error, IoContext, Result, full_disk};
 use crate::process::Cmd;
 
 /// One patch of a series.
@@ -68,6 +68,9 @@ pub async fn apply(ctx: &Context, series: &[Patch], tree: &Path) -> Result<()> {
             .env("LC_ALL", "C")
             .run(&ctx.cancel, |_| {})
             .await?;
+        if let Some(line) = full_disk(&finished.tail) {
+            return Err(Error::tool("applying the patches", line));
+        }
         if !finished.status.success() {
             return Err(does_not_apply(&patch.path, &finished.tail));
         }

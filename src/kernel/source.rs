@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::apt::AptRoot;
-use crate::cache::{self, KeyBuilder, blocking, sha256_of, write_atomically};
+use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::process::Cmd;
@@ -75,6 +75,10 @@ pub struct SourceTree {
     pub dir: PathBuf,
     /// Made by the lab and never changed: hard links to its files are safe.
     pub immutable: bool,
+    /// The sum of all its files when it was made; `None` if it is the user's own, or from an older
+    /// lab.
+    #[serde(default)]
+    pub sum: Option<String>,
 }
 
 /// Finds or fetches the source. `refresh` ignores what was resolved before.
@@ -89,7 +93,7 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
     let record = ctx.cache.kind("sources")?.join(format!("{name}.json"));
     let _lock = ctx
         .cache
-        .lock(&format!("source-{name}"), || {
+        .lock(&format!("source-{name}"), &ctx.cancel, || {
             ctx.events.note("waiting for another lab's fetch")
         })
         .await?;
@@ -97,7 +101,7 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
     if !refresh && let Some(tree) = recorded(&record) {
         return Ok(tree);
     }
-    let tree = match source {
+    let mut tree = match source {
         Source::Debian(candidates) => debian(ctx, candidates).await?,
         Source::Git {
             repository,
@@ -106,6 +110,8 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
         Source::Tarball { location, sha256 } => tarball(ctx, location, sha256).await?,
         Source::Path(_) => unreachable!("handled above"),
     };
+    let dir = tree.dir.clone();
+    tree.sum = Some(blocking(move || sum(&dir)).await?);
     let json = serde_json::to_vec_pretty(&tree).map_err(|error| Error::lab(error.to_string()))?;
     write_atomically(&record, &json)?;
     Ok(tree)
@@ -116,6 +122,36 @@ pub(crate) fn recorded(record: &Path) -> Option<SourceTree> {
     let mut tree: SourceTree = serde_json::from_slice(&fs::read(record).ok()?).ok()?;
     tree.dir = record.parent()?.join(&tree.id);
     tree.dir.join("Makefile").is_file().then_some(tree)
+}
+
+/// The sum of all files of a tree.
+fn sum(dir: &Path) -> Result<String> {
+    let mut key = KeyBuilder::new("source-sum-1");
+    for file in source_files(dir)? {
+        let path = dir.join(&file);
+        let name = file.to_string_lossy();
+        if path.is_symlink() {
+            let target = fs::read_link(&path).at("read", &path)?;
+            key.part(&name, target.as_os_str().as_encoded_bytes());
+        } else {
+            key.part(&name, sha256_of(&path)?.as_bytes());
+        }
+    }
+    Ok(key.finish())
+}
+
+/// Compares a tree with its sum, which takes seconds, and puts it away if it differs: a disk can
+/// change what was right when it was written, and a kernel would be blamed for it.
+pub async fn put_away_if_damaged(ctx: &Context, tree: &SourceTree) -> Result<bool> {
+    let Some(expected) = tree.sum.clone() else {
+        return Ok(false);
+    };
+    let dir = tree.dir.clone();
+    let is_whole = blocking(move || Ok(sum(&dir)? == expected)).await?;
+    if is_whole {
+        return Ok(false);
+    }
+    seal::reuse(&ctx.events, &tree.dir, false).map(|reused| !reused)
 }
 
 async fn debian(ctx: &Context, candidates: &[DebianSource]) -> Result<SourceTree> {
@@ -150,6 +186,7 @@ async fn debian(ctx: &Context, candidates: &[DebianSource]) -> Result<SourceTree
             label,
             dir,
             immutable: true,
+            sum: None,
         });
     }
     Err(
@@ -194,9 +231,9 @@ async fn unpack_tarball(ctx: &Context, archive: &Path, label: &str, dir: &Path) 
         })
         .await?;
     if !finished.status.success() {
-        return Err(Error::host(format!("cannot unpack {}", archive.display()))
-            .evidence(&finished.tail)
-            .help("look at the free disk space (a tree takes 1.6 GB), then try again"));
+        let what = format!("cannot unpack {}", archive.display());
+        return Err(Error::tool(what, &finished.tail)
+            .or_help("is the archive whole? remove it, or correct the definition, and try again"));
     }
     require_kernel(staging.path(), label)?;
     cache::publish(staging, dir)?;
@@ -232,7 +269,7 @@ async fn tarball(ctx: &Context, location: &str, sha256: &str) -> Result<SourceTr
                 .arg(&file)
                 .output(&ctx.cancel)
                 .await
-                .map_err(|error| error.help("check the URL, the network and the disk space"))?;
+                .map_err(|error| error.or_help("check the URL and the network"))?;
             phase.done(format!("fetched {label}"));
             file
         } else {
@@ -254,6 +291,7 @@ async fn tarball(ctx: &Context, location: &str, sha256: &str) -> Result<SourceTr
         label,
         dir,
         immutable: true,
+        sum: None,
     })
 }
 
@@ -280,7 +318,7 @@ async fn git(ctx: &Context, repository: &str, revision: &str) -> Result<SourceTr
         .output(&ctx.cancel)
         .await
         .map_err(|error| {
-            error.help("does the repository have that revision, and may you read it?")
+            error.or_help("does the repository have that revision, and may you read it?")
         })?;
     let commit = git()
         .args(["rev-parse", "FETCH_HEAD"])
@@ -307,6 +345,7 @@ async fn git(ctx: &Context, repository: &str, revision: &str) -> Result<SourceTr
         label,
         dir,
         immutable: true,
+        sum: None,
     })
 }
 
@@ -327,6 +366,7 @@ async fn own_tree(path: PathBuf) -> Result<SourceTree> {
             label,
             dir,
             immutable: false,
+            sum: None,
         })
     })
     .await
@@ -345,9 +385,11 @@ pub fn source_files(dir: &Path) -> Result<Vec<PathBuf>> {
             if is_build_product(&relative) {
                 continue;
             }
-            if entry.file_type().at("read", &path)?.is_dir() {
+            let kind = entry.file_type().at("read", &path)?;
+            if kind.is_dir() {
                 folders.push(relative);
-            } else {
+            } else if kind.is_file() || kind.is_symlink() {
+                // Whoever opened a pipe would wait for its other end.
                 files.push(relative);
             }
         }

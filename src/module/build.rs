@@ -37,7 +37,10 @@ pub async fn build(
     }
     let key = key.finish();
     let entry = ctx.cache.kind("modules")?.join(&key);
-    let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
+    let _lock = ctx
+        .cache
+        .lock(&format!("modules-{key}"), &ctx.cancel, || {})
+        .await?;
     cache::mark_used(&entry);
     if !seal::reuse(&ctx.events, &entry, true)? {
         compile(ctx, kernel, arch, &scenario.name, sources, &entry).await?;

@@ -91,7 +91,10 @@ pub async fn build(
     let patches = read_patches(&request.patches)?;
     let key = key(kernel, request, &patches);
     let entry = ctx.cache.kind("modules")?.join(&key);
-    let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
+    let _lock = ctx
+        .cache
+        .lock(&format!("modules-{key}"), &ctx.cancel, || {})
+        .await?;
     cache::mark_used(&entry);
     // klp-build names the module after its file, and the kernel's build turns `-` into `_`: with
     // none in the name, the file, the module and the livepatch in sysfs are all called the same.
@@ -154,7 +157,7 @@ async fn make_module(
         ctx.events
             .note(format!("waiting for another klp-build of {release}"));
     };
-    let _lock = ctx.cache.lock(&lock, waiting).await?;
+    let _lock = ctx.cache.lock(&lock, &ctx.cancel, waiting).await?;
     let private = PrivateTree {
         dir: ctx.cache.kind("klp")?.join(&kernel.key),
     };
@@ -239,13 +242,22 @@ impl PrivateTree {
         self.tree().join(ORIGINAL).is_file()
     }
 
+    /// Whether what is patched now would look older than its object, and what an interrupted
+    /// klp-build has made older than the original build.
+    fn clock_was_set_back(&self) -> bool {
+        let now = SystemTime::now();
+        let made = [self.running(), self.tree().join(ORIGINAL)];
+        made.iter()
+            .any(|file| modified(file).is_ok_and(|time| time > now))
+    }
+
     /// Makes the copy, or mends what an earlier klp-build left behind.
     async fn prepare(&self, ctx: &Context, kernel: &BuiltKernel) -> Result<()> {
         let unclean = self.running().exists();
         if unclean {
             self.wait_for_survivors(ctx).await?;
         }
-        if !self.has_original() {
+        if !self.has_original() || self.clock_was_set_back() {
             // klp-build cannot resume an original build: it begins with `make clean`.
             return self.make(ctx, kernel).await;
         }
@@ -297,12 +309,12 @@ impl PrivateTree {
             .phase(format!("copy the tree of {} for klp-build", kernel.release));
         let staging = cache::staging_dir(&self.dir)?;
         let (from, to) = (kernel.tree(), staging.path().join("tree"));
-        let old = self.dir.clone();
+        let (old, cancel) = (self.dir.clone(), ctx.cancel.clone());
         blocking(move || {
             if old.exists() {
                 fs::remove_dir_all(&old).at("remove", &old)?;
             }
-            clone_tree(&from, &to, Some(&from))?;
+            clone_tree(&from, &to, Some(&from), &cancel)?;
             let config = from.join(BUILD).join(".config");
             fs::copy(&config, to.join(".config")).at("copy", &config)?;
             Ok(())
@@ -628,6 +640,7 @@ fn is_complaint(line: &str) -> bool {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+    use tokio_util::sync::CancellationToken;
 
     fn words(replace: Replace, has_original: bool) -> String {
         let arguments = arguments(replace, has_original, Path::new("/c/x.ko"));
@@ -710,7 +723,7 @@ mod tests {
         for name in ["same.c", "patched.c", "reverted.c", "deleted.c"] {
             fs::write(from.join(name), name).unwrap();
         }
-        clone_tree(&from, &to, Some(&from)).unwrap();
+        clone_tree(&from, &to, Some(&from), &CancellationToken::new()).unwrap();
         for (name, text) in [
             ("patched.c", "patched"),
             ("reverted.c", "reverted.c"),

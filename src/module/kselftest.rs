@@ -41,7 +41,10 @@ pub async fn build(
     }
     let key = key.finish();
     let entry = ctx.cache.kind("modules")?.join(&key);
-    let _lock = ctx.cache.lock(&format!("modules-{key}"), || {}).await?;
+    let _lock = ctx
+        .cache
+        .lock(&format!("modules-{key}"), &ctx.cancel, || {})
+        .await?;
     cache::mark_used(&entry);
     if seal::reuse(&ctx.events, &entry, true)? {
         return Ok(entry);

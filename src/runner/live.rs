@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use tokio_util::sync::CancellationToken;
+
 use super::record::Record;
 use crate::error::{Error, IoContext, Result};
 use crate::event::RunId;
@@ -29,8 +31,12 @@ pub(super) struct Live {
 
 impl Live {
     /// Starts a machine; nobody has logged in yet.
-    pub(super) async fn start(parts: &Parts<'_>, keys: RunKeys) -> Result<Self> {
-        let machine = Machine::start(parts).await?;
+    pub(super) async fn start(
+        parts: &Parts<'_>,
+        keys: RunKeys,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let machine = Machine::start(parts, cancel).await?;
         let script = parts.record.join("qemu.sh");
         Ok(Self {
             machine,

@@ -266,7 +266,7 @@ impl Attempt<'_> {
         let started = Instant::now();
         let mut live = match guest {
             Some(live) => live,
-            None => self.start().await?,
+            None => self.start(ctx).await?,
         };
         let mut played = Played::default();
         let result = tokio::select! {
@@ -340,12 +340,16 @@ impl Attempt<'_> {
             Ok(()) => format!(
                 "crash {vmlinux} {shown}/memory.elf\ndrgn -s {vmlinux} -c {shown}/memory.elf"
             ),
-            Err(error) => format!("not kept: {}", error.what),
+            Err(error) => {
+                // Half of it is of no use, and the verdict may need its place on the disk.
+                let _ = std::fs::remove_file(&file);
+                format!("not kept: {}", error.what)
+            }
         }
     }
 
     /// Starts a guest of this run's own.
-    async fn start(&self) -> Result<Live> {
+    async fn start(&self, ctx: &Context) -> Result<Live> {
         let keys = RunKeys::generate()?;
         let parts = Parts {
             arch: self.of.run.arch,
@@ -355,7 +359,7 @@ impl Attempt<'_> {
             keys: keys.archive()?,
             record: self.record.dir(),
         };
-        Live::start(&parts, keys).await
+        Live::start(&parts, keys, &ctx.cancel).await
     }
 
     /// The run that goes on in this guest, if there is one and the guest is as it was after its

@@ -107,15 +107,15 @@ impl<'a> Player<'a> {
         let what = format!("boot {} {} for selftests", run.kernel, run.arch);
         let phase = ctx.events.phase(what);
         let keys = RunKeys::generate()?;
-        let mut machine = Machine::start(&Parts {
+        let parts = Parts {
             arch: originals.arch,
             accel: originals.accel,
             kernel: originals.boot_file.clone(),
             image: &originals.image.initramfs,
             keys: keys.archive()?,
             record: record.dir(),
-        })
-        .await?;
+        };
+        let mut machine = Machine::start(&parts, &ctx.cancel).await?;
         match log_in(ctx, originals, &mut machine, &keys).await {
             Ok(guest) => {
                 phase.done(format!("booted {} {} for selftests", run.kernel, run.arch));

@@ -121,7 +121,10 @@ async fn probed(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Resul
         .await?;
     let qemu = qemu.lines().next().unwrap_or_default().to_owned();
     let file = ctx.cache.kind("accel")?.join(format!("{arch}.json"));
-    let _lock = ctx.cache.lock(&format!("accel-{arch}"), || {}).await?;
+    let _lock = ctx
+        .cache
+        .lock(&format!("accel-{arch}"), &ctx.cancel, || {})
+        .await?;
     if let Some(problem) = remembered(&file, boot.trim(), &qemu) {
         return Ok(problem);
     }
@@ -162,7 +165,7 @@ async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result
         keys,
         record: record.path(),
     };
-    let mut machine = match Machine::start(&parts).await {
+    let mut machine = match Machine::start(&parts, &ctx.cancel).await {
         Ok(machine) => machine,
         Err(error) if error.blame == Blame::Host => {
             return Ok(Some(match error.evidence.first() {

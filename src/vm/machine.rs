@@ -15,7 +15,7 @@ use super::qmp::{MachineState, Qmp};
 use super::scratch::Scratch;
 use super::{Accel, Deadlines};
 use crate::arch::Arch;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Blame, Error, IoContext, Result};
 use crate::process::{Process, to_file};
 
 /// What the init says last, and what it says instead if nobody can log in.
@@ -87,7 +87,7 @@ pub struct Parts<'a> {
 
 impl Machine {
     /// Starts QEMU and lets the guest run.
-    pub async fn start(parts: &Parts<'_>) -> Result<Self> {
+    pub async fn start(parts: &Parts<'_>, cancel: &CancellationToken) -> Result<Self> {
         let scratch = Scratch::new()?;
         let initrd = scratch.path().join("initrd");
         let mut archive = std::fs::read(parts.image).at("read", parts.image)?;
@@ -109,15 +109,32 @@ impl Machine {
             let script = script(&command.to_string(), parts.image);
             std::fs::write(&line, script).at("write", &line)?;
             let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
-            match connect(&spec.qmp, &mut process, parts.record).await {
+            let connected = tokio::select! {
+                connected = connect(&spec.qmp, &mut process, parts.record) => connected,
+                () = cancel.cancelled() => Err(Error::interrupted()),
+            };
+            match connected {
                 Ok(qmp) => break (process, qmp),
                 Err(error) => {
                     process.stop().await?;
+                    if error.blame == Blame::Interrupted {
+                        return Err(error);
+                    }
                     let said = Console::new(&stderr).text();
                     // A QEMU without seccomp, or a container that does not let it.
                     if spec.sandbox && (said.contains("sandbox") || said.contains("seccomp")) {
                         spec.sandbox = false;
                         continue;
+                    }
+                    if said.contains("Could not set up host forwarding rule") {
+                        return Err(
+                            Error::host("no port of 127.0.0.1 is free for a guest's ssh")
+                                .evidence(&said)
+                                .help(
+                                    "end what holds the ports (`ss -tlnp`), or widen \
+                                 net.ipv4.ip_local_port_range",
+                                ),
+                        );
                     }
                     let is_old = ["invalid option", "valid device model", "Invalid parameter"];
                     let error = match is_old.iter().any(|mark| said.contains(mark)) {

@@ -186,13 +186,20 @@ impl Project {
     }
 
     fn command(&self, args: &[&str], environment: &[(&str, &str)]) -> Command {
-        let mut command = command(self.0.path(), args);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+        command.args(args);
+        self.furnish(&mut command);
+        command.envs(environment.iter().copied());
+        command
+    }
+
+    /// Lets a command work in here, with the fake tools.
+    pub fn furnish(&self, command: &mut Command) {
+        furnish(command, self.0.path());
         command
             .env("PATH", self.path("bin"))
             .env("LAB_CACHE_DIR", self.cache())
-            .env("LAB_TEST_PIDS", self.path("pids"))
-            .envs(environment.iter().copied());
-        command
+            .env("LAB_TEST_PIDS", self.path("pids"));
     }
 
     pub fn lab(&self, args: &[&str]) -> Output {
@@ -225,8 +232,14 @@ impl Project {
 
 fn command(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command.args(args);
+    furnish(&mut command, dir);
     command
-        .args(args)
+}
+
+/// Lets a command work in a folder, with nothing of the tests' own environment that lab heeds.
+pub fn furnish(command: &mut Command, dir: &Path) {
+    command
         .current_dir(dir)
         .env_remove("CI")
         .env_remove("LAB_PROJECT")
@@ -235,7 +248,6 @@ fn command(dir: &Path, args: &[&str]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command
 }
 
 /// Installs what the host lacks, once: headers cannot be faked on PATH.

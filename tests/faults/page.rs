@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::sandbox::ROOT;
-use crate::{guest, host};
+use crate::{clock, damage, disk, guest, host, interrupts, ports};
 
 const HEAD: &str = "<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by the test `the_page_is_what_the_tests_say`; do not edit. -->
@@ -34,6 +34,15 @@ const AROUND: &str = "
 ## Around the guests
 ";
 
+const INTERRUPTS: &str = "
+## Ctrl-C, and a lab that is killed
+
+In each of these phases, once: lab tells what runs to end, and ends with 130 when it has. Twice: it kills
+what runs and ends with 130 at once, also if that does not listen. Killed itself (SIGKILL): the kernel
+kills what it had started. Each time nothing half-made counts as finished.
+
+";
+
 fn page() -> String {
     let mut text = HEAD.to_owned();
     text += &table(guest::FAULTS.iter());
@@ -42,12 +51,26 @@ fn page() -> String {
     text += DEBUG;
     text += &table(guest::DEBUG_FAULTS.iter());
     text += AROUND;
-    let _ = writeln!(
-        text,
-        "\n| fault | what the lab does | blame | exit | its message says |"
+    let all = host::FAULTS.iter().chain(&disk::FAULTS);
+    text += &around(
+        all.chain(&clock::FAULTS)
+            .chain(&damage::FAULTS)
+            .chain(&ports::FAULTS)
+            .chain(&interrupts::FAULTS)
+            .copied(),
     );
-    let _ = writeln!(text, "|---|---|---|---|---|");
-    for fault in host::FAULTS {
+    text += INTERRUPTS;
+    let phases = interrupts::PHASES.iter().map(|phase| phase.what);
+    for phase in phases.chain(interrupts::OTHERS) {
+        let _ = writeln!(text, "- {phase}");
+    }
+    text
+}
+
+fn around(faults: impl Iterator<Item = &'static host::Fault>) -> String {
+    let mut text = "\n| fault | what the lab does | blame | exit | its message says |\n".to_owned();
+    text += "|---|---|---|---|---|\n";
+    for fault in faults {
         let (what, outcome, blame, code) = (fault.what, fault.outcome, fault.blame, fault.code);
         let says = if fault.says == outcome {
             ""
