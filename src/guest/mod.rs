@@ -24,6 +24,9 @@ const POLL: Duration = Duration::from_millis(5);
 /// Where modules are put in the guest.
 const MODULES: &str = "/lab";
 
+/// Bytes of an answer without sense that are shown.
+const NONSENSE_MAX: usize = 400;
+
 /// Why the agent gave no answer. The console says more, and is to be read first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Silence {
@@ -40,7 +43,10 @@ impl std::fmt::Display for Silence {
         match self {
             Silence::Timeout(what) => write!(f, "no answer to {what}"),
             Silence::Lost(why) => write!(f, "the connection to the guest was lost: {why}"),
-            Silence::Nonsense(what) => write!(f, "the guest's answer makes no sense: {what}"),
+            Silence::Nonsense(what) => {
+                let start = &what[..what.floor_char_boundary(NONSENSE_MAX)];
+                write!(f, "the guest's answer makes no sense: {start}")
+            }
         }
     }
 }

@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::results::{Ended, Finished, Results, RunResult, State};
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{RunId, Skipped, Stamped, VERSION};
 use crate::runner::verdict::{Outcome, Verdict};
+use crate::visible::visible;
 
 /// The longest event file that is read.
 const FILE_MAX: u64 = 1 << 30;
@@ -145,10 +147,23 @@ fn take(streams: &mut Vec<Results>, line: &[u8]) -> std::result::Result<(), Stri
     let Some(stream) = streams.last_mut() else {
         return Err("is not `started`, with which a stream begins".to_owned());
     };
-    let stamped: Stamped =
-        serde_json::from_slice(line).map_err(|error| format!("is no event: {error}"))?;
+    let no_event = |error: serde_json::Error| format!("is no event: {error}");
+    let mut value: Value = serde_json::from_slice(line).map_err(no_event)?;
+    make_visible(&mut value);
+    let stamped: Stamped = serde_json::from_value(value).map_err(no_event)?;
     stream.event(&stamped);
     Ok(())
+}
+
+/// The file may be a stranger's: none of its texts, whether a name, a title or a folder, must steer
+/// the terminal of whoever reads the report.
+fn make_visible(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = visible(text),
+        Value::Array(items) => items.iter_mut().for_each(make_visible),
+        Value::Object(entries) => entries.values_mut().for_each(make_visible),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// As much of an event as every version has.

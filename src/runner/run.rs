@@ -613,8 +613,8 @@ impl Attempt<'_> {
             Err(silence) => silence,
         };
         tokio::time::sleep(DRAIN).await;
-        if let Silence::Nonsense(what) = &silence {
-            let reason = format!("{doing}: the guest's answer makes no sense: {what}");
+        if let Silence::Nonsense(_) = &silence {
+            let reason = format!("{doing}: {silence}");
             return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
                 .with("the console's last lines", &machine.console.tail(25))
                 .into());

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::model::{
     Capability, Livepatch, Original, ReplaceCapability, Requires, SnapshotScope, Target, VMLINUX,
 };
-use super::names::kernel_module_name;
+use super::names::{is_kbuilds_own, kernel_module_name};
 use super::{livepatches, targets};
 use crate::yaml::{Diagnostic, Diagnostics, Node, Span};
 
@@ -87,6 +87,12 @@ fn module_names(root: &Node, diagnostics: &mut Diagnostics) {
                 .note("as an object of a livepatch, `vmlinux` is the kernel itself");
             diagnostics.push(diagnostic);
         }
+        if is_kbuilds_own(&module) {
+            let message = format!("a module cannot be called `{module}`");
+            let diagnostic = Diagnostic::new(key.span, message)
+                .note("the kernel's build system has a list of this name");
+            diagnostics.push(diagnostic);
+        }
         if let Some((name, first)) = seen.insert(module.clone(), (&key.name, key.span)) {
             let message = if name == key.name {
                 format!("`{name}` is both a target and a livepatch")
@@ -104,6 +110,31 @@ fn module_names(root: &Node, diagnostics: &mut Diagnostics) {
         let diagnostic = Diagnostic::new(key.span, "a livepatch cannot be called `none`")
             .note("as the `transition` of an expectation, `none` means no livepatch");
         diagnostics.push(diagnostic);
+    }
+}
+
+/// The most of each part of a scenario, far beyond what people write: each livepatch is compiled,
+/// and the guest may say a mebibyte after each step.
+const MOST: [(&str, usize); 4] = [
+    ("targets", 50),
+    ("livepatches", 100),
+    ("steps", 300),
+    ("expect_failure", 100),
+];
+
+/// Reports the parts of a scenario that are too many.
+pub(super) fn limits(root: &Node, diagnostics: &mut Diagnostics) {
+    for (part, most) in MOST {
+        let Some((key, node)) = root.entry(part) else {
+            continue;
+        };
+        let count = node.items().len().max(node.entries().len());
+        if count > most {
+            let message = format!("`{part}` has {count} entries; {most} are the most");
+            let diagnostic = Diagnostic::new(key.span, message)
+                .help("tell the story in several scenarios, each in a file of its own");
+            diagnostics.push(diagnostic);
+        }
     }
 }
 
