@@ -117,7 +117,7 @@ fn mutate(inputs: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 }
 
 fn stands(name: &str) {
-    let (_, target) = targets::TARGETS.iter().find(|(of, _)| *of == name).unwrap();
+    let target = targets::named(name);
     let inputs = corpus(name);
     let try_one = |data: &[u8]| {
         let started = Instant::now();

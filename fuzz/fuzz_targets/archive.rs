@@ -2,4 +2,4 @@
 #![no_main]
 #[path = "../targets/mod.rs"]
 mod targets;
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::archive::archive(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::named("archive")(data));

@@ -2,4 +2,4 @@
 #![no_main]
 #[path = "../targets/mod.rs"]
 mod targets;
-libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::scenario::scenario(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::named("scenario")(data));

@@ -35,6 +35,15 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("archive", archive::archive),
 ];
 
+/// The target of this name.
+pub fn named(name: &str) -> Target {
+    let (_, target) = TARGETS
+        .iter()
+        .find(|(of, _)| *of == name)
+        .expect("its name");
+    *target
+}
+
 /// Text that is shown may break lines, and do nothing else that nobody sees.
 fn assert_shows(text: &str) {
     let hidden = |c: char| is_hidden(c) && c != '\n' && c != '\t';
@@ -42,7 +51,7 @@ fn assert_shows(text: &str) {
 }
 
 /// What a guest writes to its console.
-pub fn console(data: &[u8]) {
+fn console(data: &[u8]) {
     let allowed = ["kernel/livepatch/core.c"];
     let found = first_splat(data, &allowed);
     if let Some(splat) = &found {
@@ -65,7 +74,7 @@ pub fn console(data: &[u8]) {
 }
 
 /// What a guest says of its state, and of a transition that goes on.
-pub fn state(data: &[u8]) {
+fn state(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let names = Names::default();
     let mut observed = Observed::parse(&text, &names);
@@ -94,7 +103,7 @@ pub fn state(data: &[u8]) {
 }
 
 /// A snapshot file, and what becomes of a guest's words in one.
-pub fn snapshot(data: &[u8]) {
+fn snapshot(data: &[u8]) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let run = RunId {
         scenario: "s".to_owned(),
@@ -122,7 +131,7 @@ pub fn snapshot(data: &[u8]) {
 }
 
 /// What QEMU, or who took its socket, sends. The first byte says in which pieces it comes.
-pub fn qmp(data: &[u8]) {
+fn qmp(data: &[u8]) {
     let Some((&size, data)) = data.split_first() else {
         return;
     };
@@ -152,7 +161,7 @@ const MAP: &str = "ffffffff81000000 T _text\nffffffff81000100 t cpu_idle_poll\n\
     ffffffff81000200 D data\nffffffff81000300 T last\n";
 
 /// The event file of another lab, in a report.
-pub fn events(data: &[u8]) {
+fn events(data: &[u8]) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = dir.path().join("events.jsonl");
     std::fs::write(&file, data).expect("writing it");

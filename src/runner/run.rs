@@ -34,6 +34,11 @@ use crate::vm::machine::{Gone, Machine, Parts};
 
 /// A console's last words may come after the connection is lost.
 const DRAIN: Duration = Duration::from_millis(300);
+/// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
+/// visible, a snapshot of them can still be read back.
+const SAID_MAX: usize = 8 << 20;
+/// Bytes of a problem, which may quote a file of the guest.
+const PROBLEM_MAX: usize = 16 << 10;
 
 /// A run that is ready to boot.
 #[derive(Debug)]
@@ -108,6 +113,8 @@ struct Played {
     /// Each with the number of its step, from 1.
     problems: Vec<(usize, String)>,
     spawned: step::Spawned,
+    /// Bytes of what the guest has said of its states.
+    said: usize,
 }
 
 impl Guesting {
@@ -542,11 +549,19 @@ impl Attempt<'_> {
         self.no_complaint(machine, doing, &dump).await?;
         let mut state = Observed::parse(&dump, names);
         state.result = done.result;
+        played.said += dump.len() + state.result.as_ref().map_or(0, String::len);
+        if played.said > SAID_MAX {
+            let reason = format!("{doing}: the guest's states have more than {SAID_MAX} bytes");
+            return Err(Verdict::against(Outcome::Flooded, Blame::Guest, reason).into());
+        }
         let mut problems = done.problems;
         if let Some(expect) = &step.expect
             && !done.skipped
         {
             problems.extend(step::expect::check(expect, &state));
+        }
+        for problem in &mut problems {
+            problem.truncate(problem.floor_char_boundary(PROBLEM_MAX));
         }
         self.record
             .write(&format!("states/{number:02}.txt"), &state.text())?;

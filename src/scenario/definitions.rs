@@ -150,3 +150,37 @@ pub(super) fn texts(node: Option<&Node>) -> Vec<String> {
         .filter_map(|item| item.as_str().map(str::to_owned))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::parse;
+    use crate::yaml::Source;
+
+    /// The message of the first error, if there is one.
+    fn error(rest: &str) -> Option<String> {
+        let source = Source::new("x.yaml", format!("version: 1\nsummary: x\n{rest}"));
+        let errors = parse("x", &source).err()?;
+        errors.iter().next().map(|error| error.message.clone())
+    }
+
+    #[test]
+    fn a_scenario_is_no_longer_than_people_write() {
+        let steps = |count: usize| format!("steps:\n{}", "  - read: /proc/version\n".repeat(count));
+        assert_eq!(error(&steps(300)), None);
+        let long = error(&steps(301)).unwrap();
+        assert_eq!(long, "`steps` has 301 entries; 300 are the most");
+        let livepatches = (0..101).map(|number| format!("  l{number}: kselftest\n"));
+        let livepatches: String = livepatches.collect();
+        let many = error(&format!("livepatches:\n{livepatches}{}", steps(1))).unwrap();
+        assert_eq!(many, "`livepatches` has 101 entries; 100 are the most");
+    }
+
+    #[test]
+    fn no_module_is_a_list_of_kbuild() {
+        for name in ["obj", "ccflags"] {
+            let text = format!("targets: {{ {name}: kselftest }}\nsteps: [load: {name}]\n");
+            let message = error(&text).unwrap();
+            assert_eq!(message, format!("a module cannot be called `{name}`"));
+        }
+    }
+}
