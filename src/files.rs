@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading the YAML files of a project: finding them by name, and errors that show the place.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use crate::arch::Arch;
@@ -30,21 +31,43 @@ pub const ARCHES: List = List {
 /// The longest file that is read at all.
 const FILE_MAX: u64 = 1 << 20;
 
-/// Reads a YAML file of the user.
-pub fn read_source(path: &Path) -> Result<Source> {
+/// Reads a stranger's file of at most `max` bytes. Its name may be a link to something that never
+/// ends, such as a terminal, a pipe or `/dev/zero`.
+///
+/// # Errors
+///
+/// `File` if it is not there, not a regular file, or too long.
+pub fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>> {
     let as_file = |mut error: Error| {
         error.blame = Blame::File;
         error
     };
-    let size = fs::metadata(path).at("read", path).map_err(as_file)?.len();
-    if size > FILE_MAX {
-        let what = format!(
-            "{} has {size} bytes; a lab file has 1 MiB at most",
-            path.display()
-        );
-        return Err(Error::new(Blame::File, what));
+    let refuse = |why: String| {
+        let what = format!("{} {why}", path.display());
+        Error::new(Blame::File, what).help("put a file in its place that a person has written")
+    };
+    // Before it is opened: to open a pipe is to wait for its other end.
+    let data = fs::metadata(path).at("read", path).map_err(as_file)?;
+    if !data.is_file() {
+        return Err(refuse("is no regular file".to_owned()));
     }
-    let bytes = fs::read(path).at("read", path).map_err(as_file)?;
+    let mut bytes = Vec::new();
+    let file = File::open(path).at("read", path).map_err(as_file)?;
+    // Files in /proc have no length.
+    let mut file = file.take(max + 1);
+    file.read_to_end(&mut bytes)
+        .at("read", path)
+        .map_err(as_file)?;
+    if file.limit() == 0 {
+        let size = data.len().max(max + 1);
+        return Err(refuse(format!("has {size} bytes; {max} are the most")));
+    }
+    Ok(bytes)
+}
+
+/// Reads a YAML file of the user.
+pub fn read_source(path: &Path) -> Result<Source> {
+    let bytes = read_regular(path, FILE_MAX)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
             .iter()
@@ -106,4 +129,27 @@ pub fn names(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit_and_nothing_that_never_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.yaml");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_regular(&path, 5).unwrap(), b"12345");
+        let error = read_regular(&path, 4).unwrap_err();
+        assert!(error.what.ends_with("x.yaml has 5 bytes; 4 are the most"));
+        for endless in ["/dev/zero", "/dev/null", "/"] {
+            let link = dir.path().join("link.yaml");
+            std::os::unix::fs::symlink(endless, &link).unwrap();
+            let error = read_source(&link).unwrap_err();
+            assert!(error.what.ends_with("is no regular file"), "{error}");
+            assert_eq!(error.blame, Blame::File);
+            fs::remove_file(&link).unwrap();
+        }
+    }
 }

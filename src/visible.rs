@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 /// `text` with everything visible: what controls a terminal, ends a line for some readers, turns
-/// the direction of writing or is no character in XML is written as `\u{1b}`. Newlines and tabs
+/// the direction of writing, has no width or is no character in XML is written as `\u{1b}`. Newlines and tabs
 /// stay.
 pub fn visible(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -22,10 +22,13 @@ pub fn visible(text: &str) -> String {
 /// Whether a character does what nobody sees.
 pub fn is_hidden(c: char) -> bool {
     let separates_lines = matches!(c, '\u{2028}' | '\u{2029}');
-    let turns_direction =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let turns_direction = matches!(c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let has_no_width = matches!(c,
+        '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
     let is_no_xml = matches!(c, '\u{fffe}' | '\u{ffff}');
-    c.is_control() || separates_lines || turns_direction || is_no_xml
+    c.is_control() || separates_lines || turns_direction || has_no_width || is_no_xml
 }
 
 #[cfg(test)]
@@ -37,6 +40,10 @@ mod tests {
         assert_eq!(
             visible("\u{1b}[31mred\r\n\ta\u{85}b\u{2028}c\u{202e}d\u{ffff}\0"),
             "\\u{1b}[31mred\n\ta\\u{85}b\\u{2028}c\\u{202e}d\\u{ffff}\\u{0}"
+        );
+        assert_eq!(
+            visible("pa\u{200b}ss\u{61c}\u{feff}"),
+            "pa\\u{200b}ss\\u{61c}\\u{feff}"
         );
     }
 }

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-#[path = "../fuzz/targets.rs"]
+#[path = "../fuzz/targets/mod.rs"]
 mod targets;
 
 use std::fs;
@@ -21,19 +21,15 @@ const EACH: Duration = Duration::from_secs(5);
 
 /// The inputs of a target: its corpus, and what the project has of the kind.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folders = match target {
-        "scenario" => &[
-            "fuzz/corpus/scenario",
-            "scenarios",
-            "tests/faults/scenarios",
-        ][..],
-        "console" => &["fuzz/corpus/console", "tests/faults/splats"],
-        "snapshot" => &["fuzz/corpus/snapshot", "snapshots"],
-        "state" => &["fuzz/corpus/state"],
-        _ => &["fuzz/corpus/qmp"],
+    let kept = format!("fuzz/corpus/{target}");
+    let ours = match target {
+        "scenario" => &["scenarios", "tests/faults/scenarios"][..],
+        "console" => &["tests/faults/splats"],
+        "snapshot" => &["snapshots"],
+        _ => &[],
     };
     let mut inputs = Vec::new();
-    for folder in folders {
+    for folder in ours.iter().copied().chain([&*kept]) {
         let entries = fs::read_dir(Path::new(ROOT).join(folder)).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
         files.sort();
@@ -57,7 +53,7 @@ impl Random {
 }
 
 /// What parsers trip over.
-const TOKENS: [&str; 20] = [
+const TOKENS: [&str; 24] = [
     "\0",
     "\n",
     "\t",
@@ -78,6 +74,10 @@ const TOKENS: [&str; 20] = [
     "---\n",
     "[    1.000000] ",
     "BUG: ",
+    "\\u001b[2J",
+    "\r",
+    "../",
+    "$(id)",
 ];
 
 fn mutate(inputs: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
@@ -117,7 +117,7 @@ fn mutate(inputs: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
 }
 
 fn stands(name: &str) {
-    let (_, target) = targets::TARGETS.iter().find(|(of, _)| *of == name).unwrap();
+    let target = targets::named(name);
     let inputs = corpus(name);
     let try_one = |data: &[u8]| {
         let started = Instant::now();
@@ -163,4 +163,32 @@ fn snapshots_of_strangers() {
 #[test]
 fn lines_of_qemu() {
     stands("qmp");
+}
+
+#[test]
+fn event_files_of_strangers() {
+    stands("events");
+}
+
+#[test]
+fn archives_of_strangers() {
+    stands("archive");
+}
+
+/// A target that nobody runs finds nothing.
+#[test]
+fn each_target_is_fuzzed_at_night() {
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
+    let names = targets::TARGETS.map(|(name, _)| name);
+    let matrix = format!("target: [{}]", names.join(", "));
+    assert!(read(".github/workflows/nightly.yml").contains(&matrix));
+    let manifest = read("fuzz/Cargo.toml");
+    let binaries: Vec<_> = manifest
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("path = \"fuzz_targets/")?
+                .strip_suffix(".rs\"")
+        })
+        .collect();
+    assert_eq!(binaries, names);
 }

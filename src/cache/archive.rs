@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::is_key;
+use crate::visible::is_hidden;
 
 /// The name of the first member.
 pub(super) const MANIFEST: &str = "lab-cache.json";
@@ -98,7 +99,7 @@ impl Item {
 
 /// Whether a text from elsewhere can be shown on a terminal.
 pub(super) fn is_printable(text: &str) -> bool {
-    text.len() <= 1000 && !text.chars().any(char::is_control)
+    text.len() <= 1000 && !text.chars().any(is_hidden)
 }
 
 #[cfg(test)]

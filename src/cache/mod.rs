@@ -69,9 +69,8 @@ impl Cache {
         Ok(Self { dir })
     }
 
-    /// A cache in `dir`, for tests.
-    #[cfg(test)]
-    pub(crate) fn at(dir: &Path) -> Self {
+    /// A cache in `dir`, which must exist.
+    pub fn at(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
         }

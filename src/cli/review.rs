@@ -10,6 +10,7 @@ use clap::Args;
 use crate::error::{IoContext, Result};
 use crate::report::paint::{Color, Paint};
 use crate::state::{diff, snapshot};
+use crate::visible::visible;
 
 /// Arguments of `lab review`.
 #[derive(Debug, Args)]
@@ -46,11 +47,11 @@ pub fn review(project: &Path, args: &ReviewArgs, color: Color) -> Result<u8> {
             left += 1;
             continue;
         }
-        let name = accepted.file_name().unwrap_or_default().to_string_lossy();
+        let name = visible(&accepted.file_name().unwrap_or_default().to_string_lossy());
         let heading = format!("{name} ({} of {})", index + 1, all.len());
         let old = snapshot::read(accepted)?.unwrap_or_default();
         let new = snapshot::read(pending)?.unwrap_or_default();
-        let difference = paint.diff(&diff::render(&old, &new));
+        let difference = paint.diff(&visible(&diff::render(&old, &new)));
         super::print(&format!("{}\n{difference}\n", paint.bold(&heading)));
         let choice = if args.accept_all {
             Choice::Accept

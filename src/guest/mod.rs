@@ -26,6 +26,9 @@ const SLOWEST: u64 = 1 << 20;
 /// Where modules are put in the guest.
 const MODULES: &str = "/lab";
 
+/// Bytes of an answer without sense that are shown.
+const NONSENSE_MAX: usize = 400;
+
 /// Why the agent gave no answer. The console says more, and is to be read first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Silence {
@@ -42,7 +45,10 @@ impl std::fmt::Display for Silence {
         match self {
             Silence::Timeout(what) => write!(f, "no answer to {what}"),
             Silence::Lost(why) => write!(f, "the connection to the guest was lost: {why}"),
-            Silence::Nonsense(what) => write!(f, "the guest's answer makes no sense: {what}"),
+            Silence::Nonsense(what) => {
+                let start = &what[..what.floor_char_boundary(NONSENSE_MAX)];
+                write!(f, "the guest's answer makes no sense: {start}")
+            }
         }
     }
 }

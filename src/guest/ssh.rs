@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Silence};
 
-/// The longest reply that is read.
-const REPLY_MAX: usize = 4 << 20;
+/// The longest reply that is read; the agent has no room for a longer one.
+const REPLY_MAX: usize = 1 << 20;
 /// The longest first line of a reply.
 const HEADER_MAX: usize = 64;
 /// The agent's program.

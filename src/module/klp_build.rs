@@ -38,6 +38,7 @@ use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;
+use crate::files::read_regular;
 use crate::host;
 use crate::kernel::build::{build_error, clone_tree, compiled_object, is_same};
 use crate::kernel::patches::Patch;
@@ -48,6 +49,8 @@ use crate::scenario::{Replace, kernel_module_name};
 
 /// Counts up when the way livepatches are built changes.
 const RECIPE: &str = "klp-build-1";
+/// Bytes of a source patch; the longest of a kernel release candidate have a few mebibytes.
+const PATCH_MAX: u64 = 16 << 20;
 /// The tool, in a kernel's tree.
 const SCRIPT: &str = "scripts/livepatch/klp-build";
 /// Where klp-build keeps the original build, in its tree.
@@ -112,8 +115,7 @@ pub async fn build(
 
 fn read_patches(paths: &[PathBuf]) -> Result<Vec<Patch>> {
     let read = |path: &PathBuf| {
-        let text = fs::read(path).at("read", path).map_err(|mut error| {
-            error.blame = Blame::File;
+        let text = read_regular(path, PATCH_MAX).map_err(|error| {
             error.help("name a file that exists; the path is relative to the scenario's folder")
         })?;
         Ok(Patch {

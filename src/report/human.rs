@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::paint::{Color, Paint};
 use super::results::{Finished, Results, RunResult, State};
-use super::text::seconds;
+use super::text::{one_line, seconds};
 use super::{to_stderr, to_stdout};
 use crate::error::{Blame, Error};
 use crate::event::{Event, RunId, Skipped};
@@ -72,9 +72,10 @@ impl Human {
                 } else {
                     self.err.red("fail")
                 };
-                self.progress_line(&format!("{mark}  {result}, {}", seconds(*ms)));
+                self.progress_line(&format!("{mark}  {}, {}", visible(result), seconds(*ms)));
             }
             Event::Note { message } => {
+                let message = visible(message);
                 self.progress_line(&format!("{}  {message}", self.err.yellow("note")));
             }
             Event::Planned { runs, skipped, .. } => {
@@ -126,7 +127,7 @@ impl Human {
             } => {
                 self.end_run(run, results);
                 let how = verdict.outcome.name();
-                let reason = verdict.reasons.first().map_or("", String::as_str);
+                let reason = one_line(verdict.reasons.first().map_or("", String::as_str));
                 let mark = self.err.yellow("again");
                 self.progress_line(&format!("{mark}  {run}: attempt {attempt} {how}: {reason}"));
             }
@@ -322,7 +323,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn show_progress(bar: &ProgressBar, done: u64, total: Option<u64>, detail: &str) {
-    let detail: String = detail.chars().take(48).collect();
+    let detail: String = visible(detail).chars().take(48).collect();
     match total {
         Some(total) => {
             bar.set_length(total.max(done));
@@ -385,16 +386,18 @@ fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Pa
 
 /// An error as it is shown.
 pub fn error_text(error: &Error, paint: Paint) -> String {
+    // Even a file's name may be a stranger's.
+    let what = visible(&error.what);
     let mut text = match error.blame {
         Blame::Interrupted => return paint.yellow("interrupted"),
-        Blame::Usage | Blame::File => format!("{} {}", paint.red("error:"), error.what),
-        blame => format!("{} {}", paint.red(&format!("error ({blame}):")), error.what),
+        Blame::Usage | Blame::File => format!("{} {what}", paint.red("error:")),
+        blame => format!("{} {what}", paint.red(&format!("error ({blame}):"))),
     };
     for line in &error.evidence {
         let _ = write!(text, "\n  {}", visible(line));
     }
     if let Some(help) = &error.help {
-        let _ = write!(text, "\n{} {help}", paint.bold("next:"));
+        let _ = write!(text, "\n{} {}", paint.bold("next:"), visible(help));
     }
     text
 }

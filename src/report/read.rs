@@ -12,17 +12,25 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::results::{Ended, Finished, Results, RunResult, State};
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::event::{RunId, Skipped, Stamped, VERSION};
+use crate::event::{Event, RunId, Skipped, Stamped, VERSION};
 use crate::runner::verdict::{Outcome, Verdict};
+use crate::visible::visible;
 
 /// The longest event file that is read.
 const FILE_MAX: u64 = 1 << 30;
 
 /// The longest line. A verdict holds a console's last lines, not a console.
 const LINE_MAX: u64 = 16 << 20;
+
+/// What the streams of a file can be about: far more than any lab plays, and few enough that each
+/// can be compared with each.
+const RUNS_MAX: usize = 20_000;
+const ATTEMPTS_MAX: usize = 200;
+const STREAMS_MAX: usize = 1_000;
 
 /// What the event files of some folders amount to.
 #[derive(Debug, Clone, Default)]
@@ -145,10 +153,35 @@ fn take(streams: &mut Vec<Results>, line: &[u8]) -> std::result::Result<(), Stri
     let Some(stream) = streams.last_mut() else {
         return Err("is not `started`, with which a stream begins".to_owned());
     };
-    let stamped: Stamped =
-        serde_json::from_slice(line).map_err(|error| format!("is no event: {error}"))?;
+    let no_event = |error: serde_json::Error| format!("is no event: {error}");
+    let mut value: Value = serde_json::from_slice(line).map_err(no_event)?;
+    make_visible(&mut value);
+    let stamped: Stamped = serde_json::from_value(value).map_err(no_event)?;
     stream.event(&stamped);
-    Ok(())
+    let of_run = match &stamped.event {
+        Event::AttemptFailed { run, .. } => stream.get(run),
+        _ => None,
+    };
+    if stream.runs.len() + stream.skipped.len() > RUNS_MAX {
+        Err(format!("is about more than {RUNS_MAX} runs"))
+    } else if of_run.is_some_and(|run| run.failed_attempts.len() > ATTEMPTS_MAX) {
+        Err(format!("has more than {ATTEMPTS_MAX} attempts at one run"))
+    } else if streams.len() > STREAMS_MAX {
+        Err(format!("begins more than {STREAMS_MAX} streams"))
+    } else {
+        Ok(())
+    }
+}
+
+/// The file may be a stranger's: none of its texts, whether a name, a title or a folder, must steer
+/// the terminal of whoever reads the report.
+fn make_visible(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = visible(text),
+        Value::Array(items) => items.iter_mut().for_each(make_visible),
+        Value::Object(entries) => entries.values_mut().for_each(make_visible),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// As much of an event as every version has.
@@ -313,8 +346,8 @@ fn add_attempt(attempts: &mut Vec<Finished>, attempt: &Finished) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
     use crate::report::sample;
+    use serde_json::json;
 
     const EVENTS: &str = include_str!("../../tests/events.jsonl");
 
@@ -513,7 +546,7 @@ mod tests {
         };
         let first = EVENTS.lines().next().unwrap();
         insta::assert_snapshot!(error(&format!("{first}\n{{\"kind\":\n{first}\n")), @"e.jsonl:2 is no event: EOF while parsing a value at line 2 column 0");
-        insta::assert_snapshot!(error(&format!("{first}\n{{\"kind\":\"note\",\"time\":\"x\"}}\n")), @"e.jsonl:2 is no event: missing field `message` at line 1 column 26");
+        insta::assert_snapshot!(error(&format!("{first}\n{{\"kind\":\"note\",\"time\":\"x\"}}\n")), @"e.jsonl:2 is no event: missing field `message`");
         insta::assert_snapshot!(error("{\"kind\":\"note\",\"message\":\"x\"}\n"), @"e.jsonl:1 is not `started`, with which a stream begins");
         insta::assert_snapshot!(error(&first.replace("\"version\":1", "\"version\":2")), @"e.jsonl:1 is of version 2 of the stream, written by lab 0.1.0; this lab reads version 1");
         insta::assert_snapshot!(error("{\"kind\":\"started\",\"version\":9,\"new\":[]}"), @"e.jsonl:1 is of version 9 of the stream, written by lab unknown; this lab reads version 1");
@@ -523,6 +556,44 @@ mod tests {
         huge.set_len(FILE_MAX + 1).unwrap();
         let error = streams(&dir.path().join("e.jsonl")).unwrap_err();
         assert!(error.what.ends_with("is longer than 1 GiB"));
+    }
+
+    #[test]
+    fn a_stranger_cannot_keep_the_lab_busy_nor_steer_the_terminal() {
+        let dir = tempfile::tempdir().unwrap();
+        let read = |events: &[String]| {
+            let text = format!(
+                "{}\n{}\n",
+                EVENTS.lines().next().unwrap(),
+                events.join("\n")
+            );
+            streams(&write(dir.path(), "a", text))
+        };
+        let why = |events: &[String]| read(events).unwrap_err().what;
+        let run = |name: &str| {
+            let run = json!({"scenario": name, "kernel": "k", "arch": "x86_64"});
+            json!({"run": run, "reason": "\u{1b}[2J"})
+        };
+        let planned = |skipped: Vec<Value>| {
+            json!({"time": "x", "kind": "planned", "runs": [], "skipped": skipped, "jobs": 1})
+                .to_string()
+        };
+        let many = (0..=RUNS_MAX).map(|number| run(&number.to_string()));
+        assert!(why(&[planned(many.collect())]).ends_with("is about more than 20000 runs"));
+        let mut attempt = run("x");
+        let verdict = Verdict::against(Outcome::Hung, Blame::Guest, "reason");
+        let more = json!({"time": "x", "kind": "attempt-failed", "attempt": 1, "verdict": verdict,
+            "ms": 1, "record": ""});
+        let more = more.as_object().unwrap().clone();
+        attempt.as_object_mut().unwrap().extend(more);
+        let attempts = vec![attempt.to_string(); ATTEMPTS_MAX + 1];
+        assert!(why(&attempts).ends_with("has more than 200 attempts at one run"));
+        let began = vec![EVENTS.lines().next().unwrap().to_owned(); STREAMS_MAX];
+        assert!(why(&began).ends_with("begins more than 1000 streams"));
+
+        let visible = read(&[planned(vec![run("\u{202e}x")])]).unwrap();
+        let Skipped { run, reason } = &visible[0].skipped[0];
+        assert_eq!((&*run.scenario, &**reason), ("\\u{202e}x", "\\u{1b}[2J"));
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub fn evidence(evidence: &Evidence) -> String {
     ends(visible(&ends(evidence.text.clone())))
 }
 
-fn ends(text: String) -> String {
+/// The beginning and the end of a long text, and a line that says so.
+pub fn ends(text: String) -> String {
     if text.len() <= EVIDENCE_MAX {
         return text;
     }

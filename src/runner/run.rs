@@ -35,6 +35,11 @@ use crate::vm::machine::{Gone, Machine, Parts};
 
 /// A console's last words may come after the connection is lost.
 const DRAIN: Duration = Duration::from_millis(300);
+/// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
+/// visible, a snapshot of them can still be read back.
+const SAID_MAX: usize = 8 << 20;
+/// Bytes of a problem, which may quote a file of the guest.
+const PROBLEM_MAX: usize = 16 << 10;
 
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
@@ -112,6 +117,8 @@ struct Played {
     /// Each with the number of its step, from 1.
     problems: Vec<(usize, String)>,
     spawned: step::Spawned,
+    /// Bytes of what the guest has said of its states.
+    said: usize,
 }
 
 impl Guesting {
@@ -554,11 +561,19 @@ impl Attempt<'_> {
         self.no_complaint(machine, doing, &dump).await?;
         let mut state = Observed::parse(&dump, names);
         state.result = done.result;
+        played.said += dump.len() + state.result.as_ref().map_or(0, String::len);
+        if played.said > SAID_MAX {
+            let reason = format!("{doing}: the guest's states have more than {SAID_MAX} bytes");
+            return Err(Verdict::against(Outcome::Flooded, Blame::Guest, reason).into());
+        }
         let mut problems = done.problems;
         if let Some(expect) = &step.expect
             && !done.skipped
         {
             problems.extend(step::expect::check(expect, &state));
+        }
+        for problem in &mut problems {
+            problem.truncate(problem.floor_char_boundary(PROBLEM_MAX));
         }
         self.record
             .write(&format!("states/{number:02}.txt"), &state.text())?;
@@ -630,8 +645,8 @@ impl Attempt<'_> {
             Err(silence) => silence,
         };
         tokio::time::sleep(DRAIN).await;
-        if let Silence::Nonsense(what) = &silence {
-            let reason = format!("{doing}: the guest's answer makes no sense: {what}");
+        if let Silence::Nonsense(_) = &silence {
+            let reason = format!("{doing}: {silence}");
             return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
                 .with("the console's last lines", &machine.console.tail(25))
                 .into());

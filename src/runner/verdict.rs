@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Blame, Error};
+use crate::report::text::ends;
 use crate::scenario::ExpectedFailure;
 use crate::vm::accel::describe;
 use crate::vm::args::MEMORY_MIB;
@@ -284,11 +285,12 @@ impl Verdict {
         verdict.with("the console's last lines", &console.tail(25))
     }
 
-    /// Adds evidence, unless it is empty.
+    /// Adds evidence, unless it is empty. Of a long one its middle is left out: an event is one line,
+    /// which has to be read back, and the record has all of it.
     #[must_use]
     pub fn with(mut self, title: &str, text: &str) -> Self {
         if !text.trim().is_empty() {
-            let text = text.trim_end().to_owned();
+            let text = ends(text.trim_end().to_owned());
             self.evidence.push(Evidence {
                 title: title.to_owned(),
                 text,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::model::{
     Capability, Livepatch, Original, ReplaceCapability, Requires, SnapshotScope, Target, VMLINUX,
 };
-use super::names::kernel_module_name;
+use super::names::{is_kbuilds_own, kernel_module_name};
 use super::{livepatches, targets};
 use crate::yaml::{Diagnostic, Diagnostics, Node, Span};
 
@@ -87,6 +87,12 @@ fn module_names(root: &Node, diagnostics: &mut Diagnostics) {
                 .note("as an object of a livepatch, `vmlinux` is the kernel itself");
             diagnostics.push(diagnostic);
         }
+        if is_kbuilds_own(&module) {
+            let message = format!("a module cannot be called `{module}`");
+            let diagnostic = Diagnostic::new(key.span, message)
+                .note("the kernel's build system has a list of this name");
+            diagnostics.push(diagnostic);
+        }
         if let Some((name, first)) = seen.insert(module.clone(), (&key.name, key.span)) {
             let message = if name == key.name {
                 format!("`{name}` is both a target and a livepatch")
@@ -107,6 +113,31 @@ fn module_names(root: &Node, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// The most of each part of a scenario, far beyond what people write: each livepatch is compiled,
+/// and the guest may say a mebibyte after each step.
+const MOST: [(&str, usize); 4] = [
+    ("targets", 50),
+    ("livepatches", 100),
+    ("steps", 300),
+    ("expect_failure", 100),
+];
+
+/// Reports the parts of a scenario that are too many.
+pub(super) fn limits(root: &Node, diagnostics: &mut Diagnostics) {
+    for (part, most) in MOST {
+        let Some((key, node)) = root.entry(part) else {
+            continue;
+        };
+        let count = node.items().len().max(node.entries().len());
+        if count > most {
+            let message = format!("`{part}` has {count} entries; {most} are the most");
+            let diagnostic = Diagnostic::new(key.span, message)
+                .help("tell the story in several scenarios, each in a file of its own");
+            diagnostics.push(diagnostic);
+        }
+    }
+}
+
 /// The text under a key.
 pub(super) fn text(node: &Node, name: &str) -> Option<String> {
     node.get(name).and_then(Node::as_str).map(str::to_owned)
@@ -118,4 +149,38 @@ pub(super) fn texts(node: Option<&Node>) -> Vec<String> {
     items
         .filter_map(|item| item.as_str().map(str::to_owned))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::parse;
+    use crate::yaml::Source;
+
+    /// The message of the first error, if there is one.
+    fn error(rest: &str) -> Option<String> {
+        let source = Source::new("x.yaml", format!("version: 1\nsummary: x\n{rest}"));
+        let errors = parse("x", &source).err()?;
+        errors.iter().next().map(|error| error.message.clone())
+    }
+
+    #[test]
+    fn a_scenario_is_no_longer_than_people_write() {
+        let steps = |count: usize| format!("steps:\n{}", "  - read: /proc/version\n".repeat(count));
+        assert_eq!(error(&steps(300)), None);
+        let long = error(&steps(301)).unwrap();
+        assert_eq!(long, "`steps` has 301 entries; 300 are the most");
+        let livepatches = (0..101).map(|number| format!("  l{number}: kselftest\n"));
+        let livepatches: String = livepatches.collect();
+        let many = error(&format!("livepatches:\n{livepatches}{}", steps(1))).unwrap();
+        assert_eq!(many, "`livepatches` has 101 entries; 100 are the most");
+    }
+
+    #[test]
+    fn no_module_is_a_list_of_kbuild() {
+        for name in ["obj", "ccflags"] {
+            let text = format!("targets: {{ {name}: kselftest }}\nsteps: [load: {name}]\n");
+            let message = error(&text).unwrap();
+            assert_eq!(message, format!("a module cannot be called `{name}`"));
+        }
+    }
 }

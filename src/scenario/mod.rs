@@ -4,8 +4,9 @@
 //! [`parse`] checks a file against the tables in `shape`, lowers it to the [`Scenario`] model and
 //! checks what refers to what. Every error of a file is reported at once; a `Scenario` that exists
 //! is right, as far as that can be known without a kernel. In particular, no name or path in it has
-//! white space or control characters, and no data has tabs, newlines or NULs, which the line
-//! protocol with a guest relies on.
+//! white space, and neither these nor data have control characters, which the line protocol with a
+//! guest relies on. What gets to the host's programs (names of modules and of source patches,
+//! options of klp-build) is nothing that a shell or make would expand.
 
 mod definitions;
 mod errno;
@@ -54,6 +55,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
         diagnostics.push(Diagnostic::new(Span::default(), message).help(help));
     }
     yaml::check(shape::SCENARIO, &root, &mut diagnostics);
+    definitions::limits(&root, &mut diagnostics);
     let requires = definitions::requires(&root);
     let (targets, livepatches) = definitions::read(&root, &requires, &mut diagnostics);
     let steps = steps::read(&root, source, &targets, &livepatches, &mut diagnostics);

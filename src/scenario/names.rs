@@ -2,11 +2,37 @@
 //! Which names and paths a scenario may use.
 
 use super::model::Symbol;
+use crate::visible::is_hidden;
 
 /// The name under which the kernel knows a module: its build turns `-` into `_`.
 #[must_use]
 pub fn kernel_module_name(name: &str) -> String {
     name.replace('-', "_")
+}
+
+/// What Kbuild calls its own lists: a module of several files would add its files to them, as
+/// `ccflags-y := ccflags-1.o ccflags-2.o`.
+const KBUILD: [&str; 15] = [
+    "always",
+    "asflags",
+    "ccflags",
+    "dtb",
+    "dtbo",
+    "extra",
+    "hostprogs",
+    "ldflags",
+    "lib",
+    "obj",
+    "rustflags",
+    "subdir",
+    "targets",
+    "userldlibs",
+    "userprogs",
+];
+
+/// Whether Kbuild takes this module's name for one of its own.
+pub(super) fn is_kbuilds_own(module: &str) -> bool {
+    KBUILD.contains(&module)
 }
 
 /// Whether a file can be named so. The name ends up in file names and in reports.
@@ -111,10 +137,22 @@ pub(super) fn is_kernel_name(name: &str) -> bool {
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
+/// What no shell and no make takes for anything but itself.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_./+,=-".contains(c)
+}
+
+/// Whether a step can give this to klp-build. That is a bash script on the host, so an option holds
+/// nothing that bash would expand if it were evaluated, as in `[[ $tag -gt 0 ]]`, nor a path.
+pub(super) fn is_option(text: &str) -> bool {
+    text.chars().all(|c| is_plain(c) && c != '/') && text.len() <= 256
+}
+
 /// Whether this names a source patch within the scenario's folder. Whether it is there is not asked.
 pub(super) fn is_source_patch(path: &str) -> bool {
     (path.ends_with(".patch") || path.ends_with(".diff"))
-        && path.chars().all(|c| !c.is_control() && !c.is_whitespace())
+        && path.chars().all(is_plain)
+        && path.len() <= 1024
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
@@ -123,7 +161,7 @@ const LONGEST_DATA: usize = 4096;
 
 /// Whether a step can write this: it travels to the guest in a line with tabs between fields.
 pub(super) fn is_data(text: &str) -> bool {
-    !text.contains(['\t', '\n', '\0']) && text.chars().count() <= LONGEST_DATA
+    !text.chars().any(is_hidden) && text.chars().count() <= LONGEST_DATA
 }
 
 /// Whether a step may read or write this file: in one of the kernel's own file systems, without detours.
@@ -131,7 +169,7 @@ pub(super) fn is_kernel_path(path: &str) -> bool {
     ["/proc/", "/sys/", "/dev/"]
         .iter()
         .any(|root| path.starts_with(root))
-        && path.chars().all(|c| !c.is_control() && !c.is_whitespace())
+        && path.chars().all(|c| !is_hidden(c) && !c.is_whitespace())
         && path
             .split('/')
             .skip(1)
@@ -154,7 +192,7 @@ pub(super) fn is_rights(text: &str) -> bool {
 pub(super) fn is_param_value(value: &str) -> bool {
     value
         .chars()
-        .all(|c| !c.is_control() && !c.is_whitespace() && c != '"')
+        .all(|c| !is_hidden(c) && !c.is_whitespace() && c != '"')
         && value.len() <= 256
 }
 
@@ -229,6 +267,9 @@ mod tests {
             "a//b.patch",
             "a b.patch",
             "a\n.patch",
+            "$(id).patch",
+            "a;b.patch",
+            "a\u{202e}.patch",
             "a.patch/",
         ] {
             assert!(!is_source_patch(wrong), "{wrong:?}");
@@ -236,9 +277,17 @@ mod tests {
     }
 
     #[test]
+    fn options_mean_nothing_to_bash() {
+        assert!(is_option("--replace-tag=1") && is_option("-1") && is_option(""));
+        for wrong in ["x[$(id)]", "`id`", "a;b", "-o/etc/x", "a b", "a\0", "é"] {
+            assert!(!is_option(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn data_fits_into_a_field_of_a_line() {
         assert!(is_data("") && is_data("1") && is_data("a b") && is_data(&"é".repeat(4096)));
-        assert!(!is_data("a\tb") && !is_data("1\n") && !is_data("\0"));
+        assert!(!is_data("a\tb") && !is_data("1\n") && !is_data("\0") && !is_data("\u{1b}[2J"));
         assert!(!is_data(&"x".repeat(4097)));
     }
 

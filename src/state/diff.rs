@@ -3,14 +3,22 @@
 
 use std::fmt::Write;
 
+use std::time::Duration;
+
 use similar::{ChangeTag, TextDiff};
+
+/// How long the shortest difference is looked for. A guest that says something else in each of a
+/// million lines would keep the lab busy for hours; then any difference will do.
+const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Renders the difference: for each step that differs, its heading and the lines around each
 /// change, `-` as accepted, `+` as observed now.
 pub fn render(accepted: &str, observed: &str) -> String {
     // A missing newline at the end is no difference.
     let [accepted, observed] = [accepted, observed].map(|text| format!("{}\n", text.trim_end()));
-    let diff = TextDiff::from_lines(&accepted, &observed);
+    let diff = TextDiff::configure()
+        .timeout(TIME_MAX)
+        .diff_lines(&accepted, &observed);
     let mut text = String::new();
     let mut heading = String::new();
     let mut shown_heading = String::new();
@@ -49,6 +57,17 @@ mod tests {
         +   x
         +   y
         ");
+    }
+
+    #[test]
+    fn a_guest_cannot_keep_the_lab_busy_with_a_difference() {
+        let lines = |from: usize| -> String {
+            let line = |n: usize| format!("{}\n", n.wrapping_mul(0x9e37_79b9) % 50_000);
+            (from..from + 300_000).map(line).collect()
+        };
+        let started = std::time::Instant::now();
+        assert!(!render(&lines(0), &lines(1_000_000)).is_empty());
+        assert!(started.elapsed() < 10 * TIME_MAX, "{:?}", started.elapsed());
     }
 
     #[test]

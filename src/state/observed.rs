@@ -10,6 +10,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::scenario::{Scenario, kernel_module_name};
+use crate::visible::visible;
 
 /// The scenario's names of kernel modules: `pricing_v1` → `pricing-v1`.
 #[derive(Debug, Clone, Default)]
@@ -207,7 +208,8 @@ impl Observed {
         for line in &self.log {
             let _ = writeln!(text, "  log {line}");
         }
-        text
+        // It is shown on terminals, and line ends of another kind would not be read back.
+        visible(&text)
     }
 }
 
@@ -295,6 +297,16 @@ mod tests {
     fn enabled_livepatches_come_in_stack_order() {
         let state = Observed::parse(DUMP, &names());
         assert_eq!(state.enabled(), ["pricing-v1", "stock-hotfix"]);
+    }
+
+    #[test]
+    fn the_text_has_nothing_that_nobody_sees() {
+        let mut state = Observed::parse("traced\ta\u{1b}[2J\rb\n", &names());
+        state.result = Some("x\r\nstep 2: forged".to_owned());
+        assert_eq!(
+            state.text(),
+            "  result: x\n    step 2: forged\n  traced a\\u{1b}[2J\\u{d}b\n"
+        );
     }
 
     #[test]

@@ -15,13 +15,17 @@ use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
+use crate::files::read_regular;
 use crate::scenario::SnapshotScope;
+use crate::yaml::{self, Node, Source};
 
 /// What the snapshot's `description` says: the version of its text.
 const FORMAT: &str = "livepatch-lab snapshot, format 1";
 
 /// Bytes of a snapshot that is read. A guest's states have 64 MiB at the very most.
 const LENGTH_MAX: u64 = 64 << 20;
+/// Bytes of its head.
+const HEAD_MAX: usize = 64 << 10;
 
 /// The snapshot of a scenario on a kernel, or on all.
 #[derive(Debug, Clone)]
@@ -123,12 +127,7 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         )
         .help("restore it from version control, or remove it and accept a new one")
     };
-    let length = path.metadata().map_or(0, |data| data.len());
-    if length > LENGTH_MAX {
-        return Err(broken(format!(
-            "it has {length} bytes, more than {LENGTH_MAX}"
-        )));
-    }
+    check_head(&read_regular(path, LENGTH_MAX)?).map_err(broken)?;
     let snapshot = Snapshot::from_file(path).map_err(|error| broken(error.to_string()))?;
     let format = snapshot.metadata().description();
     if format.is_some_and(|format| format != FORMAT) {
@@ -144,6 +143,36 @@ pub fn read(path: &Path) -> Result<Option<String>> {
         .as_text()
         .ok_or_else(|| broken("it holds no text".to_owned()))?;
     Ok(Some(text.to_string()))
+}
+
+/// Holds the head of a snapshot against the lab's own limits before insta reads it. insta would
+/// also read the file that the head of a binary snapshot names, and panic if that is in another
+/// folder.
+fn check_head(bytes: &[u8]) -> std::result::Result<(), String> {
+    let start = &bytes[..bytes.len().min(HEAD_MAX)];
+    // What is cut in two at its end is no part of a head.
+    let start = String::from_utf8_lossy(start);
+    let mut lines = start.split_inclusive('\n');
+    let is_fence = |line: &str| line.trim_end() == "---";
+    if !lines.next().is_some_and(is_fence) {
+        return Err("it does not begin with `---`".to_owned());
+    }
+    let mut head = String::new();
+    loop {
+        match lines.next() {
+            None => return Err("its head has no end".to_owned()),
+            Some(line) if is_fence(line) => break,
+            Some(line) => head += line,
+        }
+    }
+    let head = yaml::parse(&Source::new("", head)).map_err(|errors| {
+        let first = errors.iter().next();
+        first.map_or_else(String::new, |error| error.message.clone())
+    })?;
+    match head.get("snapshot_kind").map(Node::as_str) {
+        None | Some(Some("text")) => Ok(()),
+        Some(_) => Err("it holds no text".to_owned()),
+    }
 }
 
 /// What waits for a review: `(pending, accepted)` paths, sorted.
@@ -195,6 +224,20 @@ mod tests {
         );
         file.accept("a\n").unwrap();
         assert_eq!(all_pending(dir.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn the_head_of_a_snapshot_is_small_and_names_no_other_file() {
+        let head = |head: &str| check_head(format!("---\n{head}\n---\ntext").as_bytes());
+        assert_eq!(head("source: x\nassertion_line: 3"), Ok(()));
+        let binary = "snapshot_kind: binary\nextension: ../../etc/passwd";
+        assert_eq!(head(binary), Err("it holds no text".to_owned()));
+        let deep = format!("info: {}", "[".repeat(1000));
+        assert_eq!(head(&deep), Err("this is nested too deeply".to_owned()));
+        let endless = format!("info: {}", "x".repeat(HEAD_MAX));
+        assert_eq!(head(&endless), Err("its head has no end".to_owned()));
+        let legacy = check_head(b"Source: x\n\ntext");
+        assert_eq!(legacy, Err("it does not begin with `---`".to_owned()));
     }
 
     #[test]

@@ -23,8 +23,10 @@ pub struct Stall {
     pub target: String,
     /// The functions that change: `price`, without a position.
     pub functions: BTreeSet<String>,
-    /// The tasks that have not switched.
+    /// The first of the tasks that have not switched.
     pub tasks: Vec<Task>,
+    /// How many have not.
+    pub blocked: usize,
     /// How many there are in all.
     pub all: usize,
 }
@@ -60,16 +62,22 @@ impl Stall {
                     let name = function.split(',').next().unwrap_or(function);
                     stall.functions.insert(name.to_owned());
                 }
-                ["task", tid, state, patch_state, comm] => stall.tasks.push(Task {
-                    tid: tid.to_owned(),
-                    comm: comm.to_owned(),
-                    state: state.chars().next().unwrap_or('?'),
-                    patch_state: patch_state.to_owned(),
-                    frames: Vec::new(),
-                    why: why(console, comm, tid),
-                }),
+                ["task", tid, state, patch_state, comm] => {
+                    stall.blocked += 1;
+                    // The whole console is searched for each.
+                    if stall.blocked <= TASKS_MAX {
+                        stall.tasks.push(Task {
+                            tid: tid.to_owned(),
+                            comm: comm.to_owned(),
+                            state: state.chars().next().unwrap_or('?'),
+                            patch_state: patch_state.to_owned(),
+                            frames: Vec::new(),
+                            why: why(console, comm, tid),
+                        });
+                    }
+                }
                 ["tasks", all] => stall.all = all.parse().unwrap_or_default(),
-                [frame] => {
+                [frame] if stall.blocked <= TASKS_MAX => {
                     if let Some(task) = stall.tasks.last_mut() {
                         let frame = frame.trim_start_matches("[<0>]").trim();
                         task.frames.push(frame.to_owned());
@@ -92,14 +100,12 @@ impl Stall {
         };
         let mut text = format!(
             "{livepatch} is {doing}; tasks that have not switched to patch_state {}: {} of {}\n",
-            self.target,
-            self.tasks.len(),
-            self.all,
+            self.target, self.blocked, self.all,
         );
-        for task in self.tasks.iter().take(TASKS_MAX) {
+        for task in &self.tasks {
             text += &self.task(task);
         }
-        if let Some(more @ 1..) = self.tasks.len().checked_sub(TASKS_MAX) {
+        if let Some(more @ 1..) = self.blocked.checked_sub(TASKS_MAX) {
             let _ = writeln!(text, "\nand {more} more");
         }
         text
@@ -144,8 +150,8 @@ impl Stall {
             .strip_prefix("lab_new_")
             .and_then(|rest| rest.split_once('_'))
             .map(|(_, function)| function);
-        let is = |function: &&String| *function == symbol || Some(function.as_str()) == replaced;
-        self.functions.iter().find(is).map(String::as_str)
+        let known = |name: &str| self.functions.get(name).map(String::as_str);
+        known(symbol).or_else(|| known(replaced?))
     }
 }
 

@@ -70,19 +70,22 @@ impl Console {
     /// The first complaint of the kernel on the whole console whose title has none of the
     /// `allowed` parts in it.
     pub fn splat(&self, allowed: &[&str]) -> Option<Splat> {
-        let mut finder = Finder::allowing(allowed);
-        if let Ok(file) = File::open(&self.path) {
-            // A flood may go on while it is read.
-            let mut reader = BufReader::new(file.take(2 * CONSOLE_MAX));
-            let mut line = Vec::new();
-            while matches!((&mut reader).take(LINE_MAX).read_until(b'\n', &mut line), Ok(n) if n > 0)
-            {
-                finder.line(cleaned(&line).trim_end());
-                line.clear();
-            }
-        }
-        finder.finish()
+        // A flood may go on while it is read.
+        let file = File::open(&self.path).ok()?.take(2 * CONSOLE_MAX);
+        first_splat(file, allowed)
     }
+}
+
+/// The first complaint of a kernel in what it has written; see [`Console::splat`].
+pub fn first_splat(console: impl Read, allowed: &[&str]) -> Option<Splat> {
+    let mut finder = Finder::allowing(allowed);
+    let mut reader = BufReader::new(console);
+    let mut line = Vec::new();
+    while matches!((&mut reader).take(LINE_MAX).read_until(b'\n', &mut line), Ok(n) if n > 0) {
+        finder.line(cleaned(&line).trim_end());
+        line.clear();
+    }
+    finder.finish()
 }
 
 fn cleaned(bytes: &[u8]) -> String {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use qapi::qmp::{Event, QmpCommand, qmp_capabilities};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
@@ -22,7 +22,9 @@ use tokio::sync::{oneshot, watch};
 use crate::error::{Blame, Error, IoContext, Result};
 
 /// Bytes of a line; QEMU's longest, the registers of all CPUs, has some ten thousand.
-const LINE_MAX: u64 = 1 << 20;
+const LINE_MAX: usize = 1 << 20;
+/// Bytes of the log; a run writes some ten thousand.
+const LOG_MAX: usize = 16 << 20;
 /// How long QEMU may take to answer a command.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -45,7 +47,14 @@ pub enum MachineState {
 }
 
 type Answers = Arc<Mutex<HashMap<u64, oneshot::Sender<std::result::Result<Value, String>>>>>;
-type Log = Arc<Mutex<File>>;
+type Log = Arc<Mutex<Record>>;
+
+/// What was said in both directions, as far as there is room for it.
+#[derive(Debug)]
+struct Record {
+    file: File,
+    left: usize,
+}
 
 /// A connection to QEMU.
 #[derive(Debug)]
@@ -60,7 +69,10 @@ pub struct Qmp {
 impl Qmp {
     /// Negotiates on a connected socket. Every line in both directions goes to `log`.
     pub async fn connect(stream: UnixStream, log: &Path) -> Result<Self> {
-        let log = Arc::new(Mutex::new(File::create(log).at("create", log)?));
+        let log = Arc::new(Mutex::new(Record {
+            file: File::create(log).at("create", log)?,
+            left: LOG_MAX,
+        }));
         let (reader, writer) = stream.into_split();
         let answers = Answers::default();
         let (sender, state) = watch::channel(MachineState::Running);
@@ -151,29 +163,64 @@ impl Message {
     }
 }
 
+/// Puts what comes through a socket together to lines.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The beginning of a line.
+    line: Vec<u8>,
+    /// It is too long, and what follows up to its end is no line of its own.
+    too_long: bool,
+}
+
+impl Lines {
+    /// Takes what has come, in pieces of any size, and gives `each` line that is complete without
+    /// its end. A line that is too long is left out.
+    pub fn take(&mut self, bytes: &[u8], mut each: impl FnMut(&[u8])) {
+        for part in bytes.split_inclusive(|&byte| byte == b'\n') {
+            let (text, ends) = match part.strip_suffix(b"\n") {
+                Some(text) => (text, true),
+                None => (part, false),
+            };
+            self.too_long |= self.line.len() + text.len() > LINE_MAX;
+            if self.too_long {
+                self.line = Vec::new();
+            } else {
+                self.line.extend_from_slice(text);
+            }
+            if ends {
+                if !self.too_long {
+                    each(&self.line);
+                }
+                self.line.clear();
+                self.too_long = false;
+            }
+        }
+    }
+}
+
 /// Reads lines until the socket closes; never gives up on a line it does not understand.
 async fn read(
-    reader: OwnedReadHalf,
+    mut reader: OwnedReadHalf,
     answers: Answers,
     state: watch::Sender<MachineState>,
     log: Log,
 ) {
-    let mut reader = BufReader::new(reader);
-    let mut line = Vec::new();
-    while matches!((&mut reader).take(LINE_MAX).read_until(b'\n', &mut line).await, Ok(n) if n > 0)
-    {
-        let text = String::from_utf8_lossy(&line);
-        record(&log, "<-", text.trim_end());
-        match Message::parse(&text) {
-            Message::Event(new) => note(new, &state),
-            Message::Answer(id, answer) => {
-                if let Some(sender) = lock(&answers).remove(&id) {
-                    let _ = sender.send(answer);
+    let mut lines = Lines::default();
+    let mut bytes = vec![0; 1 << 14];
+    while let Ok(length @ 1..) = reader.read(&mut bytes).await {
+        lines.take(&bytes[..length], |line| {
+            let text = String::from_utf8_lossy(line);
+            record(&log, "<-", text.trim_end());
+            match Message::parse(&text) {
+                Message::Event(new) => note(new, &state),
+                Message::Answer(id, answer) => {
+                    if let Some(sender) = lock(&answers).remove(&id) {
+                        let _ = sender.send(answer);
+                    }
                 }
+                Message::Other => {}
             }
-            Message::Other => {}
-        }
-        line.clear();
+        });
     }
     lock(&answers).clear();
     note(MachineState::Disconnected, &state);
@@ -203,7 +250,18 @@ fn note(new: MachineState, state: &watch::Sender<MachineState>) {
 }
 
 fn record(log: &Log, direction: &str, line: &str) {
-    let _ = writeln!(lock(log), "{direction} {line}");
+    let mut log = lock(log);
+    let length = direction.len() + line.len() + 2;
+    if let Some(left) = log.left.checked_sub(length) {
+        log.left = left;
+        let _ = writeln!(log.file, "{direction} {line}");
+    } else if log.left > 0 {
+        log.left = 0;
+        let _ = writeln!(
+            log.file,
+            "(more was said: the log of a run has {LOG_MAX} bytes)"
+        );
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -216,6 +274,38 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use qapi::qmp::{cont, stop};
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    #[test]
+    fn a_line_that_is_too_long_is_left_out_to_its_end() {
+        let long = format!("{}{{\"event\": \"SHUTDOWN\"}}", "x".repeat(LINE_MAX));
+        let mut lines = Lines::default();
+        let mut seen = Vec::new();
+        for piece in format!("a\n{long}\n\nb").as_bytes().chunks(4099) {
+            lines.take(piece, |line| seen.push(line.to_vec()));
+            assert!(lines.line.capacity() <= 2 * LINE_MAX);
+        }
+        lines.take(b"c\n", |line| seen.push(line.to_vec()));
+        assert_eq!(seen, [&b"a"[..], b"", b"bc"]);
+    }
+
+    #[test]
+    fn a_log_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("qmp.log");
+        let log = Arc::new(Mutex::new(Record {
+            file: File::create(&path).unwrap(),
+            left: LOG_MAX,
+        }));
+        let line = "x".repeat(1 << 20);
+        for _ in 0..40 {
+            record(&log, "<-", &line);
+        }
+        let length = path.metadata().unwrap().len();
+        assert!(length <= LOG_MAX as u64 + 100, "{length}");
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.ends_with("(more was said: the log of a run has 16777216 bytes)\n"));
+    }
 
     /// A scripted QEMU on a real unix socket: answers each command with the lines that `script`
     /// gives for its name and id.

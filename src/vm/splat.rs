@@ -131,6 +131,9 @@ const LINES_MAX: usize = 80;
 /// The message of `WARN()` stands before its first line, after the cut.
 const BEFORE: usize = 4;
 
+/// Bytes of a time stamp or a caller, and the bracket after it.
+const STAMP_MAX: usize = 32;
+
 /// The kind of a splat that begins with this message.
 fn kind(message: &str) -> Option<Kind> {
     let (_, kind) = *MARKS.iter().find(|(mark, _)| message.starts_with(mark))?;
@@ -236,10 +239,10 @@ fn find_splat(text: &str) -> Option<Splat> {
 /// `[    1.234567] text`, `[    1.234567][   T71] text` → `text`, and whether there was a time.
 /// What a program printed without a newline may stand before it.
 fn message(line: &str) -> (bool, &str) {
-    let stamps = line.match_indices('[').map(|(at, _)| &line[at + 1..]);
-    for inner in stamps {
-        let Some((stamp, mut rest)) = inner.split_once(']') else {
-            break;
+    for (at, _) in line.match_indices('[') {
+        let inner = &line[at + 1..];
+        let Some((stamp, mut rest)) = bracketed(inner) else {
+            continue;
         };
         let time = stamp.trim_start().split_once('.');
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -247,7 +250,7 @@ fn message(line: &str) -> (bool, &str) {
             continue;
         }
         // CONFIG_PRINTK_CALLER.
-        if let Some((caller, after)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
+        if let Some((caller, after)) = rest.strip_prefix('[').and_then(bracketed) {
             let caller = caller.trim_start().strip_prefix(['T', 'C']);
             if caller.is_some_and(digits) {
                 rest = after;
@@ -256,6 +259,14 @@ fn message(line: &str) -> (bool, &str) {
         return (true, rest.trim_start());
     }
     (false, line.trim_start())
+}
+
+/// What stands before a near `]`, and what after it. A line of brackets must not be searched to its
+/// end for each of them.
+fn bracketed(inner: &str) -> Option<(&str, &str)> {
+    let near = &inner[..inner.floor_char_boundary(STAMP_MAX)];
+    let end = near.find(']')?;
+    Some((&inner[..end], &inner[end + 1..]))
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! Every entry says what it is (`what`, with its article: "a replace tag") and shows an example,
 //! because that is what an error message needs.
 
+use crate::visible::is_hidden;
+
 /// What a node must be.
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
@@ -63,7 +65,7 @@ pub enum Lexis {
     Any,
     /// Any but an empty one or one of nothing but white space.
     NonBlank,
-    /// One non-blank line without control characters.
+    /// One non-blank line without characters that nobody sees.
     Line,
     /// A word over character classes in the notation of regular expressions: `a-z0-9_-`.
     Word {
@@ -238,7 +240,7 @@ impl Lexis {
         match self {
             Self::Any => true,
             Self::NonBlank => !text.trim().is_empty(),
-            Self::Line => !text.trim().is_empty() && !text.chars().any(char::is_control),
+            Self::Line => !text.trim().is_empty() && !text.chars().any(is_hidden),
             Self::Word { first, rest, max } => {
                 let mut chars = text.chars();
                 chars.next().is_some_and(|c| in_class(first, c))

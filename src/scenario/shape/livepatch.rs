@@ -3,6 +3,7 @@
 
 use super::super::{Errno, names};
 use super::{FUNCTION, KSELFTEST, MODULE, OBJECT, RETURN_VALUE, TAG};
+use crate::visible::is_hidden;
 use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 
 pub(super) const LIVEPATCHES: Shape = Shape::MapOf(&MapOf {
@@ -135,7 +136,7 @@ const SIGNATURE: Text = Text {
         accepts: |text| {
             !text.trim().is_empty()
                 && !text.contains([';', '{', '}'])
-                && text.chars().all(|c| !c.is_control() || c == '\n')
+                && text.chars().all(|c| !is_hidden(c) || c == '\n')
         },
         pattern: "^[^;{}]+$",
     },
@@ -164,10 +165,10 @@ const SOURCE_PATCHES: List = List {
         example: "cmdline.patch",
         lexis: Lexis::Custom {
             accepts: names::is_source_patch,
-            pattern: r"^(?!/)[^\s\u0000-\u001f\u007f]*\.(patch|diff)$",
+            pattern: r"^(?!/)[A-Za-z0-9_./+,=-]*\.(patch|diff)$",
         },
-        rule: "is a relative path without `.`, `..`, empty components and white space, \
-               and ends in `.patch` or `.diff`",
+        rule: "is a relative path of letters, digits and `_./+,=-`, without `.`, `..` and empty \
+               components, and ends in `.patch` or `.diff`",
     }),
     non_empty: true,
     unique: true,

@@ -422,10 +422,10 @@ const OPTION: Text = Text {
     what: "an option",
     example: "--no-replace",
     lexis: Lexis::Custom {
-        accepts: names::is_param_value,
-        pattern: r#"^[^\s\u0000-\u001f\u007f"]{0,256}$"#,
+        accepts: names::is_option,
+        pattern: r"^[A-Za-z0-9_.+,=-]{0,256}$",
     },
-    rule: "has neither white space nor quotes",
+    rule: "has letters, digits and `_.+,=-` only, because klp-build is a script on the host",
 };
 
 const CONTENT: Text = Text {
@@ -442,5 +442,5 @@ const DATA: Text = Text {
         accepts: names::is_data,
         pattern: r"^[^\t\n\u0000]{0,4096}$",
     },
-    rule: "has neither tabs, newlines nor NULs, and 4096 characters at most",
+    rule: "has no newlines, tabs and other characters that nobody sees, and 4096 characters at most",
 };
