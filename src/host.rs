@@ -74,6 +74,11 @@ const KLP_BUILD: &[HostPackage] = &[
         "/usr/include/xxhash.h",
         "objtool compares functions for klp-build",
     ),
+    package(
+        "ccache",
+        "ccache",
+        "klp-build compiles each kernel from the start",
+    ),
 ];
 
 /// To build for x86_64 on a host of another architecture.

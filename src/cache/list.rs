@@ -105,6 +105,7 @@ pub fn list(cache: &Cache) -> Result<Listing> {
             what: match name.as_str() {
                 _ if of_kind => "the folder itself and its notes",
                 "accel" => "which accelerator works",
+                "ccache" => "objects that klp-build's copies share; ccache bounds it",
                 "locks" => "the locks of all entries",
                 "times" => "how long runs took",
                 _ => "not the lab's",

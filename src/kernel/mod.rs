@@ -6,6 +6,7 @@
 //! refuses a module of another variant (vermagic).
 
 pub mod build;
+pub mod ccache;
 pub mod config;
 pub mod definition;
 pub mod patches;
