@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::verdict::Verdict;
+use crate::cache::write_atomically;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Event, Events, RunId};
 use crate::module::generate::SourceFile;
@@ -122,7 +123,8 @@ impl Record {
     fn write_verdict(&self, verdict: &Verdict) -> Result<()> {
         let json = serde_json::to_string_pretty(verdict)
             .map_err(|error| Error::lab(format!("cannot write the verdict: {error}")))?;
-        self.write("verdict.json", &json)
+        // Half a verdict is none.
+        write_atomically(&self.dir.join("verdict.json"), json.as_bytes())
     }
 
     /// Keeps the generated sources.

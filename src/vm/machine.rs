@@ -218,7 +218,18 @@ impl Machine {
         if let Some(status) = self.process.try_wait() {
             return Some(Gone::Qemu(format!("QEMU ended ({status})")));
         }
+        if self.disk_is_full() {
+            let what = "the disk of the console is full: No space left on device";
+            return Some(Gone::Qemu(what.to_owned()));
+        }
         (self.console.len() > CONSOLE_MAX).then_some(Gone::Flooded)
+    }
+
+    /// Whether what the guest says is lost: QEMU drops it without a word.
+    fn disk_is_full(&self) -> bool {
+        // There are file systems that count no blocks.
+        rustix::fs::statvfs(self.console.path())
+            .is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bavail == 0)
     }
 
     /// Resolves when the guest has gone.

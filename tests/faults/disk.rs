@@ -9,9 +9,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::common::{Output, Project};
-use crate::host::{Fault, assert_is, infra};
+use crate::host::{Fault, RUN, assert_is, assert_well, infra, sandbox, with_mounts};
+use crate::sandbox::ROOT;
 use crate::stages::{is_through, text};
 
 const SOURCE: Fault = infra("the disk is full: unpacking a source", FULL);
@@ -27,11 +29,20 @@ const MODULES: Fault = infra("the disk is full: building modules", FULL);
 const RECORDS: Fault = infra("the disk is full: recording a run", FULL);
 const SCRATCH: Fault = infra("the disk is full: starting QEMU (TMPDIR)", FULL);
 
+const GUEST: Fault = infra("the disk is full: a guest boots, or plays its steps", FULL);
+const MEMORY: Fault = Fault {
+    what: "the disk is too small for a guest's memory (--dump-on-panic)",
+    outcome: "panicked",
+    blame: "kernel",
+    code: 1,
+    says: "not kept: ",
+};
+
 const FULL: &str = "No space left on device";
 
-pub const FAULTS: [&Fault; 12] = [
+pub const FAULTS: [&Fault; 14] = [
     &SOURCE, &PATCHES, &CONFIG, &OBJECTS, &COPY, &SHARED, &LISTS, &PACKAGES, &IMAGE, &MODULES,
-    &RECORDS, &SCRATCH,
+    &RECORDS, &SCRATCH, &GUEST, &MEMORY,
 ];
 
 /// The script of a rung: a disk with so much space left, lab, more space, lab, what there is.
@@ -276,4 +287,43 @@ fn built() -> Project {
     let output = project.lab(&["run", "scenarios", "--kernel=fake", "--accel=tcg"]);
     assert!(is_through(&output), "{output:?}");
     project
+}
+
+#[test]
+fn of_the_record_of_a_guest() {
+    let sandbox = sandbox();
+    fs::create_dir(sandbox.path("results")).unwrap();
+    // Full from the start; of the console; of QMP's log; of the states.
+    for size in ["8k", "20k", "28k", "40k"] {
+        let mount = format!("mount -t tmpfs -o size={size} none results");
+        let args = [&RUN[..], &["--output=results"]].concat();
+        let started = Instant::now();
+        assert_is(&GUEST, &with_mounts(sandbox.0.path(), &mount, &args, &[]));
+        // Nobody waits for a console that nothing can be written to: a boot may take 90 s.
+        assert!(started.elapsed() < Duration::from_secs(60), "{size}");
+    }
+    assert_well(&sandbox);
+}
+
+#[test]
+fn of_the_memory_of_a_guest() {
+    let sandbox = sandbox();
+    for dir in ["results", "panics"] {
+        fs::create_dir(sandbox.path(dir)).unwrap();
+    }
+    let scenario = Path::new(ROOT).join("tests/faults/scenarios/panic.yaml");
+    fs::copy(scenario, sandbox.path("panics/panic.yaml")).unwrap();
+    let args = [
+        "run",
+        "panics",
+        "--kernel=mainline",
+        "--accel=tcg",
+        "--dump-on-panic",
+        "--output=results",
+    ];
+    // The half that was written makes place for the verdict.
+    let mount = "mount -t tmpfs -o size=16m none results";
+    let output = with_mounts(sandbox.0.path(), mount, &args, &[]);
+    assert_is(&MEMORY, &output);
+    assert_well(&sandbox);
 }
