@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Mutations of each target, or as many as go into this time.
+/// Mutations of each target, or as many as go into what the corpus leaves of this time.
 const MUTATIONS: u32 = 20_000;
 const TIME: Duration = Duration::from_secs(10);
 /// One input may not take longer: what is quadratic shows here.
@@ -129,8 +129,8 @@ fn stands(name: &str) {
             panic!("{name} does not stand {} ({taken:.1?})", file.display());
         }
     };
-    inputs.iter().for_each(|input| try_one(input));
     let started = Instant::now();
+    inputs.iter().for_each(|input| try_one(input));
     let mut random = Random(0x6c61_6221);
     for _ in 0..MUTATIONS {
         if started.elapsed() > TIME {

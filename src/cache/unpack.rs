@@ -25,8 +25,10 @@ const BYTES_MAX: u64 = 40 << 30;
 const MEMBERS_MAX: u64 = 3_000_000;
 /// The longest manifest or record in bytes.
 pub(super) const TEXT_MAX: u64 = 1 << 20;
-/// The longest name in bytes: Linux takes no longer one.
-const NAME_MAX: u64 = 4096;
+/// The longest name in bytes: with the cache's own folder before it, Linux takes 4095.
+const NAME_MAX: u64 = 2048;
+/// The longest part of a name in bytes.
+const PART_MAX: usize = 255;
 
 /// Unpacks what the archive declares, each entry into a staging folder next to its place in the
 /// cache, and reads it to its end.
@@ -291,7 +293,9 @@ impl Unpacker<'_> {
             .unwrap_or(bytes)
             .split(|&byte| byte == b'/')
             .collect();
-        let odd = |part: &&[u8]| matches!(*part, b"" | b"." | b"..") || part.contains(&0);
+        let odd = |part: &&[u8]| {
+            matches!(*part, b"" | b"." | b"..") || part.contains(&0) || part.len() > PART_MAX
+        };
         if parts.iter().any(odd) {
             return Err(self.bad.member(name, "is no proper path"));
         }
@@ -388,7 +392,8 @@ fn stays_inside(path: &Path, target: &Path) -> bool {
             Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
         }
     }
-    ups <= parents && target != Path::new("")
+    let is_name = |bytes: &[u8]| !bytes.is_empty() && !bytes.contains(&0);
+    ups <= parents && is_name(target.as_os_str().as_bytes())
 }
 
 fn is_plain(member: &Entry<'_, impl Read>) -> bool {

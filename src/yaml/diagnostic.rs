@@ -182,7 +182,14 @@ impl Diagnostics {
             if !out.is_empty() {
                 out.push('\n');
             }
-            out.push_str(&renderer.render(&[diagnostic.group(source)]));
+            // The renderer neutralises what steers a terminal, but not what has no width.
+            let text = renderer.render(&[diagnostic.group(source)]);
+            let shown = |c| match c {
+                '\n' | '\t' | '\u{1b}' => c,
+                c if is_hidden(c) => '\u{fffd}',
+                c => c,
+            };
+            out.extend(text.chars().map(shown));
             out.push('\n');
         }
         if self.dropped > 0 {
@@ -230,5 +237,9 @@ mod tests {
         let diagnostic = Diagnostic::new(Span::new(0, 1), "\u{1b}[31m").help("a\tb");
         assert_eq!(diagnostic.message, "\\u{1b}[31m");
         assert_eq!(diagnostic.help.as_deref(), Some("a\\tb"));
+        let source = Source::new("x", "\u{feff}a\u{1b}[2J\u{200b}b");
+        let text = Diagnostics::from(diagnostic).render(&source, false);
+        assert!(text.contains("\u{fffd}a"), "{text}");
+        assert!(!text.contains(['\u{feff}', '\u{200b}', '\u{1b}']), "{text}");
     }
 }
