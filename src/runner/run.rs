@@ -394,6 +394,7 @@ impl Attempt<'_> {
     async fn expired(&self, live: &mut Live, played: &Played, limit: Duration) -> Verdict {
         let done = played.states.len();
         let doing = match (done, self.of.scenario.steps.get(done)) {
+            _ if live.guest.is_none() => "booting".to_owned(),
             (_, Some(step)) => format!("during step {} ({})", done + 1, step.action.label()),
             (_, None) => "after the last step".to_owned(),
         };
