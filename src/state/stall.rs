@@ -210,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn the_console_is_searched_for_the_tasks_that_are_shown_only() {
+        let dump = format!("transition\tv\t0\n{}", "task\t7\tS\t1\tx\n".repeat(50_000));
+        let console = "klp_try_switch_task: y:7 is running\n".repeat(30_000);
+        let started = std::time::Instant::now();
+        let stall = Stall::parse(&dump, &console, &Names::default());
+        assert_eq!((stall.tasks.len(), stall.blocked), (TASKS_MAX, 50_000));
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+    }
+
+    #[test]
     fn without_a_transition_there_is_nothing_to_list() {
         let stall = Stall::parse("tasks\t61\n", "", &Names::default());
         assert_eq!((stall.livepatch.is_none(), &*stall.text()), (true, ""));

@@ -185,11 +185,13 @@ impl Diagnostics {
             // The renderer neutralises what steers a terminal, but not what has no width.
             let text = renderer.render(&[diagnostic.group(source)]);
             let shown = |c| match c {
-                '\n' | '\t' | '\u{1b}' => c,
-                c if is_hidden(c) => '\u{fffd}',
-                c => c,
+                '\n' | '\t' | '\u{1b}' => Some(c),
+                // A byte-order mark is no part of a text.
+                '\u{feff}' => None,
+                c if is_hidden(c) => Some('\u{fffd}'),
+                c => Some(c),
             };
-            out.extend(text.chars().map(shown));
+            out.extend(text.chars().filter_map(shown));
             out.push('\n');
         }
         if self.dropped > 0 {
@@ -239,7 +241,7 @@ mod tests {
         assert_eq!(diagnostic.help.as_deref(), Some("a\\tb"));
         let source = Source::new("x", "\u{feff}a\u{1b}[2J\u{200b}b");
         let text = Diagnostics::from(diagnostic).render(&source, false);
-        assert!(text.contains("\u{fffd}a"), "{text}");
+        assert!(text.contains("| a"), "{text}");
         assert!(!text.contains(['\u{feff}', '\u{200b}', '\u{1b}']), "{text}");
     }
 }
