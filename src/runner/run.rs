@@ -652,13 +652,10 @@ impl Attempt<'_> {
                 .with("the console's last lines", &machine.console.tail(25))
                 .into());
         }
-        let gone = match silence {
-            Silence::Lost(why) => match machine.why_silent(why).await {
-                // The machine goes on: what is lost is the connection.
-                Gone::Silent(why) => Gone::Lost(why),
-                gone => gone,
-            },
-            silence => machine.why_silent(silence.to_string()).await,
+        let gone = match (machine.why_silent(silence.to_string()).await, silence) {
+            // The machine goes on: what is lost is the connection.
+            (Gone::Silent(why), Silence::Lost(_)) => Gone::Lost(why),
+            (gone, _) => gone,
         };
         Err(self.gone(machine, &gone, doing).into())
     }

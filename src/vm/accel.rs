@@ -212,8 +212,7 @@ pub fn describe(gone: &Gone) -> String {
     match gone {
         Gone::Panicked => "the guest's kernel panicked".to_owned(),
         Gone::Reset(how) => format!("the guest's machine went down by itself ({how})"),
-        Gone::Lost(reason) => format!("the connection to the guest was lost: {reason}"),
-        Gone::Qemu(reason) | Gone::Silent(reason) => reason.clone(),
+        Gone::Lost(reason) | Gone::Qemu(reason) | Gone::Silent(reason) => reason.clone(),
         Gone::Flooded => "the guest flooded its console".to_owned(),
     }
 }

@@ -45,7 +45,7 @@ pub enum Gone {
     Reset(String),
     /// QEMU ended, was stopped, or does not answer: the reason. Not the guest's doing.
     Qemu(String),
-    /// The connection ended although the machine goes on: why.
+    /// Nobody can talk to it although the machine goes on: what happened.
     Lost(String),
     /// Nothing happened within the time that it may take: what was waited for.
     Silent(String),
