@@ -278,9 +278,14 @@ fn cold_boots_a_guest_for_each_run() {
 fn what_fails_only_in_a_used_guest_is_flaky_and_never_a_pass() {
     let sandbox = Sandbox::new();
     let hostname = "/proc/sys/kernel/hostname";
+    // A guest that a step has written to is not shared: here a livepatch does it.
     sandbox.scenario(
         "a",
-        &format!("  - {{ write: {hostname}, data: changed }}\n"),
+        "  - load: culprit\n  - read: /proc/cmdline\n  - disable: culprit\n  - unload: culprit\n\
+         livepatches:\n  culprit:\n    patches:\n      vmlinux:\n        cmdline_proc_show:\n          \
+         signature: int cmdline_proc_show(struct seq_file *m, void *v)\n          \
+         include: [linux/seq_file.h, linux/utsname.h]\n          body: |\n            \
+         strscpy(init_uts_ns.name.nodename, \"changed\");\n            return 0;\n",
     );
     sandbox.scenario(
         "b",
