@@ -23,6 +23,7 @@ mod unpack;
 pub use archive::Item;
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -216,12 +217,30 @@ impl KeyBuilder {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// What tells a file from another one at the same place, without reading it.
+///
+/// # Errors
+///
+/// `Host` if it cannot be looked at.
+pub(crate) fn identity(path: &Path) -> Result<String> {
+    let data = fs::metadata(path).at("read", path)?;
+    Ok(format!(
+        "{}:{} {} bytes {}.{:09}",
+        data.dev(),
+        data.ino(),
+        data.len(),
+        data.mtime(),
+        data.mtime_nsec()
+    ))
 }
 
 /// The sha256 of a file, in hex.

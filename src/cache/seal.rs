@@ -3,26 +3,83 @@
 //!
 //! A disk can change what was right when it was written. A kernel with a flipped bit panics, and
 //! looks as if its livepatches did it: so what is booted or loaded is compared before each use,
-//! and made anew if it differs. `sha256sum -c .seal` does the same by hand.
+//! and made anew if it differs. `sha256sum -c .seal` does the same by hand, but for files with
+//! holes: a guest's memory is hardly more than that.
 
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use super::{TEMPORARY, sha256_of, write_atomically};
+use rustix::fs::{SeekFrom, seek};
+use sha2::{Digest, Sha256};
+
+use super::{TEMPORARY, hex, sha256_of, write_atomically};
 use crate::error::{IoContext, Result};
 use crate::event::Events;
 
 /// The file in an entry's folder that holds the sums.
 pub(crate) const SEAL: &str = ".seal";
 
+/// How the sum of a file with holes begins.
+const SPARSE: &str = "sparse:";
+/// The unit in which zeros are left out.
+const BLOCK: usize = 4096;
+
 /// Seals files of an entry, named relative to it.
 pub fn seal(entry: &Path, files: &[String]) -> Result<()> {
     let mut text = String::new();
     for file in files {
-        let _ = writeln!(text, "{}  {file}", sha256_of(&entry.join(file))?);
+        let path = entry.join(file);
+        let data = fs::metadata(&path).at("read", &path)?;
+        let sum = match data.blocks() * 512 < data.len() {
+            true => sparse_sum(&path)?,
+            false => sha256_of(&path)?,
+        };
+        let _ = writeln!(text, "{sum}  {file}");
     }
     write_atomically(&entry.join(SEAL), text.as_bytes())
+}
+
+/// The sum of the blocks of a file that are not all zeros, each with its place: wherever the holes
+/// are, and whether they are holes at all.
+fn sparse_sum(path: &Path) -> Result<String> {
+    let file = File::open(path).at("open", path)?;
+    let len = file.metadata().at("read", path)?.len();
+    let mut hasher = Sha256::new();
+    hasher.update(len.to_le_bytes());
+    let mut blocks = vec![0; 256 * BLOCK];
+    let mut at = 0;
+    // A file system that knows no holes says that all is data.
+    while let Some(start) = data_from(&file, at).at("read", path)? {
+        at = start - start % BLOCK as u64;
+        let end = seek(&file, SeekFrom::Hole(start)).map_err(io::Error::from);
+        let end = end.at("read", path)?;
+        while at < end {
+            let length = file.read_at(&mut blocks, at).at("read", path)?;
+            if length == 0 {
+                break;
+            }
+            for (place, block) in (at..).step_by(BLOCK).zip(blocks[..length].chunks(BLOCK)) {
+                if block.iter().any(|&byte| byte != 0) {
+                    hasher.update(place.to_le_bytes());
+                    hasher.update(block);
+                }
+            }
+            at += length as u64;
+        }
+    }
+    Ok(format!("{SPARSE}{}", hex(&hasher.finalize())))
+}
+
+/// Where the next data is at or after `at`.
+fn data_from(file: &File, at: u64) -> io::Result<Option<u64>> {
+    match seek(file, SeekFrom::Data(at)) {
+        Ok(start) => Ok(Some(start)),
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Seals all modules in an entry's folder.
@@ -40,7 +97,12 @@ pub fn damage(entry: &Path) -> Option<String> {
     let seal = fs::read_to_string(entry.join(SEAL)).ok()?;
     let differs = |line: &str| {
         let (sum, file) = line.split_once("  ")?;
-        (sha256_of(&entry.join(file)).ok().as_deref() != Some(sum)).then(|| file.to_owned())
+        let path = entry.join(file);
+        let found = match sum.starts_with(SPARSE) {
+            true => sparse_sum(&path),
+            false => sha256_of(&path),
+        };
+        (found.ok().as_deref() != Some(sum)).then(|| file.to_owned())
     };
     seal.lines().find_map(differs)
 }
@@ -96,5 +158,30 @@ mod tests {
         assert!(!entry.exists());
         assert!(!reuse(&events, &entry, true).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn holes_do_not_count_and_everything_else_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let file = File::create(&path).unwrap();
+        file.set_len(64 << 20).unwrap();
+        file.write_all_at(b"first", 5000).unwrap();
+        file.write_all_at(b"last", (64 << 20) - 4).unwrap();
+        seal(dir.path(), &["memory".to_owned()]).unwrap();
+        assert_eq!(damage(dir.path()), None);
+        // A copy without holes is the same.
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(damage(dir.path()), None);
+        for (byte, at) in [(b"f", 5001), (b"x", 40 << 20)] {
+            let file = File::options().write(true).open(&path).unwrap();
+            file.write_all_at(byte, at).unwrap();
+            assert_eq!(damage(dir.path()).as_deref(), Some("memory"));
+            file.write_all_at(&bytes[at as usize..=at as usize], at).unwrap();
+            assert_eq!(damage(dir.path()), None);
+        }
+        File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+        assert_eq!(damage(dir.path()).as_deref(), Some("memory"));
     }
 }
