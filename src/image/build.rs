@@ -15,9 +15,11 @@ use crate::kernel::Toolchain;
 use crate::process::Cmd;
 
 /// Counts up when the way an image is built changes.
-const RECIPE: &str = "image-2";
+const RECIPE: &str = "image-3";
 /// The archive's name in its entry.
 const INITRAMFS: &str = "initramfs.cpio";
+/// Root's shell is the agent; see `images/guest/agent.c`.
+const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/lab-agent\n";
 /// Folders that the init and the kernel expect.
 const FOLDERS: [&str; 7] = ["proc", "sys", "dev", "tmp", "root", "lab", "etc/dropbear"];
 
@@ -178,8 +180,8 @@ impl<'a> Plan<'a> {
         archive.file("usr/bin/lab-agent", 0o755, &agent.await?)?;
         archive.link("usr/bin/sh", "busybox")?;
         archive.link("usr/bin/dropbear", "../sbin/dropbear")?;
-        archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
-        archive.file("etc/shells", 0o644, b"/bin/sh\n")?;
+        archive.file("etc/passwd", 0o644, PASSWD)?;
+        archive.file("etc/shells", 0o644, b"/bin/lab-agent\n")?;
         let init = match self.definition.init_is_source() {
             true => {
                 self.compile(ctx, &self.definition.init, staging.path())
