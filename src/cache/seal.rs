@@ -178,10 +178,16 @@ mod tests {
             let file = File::options().write(true).open(&path).unwrap();
             file.write_all_at(byte, at).unwrap();
             assert_eq!(damage(dir.path()).as_deref(), Some("memory"));
-            file.write_all_at(&bytes[at as usize..=at as usize], at).unwrap();
+            file.write_all_at(&bytes[at as usize..=at as usize], at)
+                .unwrap();
             assert_eq!(damage(dir.path()), None);
         }
-        File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+        File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(1 << 20)
+            .unwrap();
         assert_eq!(damage(dir.path()).as_deref(), Some("memory"));
     }
 }

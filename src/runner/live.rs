@@ -94,44 +94,68 @@ impl Live {
         let (limits, cancel) = (self.machine.deadlines, &ctx.cancel);
         let identity = self.keys.identity()?;
         match std::mem::replace(&mut self.from, From::Boot) {
-            From::Boot => return self.machine.wait_ready(&identity, cancel).await,
+            From::Boot => self.machine.wait_ready(&identity, cancel).await,
             From::Making(making) => {
                 let waiting = self.machine.wait_waiting(limits.boot, cancel).await?;
                 if waiting.is_err() {
                     return Ok(waiting);
                 }
-                let kept = match making.keep(&mut self.machine, cancel).await {
-                    Ok(template) => Machine::fork(parts, &template, cancel).await,
-                    Err(error) => Err(error),
-                };
-                match kept {
-                    Ok(machine) => {
-                        self.machine = machine;
-                        self.script = script(parts)?;
-                        return self.machine.identify(&identity, limits.answer, cancel).await;
-                    }
+                let template = match making.keep(&mut self.machine, cancel).await {
+                    Ok(template) => template,
                     Err(error) if error.blame == Blame::Interrupted => return Err(error),
                     Err(error) => {
-                        let why = error.to_string();
-                        ctx.events.note(format!("a guest could not be kept: {why}"));
+                        ctx.events
+                            .note(format!("a guest could not be kept: {error}"));
+                        return self.boot(ctx, parts, &identity).await;
+                    }
+                };
+                match Machine::fork(parts, &template, cancel).await {
+                    Ok(machine) => self.machine = machine,
+                    Err(error) if error.blame == Blame::Interrupted => return Err(error),
+                    Err(error) => {
+                        give_up(ctx, &template, &error.to_string())?;
+                        return self.boot(ctx, parts, &identity).await;
                     }
                 }
+                self.script = script(parts)?;
+                let answer = self
+                    .machine
+                    .identify(&identity, limits.answer, cancel)
+                    .await?;
+                if answer.is_err() {
+                    template.discard()?;
+                }
+                Ok(answer)
             }
             From::Template(template) => {
-                match self.machine.identify(&identity, limits.answer, cancel).await? {
+                match self
+                    .machine
+                    .identify(&identity, limits.answer, cancel)
+                    .await?
+                {
                     Err(Gone::Silent(why) | Gone::Lost(why) | Gone::Qemu(why))
                         if self.machine.console.splat(&[]).is_none() =>
                     {
                         self.machine.stop().await?;
                         give_up(ctx, &template, &why)?;
+                        self.boot(ctx, parts, &identity).await
                     }
-                    answer => return Ok(answer),
+                    answer => Ok(answer),
                 }
             }
         }
-        self.machine = Machine::boot(parts, None, cancel).await?;
+    }
+
+    /// Boots the guest after all.
+    async fn boot(
+        &mut self,
+        ctx: &Context,
+        parts: &Parts<'_>,
+        identity: &str,
+    ) -> Result<std::result::Result<(), Gone>> {
+        self.machine = Machine::boot(parts, None, &ctx.cancel).await?;
         self.script = script(parts)?;
-        self.machine.wait_ready(&identity, cancel).await
+        self.machine.wait_ready(identity, &ctx.cancel).await
     }
 
     /// Takes back what a run has put into the guest. Whether it is as it was after its boot.
@@ -214,9 +238,10 @@ fn script(parts: &Parts<'_>) -> Result<String> {
 
 /// Takes away a template that no fork of answers.
 fn give_up(ctx: &Context, template: &Template, why: &str) -> Result<()> {
-    ctx.events
-        .note(format!("a fork of a template does not answer ({why}): booting"));
-    template.discard(ctx)
+    ctx.events.note(format!(
+        "a guest that was kept does not go on ({why}): booting one"
+    ));
+    template.discard()
 }
 
 /// The session of a guest that has one by now.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! QEMU's command line: a value to show, to snapshot and to repeat by hand.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Accel;
+use super::machine::Parts;
 use crate::arch::Arch;
 use crate::cache::identity;
 use crate::error::{Error, Result};
@@ -82,64 +84,25 @@ pub fn installed(arch: Arch) -> Result<String> {
 /// The command that starts the machine, stopped: QMP connects before the first instruction, so
 /// that no event is missed.
 pub fn command(spec: &MachineSpec) -> Cmd {
-    let (machine, cpu) = match (spec.arch, spec.accel) {
-        (Arch::X86_64, Accel::Kvm) => ("q35", "host"),
-        // What Debian's programs need and no more: XSAVE and page tables of five levels cost an
-        // emulated CPU a tenth of its boot. RDRAND seeds the kernel before virtio-rng is there.
-        (Arch::X86_64, Accel::Tcg) => ("q35", "Nehalem,+rdrand"),
-        // The newest interrupt controller, since the default depends on QEMU and accelerator.
-        (Arch::Arm64, Accel::Kvm) => ("virt,gic-version=host", "host"),
-        (Arch::Arm64, Accel::Tcg) => ("virt,gic-version=3", "cortex-a57"),
-    };
-    let file = match &spec.memory {
-        Memory::Own => None,
-        Memory::Shared(file) => Some((file, "on")),
-        Memory::Private(file) => Some((file, "off")),
-    };
-    let machine = match file {
-        Some(_) => format!("{machine},memory-backend=ram"),
-        None => machine.to_owned(),
-    };
     let path = |path: &Path| escape_commas(&path.to_string_lossy());
     let sandbox = [
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     ];
-    Cmd::new(program(spec.arch))
+    let start = match &spec.boot {
+        Some((kernel, initrd)) => boot(kernel, initrd, kernel_command_line(spec.arch, spec.accel)),
+        None => vec!["-incoming".into(), "defer".into()],
+    };
+    let command = Cmd::new(program(spec.arch))
         .args(sandbox.iter().filter(|_| spec.sandbox))
-        .args(["-S", "-nodefaults", "-no-user-config", "-display", "none"])
-        .args([
-            "-machine",
-            &machine,
-            "-accel",
-            spec.accel.name(),
-            "-cpu",
-            cpu,
-        ])
-        .args(spec.has_qboot().then_some(["-bios", QBOOT]).into_iter().flatten())
-        .args(["-smp", CPUS, "-m", &format!("{MEMORY_MIB}M")])
-        .args(file.into_iter().flat_map(|(file, share)| {
-            let file = path(file);
-            let size = format!("size={MEMORY_MIB}M");
-            let backend = format!("memory-backend-file,id=ram,{size},mem-path={file},share={share}");
-            ["-object".to_owned(), backend]
-        }))
-        .args(start(spec))
-        // The guest reaches nothing; the host reaches its ssh through a port that QEMU picks.
-        .args([
-            "-netdev",
-            "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22",
-        ])
-        .args(["-device", "virtio-net-pci,netdev=net,romfile="])
-        .args(["-device", "virtio-rng-pci"])
-        // A panic stops the machine so that evidence can be taken; with QEMU's default it would
-        // exit with status 0. A reset (a triple fault) ends QEMU.
-        .args([
-            "-device",
-            "pvpanic-pci",
-            "-action",
-            "panic=pause,reboot=shutdown",
-        ])
+        .arg("-S")
+        .args(hardware(spec.arch, spec.accel, &spec.memory));
+    let command = match spec.has_qboot() {
+        true => command.args(["-bios", QBOOT]),
+        false => command,
+    };
+    command
+        .args(start)
         // The short forms know no escape for a comma.
         .args([
             "-chardev",
@@ -159,19 +122,77 @@ pub fn command(spec: &MachineSpec) -> Cmd {
         ])
 }
 
-/// What the machine starts with: a kernel, or what comes over QMP.
-fn start(spec: &MachineSpec) -> Vec<std::ffi::OsString> {
-    match &spec.boot {
-        Some((kernel, initrd)) => vec![
-            "-kernel".into(),
-            kernel.into(),
-            "-initrd".into(),
-            initrd.into(),
-            "-append".into(),
-            kernel_command_line(spec.arch, spec.accel).into(),
-        ],
-        None => vec!["-incoming".into(), "defer".into()],
-    }
+/// The command that boots the same to a shell on the terminal.
+pub fn by_hand(parts: &Parts<'_>) -> Cmd {
+    let append = kernel_command_line(parts.arch, parts.accel) + " rdinit=/bin/sh";
+    Cmd::new(program(parts.arch))
+        .args(hardware(parts.arch, parts.accel, &Memory::Own))
+        .args(boot(&parts.kernel, parts.image, append))
+        .args(["-serial", "mon:stdio"])
+}
+
+/// What the kernel finds.
+fn hardware(arch: Arch, accel: Accel, memory: &Memory) -> Vec<String> {
+    let (machine, cpu) = match (arch, accel) {
+        (Arch::X86_64, Accel::Kvm) => ("q35", "host"),
+        // What Debian's programs need and no more: XSAVE and page tables of five levels cost an
+        // emulated CPU a tenth of its boot. RDRAND seeds the kernel before virtio-rng is there.
+        (Arch::X86_64, Accel::Tcg) => ("q35", "Nehalem,+rdrand"),
+        // The newest interrupt controller, since the default depends on QEMU and accelerator.
+        (Arch::Arm64, Accel::Kvm) => ("virt,gic-version=host", "host"),
+        (Arch::Arm64, Accel::Tcg) => ("virt,gic-version=3", "cortex-a57"),
+    };
+    let size = format!("{MEMORY_MIB}M");
+    let (backend, memory) = match memory {
+        Memory::Own => (None, ""),
+        Memory::Shared(file) => (Some((file, "on")), ",memory-backend=ram"),
+        Memory::Private(file) => (Some((file, "off")), ",memory-backend=ram"),
+    };
+    let backend = backend.map(|(file, share)| {
+        let file = escape_commas(&file.to_string_lossy());
+        format!("memory-backend-file,id=ram,size={size},mem-path={file},share={share}")
+    });
+    let fixed = [
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-machine",
+        &format!("{machine}{memory}"),
+        "-accel",
+        accel.name(),
+        "-cpu",
+        cpu,
+        "-smp",
+        CPUS,
+        "-m",
+        &size,
+        // The guest reaches nothing; the host reaches its ssh through a port that QEMU picks.
+        "-netdev",
+        "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22",
+        "-device",
+        "virtio-net-pci,netdev=net,romfile=",
+        "-device",
+        "virtio-rng-pci",
+        // A panic stops the machine so that evidence can be taken; with QEMU's default it would
+        // exit with status 0. A reset (a triple fault) ends QEMU.
+        "-device",
+        "pvpanic-pci",
+        "-action",
+        "panic=pause,reboot=shutdown",
+    ];
+    let fixed = fixed.map(str::to_owned).into_iter();
+    let backend = backend.into_iter();
+    fixed
+        .chain(backend.flat_map(|backend| ["-object".to_owned(), backend]))
+        .collect()
+}
+
+fn boot(kernel: &Path, initrd: &Path, append: String) -> Vec<OsString> {
+    let kernel = ["-kernel".into(), kernel.into()];
+    let initrd = ["-initrd".into(), initrd.into()];
+    let append = ["-append".into(), append.into()];
+    [kernel, initrd, append].concat()
 }
 
 /// The debug messages that are on from the boot: those of transitions.

@@ -251,7 +251,10 @@ impl Machine {
         let from = self.console.len();
         let typed = self.input.write_all(identity.as_bytes());
         typed.map_err(|error| Error::host(format!("cannot type on a guest's console: {error}")))?;
-        let said = [(READY, None), (NOT_READY, Some("its ssh server did not start"))];
+        let said = [
+            (READY, None),
+            (NOT_READY, Some("its ssh server did not start")),
+        ];
         let doing = "the guest's ssh server did not start";
         self.wait_said(from, &said, doing, limit, cancel).await
     }
@@ -502,13 +505,12 @@ async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qm
     }
 }
 
-/// The command line, and what one needs to repeat it without the lab.
+/// The command line, and how to boot the same by hand: one that waits for QMP, or goes on where a
+/// guest was kept, is of no use without the lab.
 fn script(command: &str, parts: &Parts<'_>) -> String {
     format!(
-        "#!/bin/sh\n# To boot it by hand: drop -S, -mon and both -chardev, give -serial stdio. A \
-         guest that goes on where\n# a template was kept (-incoming) needs the lab, or in place of \
-         -incoming: -append and these:\n# kernel: {}\n# image: {}\n{command}\n",
-        parts.kernel.display(),
+        "#!/bin/sh\n# To boot it by hand, to a shell on its console:\n#   {}\n# image: {}\n{command}\n",
+        args::by_hand(parts),
         parts.image.display()
     )
 }
@@ -518,14 +520,13 @@ fn did_not_work(error: Error, said: &str) -> Error {
     if said.contains("Could not set up host forwarding rule") {
         return Error::host("no port of 127.0.0.1 is free for a guest's ssh")
             .evidence(said)
-            .help(
-                "end what holds the ports (`ss -tlnp`), or widen net.ipv4.ip_local_port_range",
-            );
+            .help("end what holds the ports (`ss -tlnp`), or widen net.ipv4.ip_local_port_range");
     }
     let is_old = ["invalid option", "valid device model", "Invalid parameter"];
     let error = match is_old.iter().any(|mark| said.contains(mark)) {
-        true => error
-            .help("this QEMU does not know an option that the lab needs: install 8.2 or later"),
+        true => {
+            error.help("this QEMU does not know an option that the lab needs: install 8.2 or later")
+        }
         false => error,
     };
     error.evidence(said)

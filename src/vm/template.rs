@@ -20,11 +20,11 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::Accel;
 use super::args::{self, MEMORY_MIB, MachineSpec, Memory};
 use super::console::CONSOLE_MAX;
 use super::machine::{Machine, Parts};
 use super::qmp::Qmp;
-use super::Accel;
 use crate::cache::{self, KeyBuilder, identity, seal};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
@@ -205,9 +205,14 @@ impl Template {
         migrated(qmp).await
     }
 
-    /// Takes it away: it did not do what it should.
-    pub fn discard(&self, ctx: &Context) -> Result<()> {
-        seal::reuse(&ctx.events, &self.dir, false).map(drop)
+    /// Takes it away: it does not do what it should. Its other forks have its files open.
+    pub fn discard(&self) -> Result<()> {
+        let aside = cache::staging_dir(&self.dir)?;
+        match fs::rename(&self.dir, aside.path().join(MEMORY)) {
+            // Somebody else was first.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            moved => moved.at("remove", &self.dir),
+        }
     }
 }
 
@@ -270,7 +275,10 @@ fn key(parts: &Parts<'_>) -> Result<String> {
         // A guest under KVM has the host's own CPU.
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = |line: &&str| line.starts_with("model") || line.starts_with("CPU part");
-        key.part("cpu", cpu.lines().find(model).unwrap_or_default().as_bytes());
+        key.part(
+            "cpu",
+            cpu.lines().find(model).unwrap_or_default().as_bytes(),
+        );
     }
     Ok(key.finish())
 }
