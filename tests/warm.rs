@@ -29,8 +29,7 @@ use tokio_util::sync::CancellationToken;
 use common::lab_env;
 use sandbox::{CI, ROOT, Sandbox, assert_contains, built};
 
-/// The states that each run of a command has observed, by its name; and how many of its guests
-/// were handed on to another run.
+/// The states that each run of a command has observed, by its name.
 fn states(more: &[&str]) -> BTreeMap<String, String> {
     let dir = tempfile::tempdir().unwrap();
     let results = dir.path().join("results").display().to_string();
@@ -40,7 +39,7 @@ fn states(more: &[&str]) -> BTreeMap<String, String> {
     let output = lab_env(ROOT.as_ref(), &args, &CI);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
     let mut observed = BTreeMap::new();
-    for event in events(&Path::new(&results).join("events.jsonl")) {
+    for event in events(Path::new(&results)) {
         if let Event::RunStarted { run, record, .. } = event {
             let record = Path::new(ROOT).join(record);
             let text = fs::read_to_string(record.join("observed.txt")).unwrap();
@@ -50,7 +49,16 @@ fn states(more: &[&str]) -> BTreeMap<String, String> {
     observed
 }
 
-fn events(file: &Path) -> Vec<Event> {
+/// What one command has written to a folder.
+fn events(dir: &Path) -> Vec<Event> {
+    let names = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_events = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("events-") && name.ends_with(".jsonl")
+    };
+    let file = names.into_iter().find(is_events).unwrap();
     let text = fs::read_to_string(file).unwrap();
     let event = |line: &str| serde_json::from_str::<Stamped>(line).unwrap().event;
     text.lines().map(event).collect()
