@@ -160,11 +160,13 @@ pub async fn build(
             of,
             broken,
         };
+        let count = missing.len();
         batch.build(missing.into_values().collect()).await?;
-        if batch.broken.is_empty() {
-            batch
-                .phase
-                .done(format!("built the modules of {}", batch.of));
+        let built = format!("built the modules of {}", batch.of);
+        match batch.broken.len() {
+            0 => batch.phase.done(built),
+            broken if broken < count => batch.phase.done(format!("{built}, but for {broken}")),
+            _ => drop(batch.phase),
         }
         broken = batch.broken;
     }
