@@ -10,7 +10,9 @@ pub mod ccache;
 pub mod config;
 pub mod definition;
 pub mod patches;
+mod relative;
 pub mod source;
+pub(crate) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -96,6 +98,8 @@ impl BuiltKernel {
     }
 }
 
+/// How much of a kernel's key is in its release.
+const RELEASE_DIGITS: usize = 12;
 /// The source tree in an entry.
 const TREE: &str = "tree";
 /// The objects, a direct child of the tree: the build system then uses relative paths only, and
