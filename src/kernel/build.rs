@@ -79,6 +79,7 @@ pub async fn build(
         .args(["-s", "kernelrelease"]);
     let release = release.output(&ctx.cancel).await?.trim().to_owned();
     let kernel = BuiltKernel {
+        name: definition.name.clone(),
         key: plan.key.clone(),
         release,
         source: plan.source.label.clone(),
@@ -130,6 +131,7 @@ pub async fn check_sources(
 
 /// Everything that determines the result.
 struct Plan {
+    definition: String,
     name: String,
     arch: Arch,
     tools: Toolchain,
@@ -180,6 +182,7 @@ impl Plan {
             key.part("patch", &patch.text);
         }
         Ok(Self {
+            definition: definition.name.clone(),
             name: format!("{} {arch}", definition.name),
             arch,
             tools,
@@ -203,7 +206,7 @@ impl Plan {
             .phase(format!("prepare the tree of kernel {}", self.name));
         let staging = cache::staging_dir(work)?;
         let tree = staging.path().join(TREE);
-        let relative = Relative::newest(kernels, &self.family);
+        let relative = Relative::closest(kernels, &self.family, &self.definition);
         if let Some(relative) = &relative {
             cache::mark_used(&relative.kernel.dir);
         }

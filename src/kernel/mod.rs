@@ -63,6 +63,9 @@ impl Toolchain {
 /// A kernel in the cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BuiltKernel {
+    /// The name of its definition; none if it is from an older lab.
+    #[serde(default)]
+    pub name: String,
     /// Its cache key.
     pub key: String,
     /// `uname -r`.

@@ -24,11 +24,14 @@ use super::tree::{Earlier, Stamp, walk};
 use super::{BUILD, BuiltKernel, MANIFEST, RELEASE_DIGITS, patches};
 use crate::cache::{self, seal, write_atomically};
 use crate::error::{Error, IoContext, Result};
+use crate::files::read_regular;
 
 /// The coarsest times that a file system keeps.
 const TICK: Duration = Duration::from_secs(2);
 /// The record of renewed files in an entry.
 const RENEWED: &str = "renewed.json";
+/// Its longest: an entry may have been imported.
+const RENEWED_MAX: u64 = 1 << 24;
 
 /// A kernel to take from.
 #[derive(Debug, Clone)]
@@ -42,8 +45,9 @@ pub(super) struct Relative {
 }
 
 impl Relative {
-    /// The most recent finished kernel of the family.
-    pub fn newest(kernels: &Path, family: &str) -> Option<Self> {
+    /// The most recent finished kernel of the family: of the same definition if there is one, since
+    /// another one may have another series.
+    pub fn closest(kernels: &Path, family: &str, definition: &str) -> Option<Self> {
         let modified = |kernel: &BuiltKernel| fs::metadata(kernel.dir.join(MANIFEST))?.modified();
         let mut relatives: Vec<_> = fs::read_dir(kernels)
             .ok()?
@@ -52,11 +56,9 @@ impl Relative {
             .filter_map(|entry| BuiltKernel::load(&entry.path()))
             .filter(|kernel| kernel.family == family)
             .collect();
-        relatives.sort_by_key(|kernel| modified(kernel).ok());
-        let kernel = relatives
-            .into_iter()
-            .rev()
-            .find(|kernel| seal::damage(&kernel.dir).is_none())?;
+        relatives.sort_by_key(|kernel| (kernel.name == definition, modified(kernel).ok()));
+        let whole = |kernel: &BuiltKernel| seal::damage(&kernel.dir).is_none();
+        let kernel = relatives.into_iter().rev().find(whole)?;
         let config = fs::read_to_string(kernel.tree().join(BUILD).join(".config"));
         Some(Self {
             renewed: read_renewed(&kernel.dir),
@@ -265,7 +267,7 @@ pub(super) fn write_renewed(entry: &Path, files: &BTreeMap<PathBuf, Stamp>) -> R
 
 /// No record is no error: all that differs is then compiled again.
 fn read_renewed(entry: &Path) -> BTreeMap<PathBuf, Stamp> {
-    let json = fs::read(entry.join(RENEWED)).unwrap_or_default();
+    let json = read_regular(&entry.join(RENEWED), RENEWED_MAX).unwrap_or_default();
     serde_json::from_slice(&json).unwrap_or_default()
 }
 
@@ -285,6 +287,7 @@ mod tests {
         }
         Relative {
             kernel: BuiltKernel {
+                name: "x".to_owned(),
                 key: OLD.to_owned(),
                 release: "7.3.4-lab-0123456789ab".to_owned(),
                 source: "x".to_owned(),
@@ -406,6 +409,40 @@ mod tests {
         assert!(hides_release(&format!("{config}CONFIG_IKCONFIG=y\n")));
         relative.can_be_renamed = false;
         assert!(!shares(&relative, "kernel/livepatch/core.c"));
+    }
+
+    #[test]
+    fn the_closest_is_the_newest_of_its_definition() {
+        let dir = tempfile::tempdir().unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let add = |age: u64, name: &str, family: &str| {
+            let key = format!("0123456789abcdef012{age}");
+            let entry = dir.path().join(&key);
+            let mut kernel = relative(&entry, &[]).kernel;
+            kernel.key.clone_from(&key);
+            (kernel.name, kernel.family) = (name.to_owned(), family.to_owned());
+            fs::create_dir(&entry).unwrap();
+            let manifest = entry.join(MANIFEST);
+            fs::write(&manifest, serde_json::to_vec(&kernel).unwrap()).unwrap();
+            let file = File::open(manifest).unwrap();
+            file.set_modified(time - Duration::from_secs(age)).unwrap();
+            fs::write(entry.join("vmlinux"), "x").unwrap();
+            seal::seal(&entry, &["vmlinux".to_owned()]).unwrap();
+            entry
+        };
+        let closest = |definition: &str| {
+            let found = Relative::closest(dir.path(), "f", definition);
+            found.map(|relative| relative.kernel.dir)
+        };
+        add(0, "mine", "another");
+        assert_eq!(closest("mine"), None);
+        let other = add(1, "other", "f");
+        assert_eq!(closest("mine"), Some(other));
+        let newest = add(2, "mine", "f");
+        let older = add(3, "mine", "f");
+        assert_eq!(closest("mine"), Some(newest.clone()));
+        fs::write(newest.join("vmlinux"), "y").unwrap();
+        assert_eq!(closest("mine"), Some(older));
     }
 
     #[test]

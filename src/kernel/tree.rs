@@ -20,17 +20,17 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::{KeyBuilder, sha256_of};
 use crate::error::{Error, IoContext, Result};
 
-/// A folder's files by name, without its folders and without pipes and the like: whoever opened a
-/// pipe would wait for its other end.
-type Files = [(OsString, DirEntry)];
+/// A file and its name. Pipes and the like are no files here: whoever opened a pipe would wait for
+/// its other end.
+type Named = (OsString, DirEntry);
 
 /// Calls `visit` for each folder of a tree, a parent before its children, with the folder's path
-/// relative to the tree; returns what it made of them, sorted by folder. What `skips` says of a
+/// relative to the tree and its files by name; returns what it made of them, sorted by folder. What `skips` says of a
 /// folder and a name in it is left out, with all that is below.
 pub(super) fn walk<T: Send>(
     tree: &Path,
     skips: impl Fn(&Path, &OsStr) -> bool + Sync,
-    visit: impl Fn(&Path, &Files) -> Result<T> + Sync,
+    visit: impl Fn(&Path, &[Named]) -> Result<T> + Sync,
 ) -> Result<Vec<(PathBuf, T)>> {
     let queue = Queue::default();
     queue.lock().folders.push(PathBuf::new());
@@ -66,7 +66,7 @@ fn read(
     path: &Path,
     folder: &Path,
     skips: impl Fn(&Path, &OsStr) -> bool,
-) -> Result<(Vec<(OsString, DirEntry)>, Vec<PathBuf>)> {
+) -> Result<(Vec<Named>, Vec<PathBuf>)> {
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(path).at("read", path)? {
         let entry = entry.at("read", path)?;
@@ -225,7 +225,7 @@ pub(super) fn identify(tree: &Path) -> Result<String> {
 /// The sum of all source files of a tree.
 pub(super) fn sum(tree: &Path) -> Result<String> {
     let folders = walk(tree, is_build_product, |folder, files| {
-        let content = |(name, entry): &(OsString, DirEntry)| {
+        let content = |(name, entry): &Named| {
             let path = tree.join(folder).join(name);
             let content = if entry.file_type().at("read", &path)?.is_symlink() {
                 let target = fs::read_link(&path).at("read", &path)?;
@@ -515,7 +515,7 @@ mod tests {
     fn a_folder_that_cannot_be_read_ends_the_walk() {
         let dir = tempfile::tempdir().unwrap();
         tree(dir.path(), &["a/b/c", "d/e/f"]);
-        let visit = |folder: &Path, _: &Files| match folder.ends_with("b") {
+        let visit = |folder: &Path, _: &[Named]| match folder.ends_with("b") {
             true => Err(Error::interrupted()),
             false => Ok(()),
         };
