@@ -229,7 +229,7 @@ fn with_a_relative_to_take_objects_from() {
         step: 12,
         args: &["build", "kernel", "fake"],
         environment: &[],
-        faults: &[(&COPY, "cannot copy"), (&SHARED, "`cp` failed")],
+        faults: &[(&COPY, "cannot copy"), (&SHARED, "cannot copy the object")],
     }
     .climb();
 }
