@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::build::make;
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder};
+use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
 use crate::error::{IoContext, Result};
 use crate::kernel::build::build_error;
@@ -17,6 +17,8 @@ use crate::kernel::{BuiltKernel, Toolchain};
 const RECIPE: &str = "headers-1";
 /// What stands before the compiler.
 const CC: &str = "cc";
+/// What comes out.
+const COMPILED: &str = "headers.h.gch";
 /// All that is compiled, and how.
 const FILES: [(&str, &str); 4] = [
     ("Kbuild", include_str!("c/headers.kbuild")),
@@ -41,7 +43,7 @@ pub(super) async fn compiler(ctx: &Context, kernel: &BuiltKernel, arch: Arch) ->
         .lock(&format!("modules-{key}"), &ctx.cancel, || {})
         .await?;
     cache::mark_used(&entry);
-    if !entry.is_dir() {
+    if !seal::reuse(&ctx.events, &entry, true)? {
         let phase = ctx
             .events
             .phase(format!("compile the headers of {}", kernel.release));
@@ -60,6 +62,7 @@ pub(super) async fn compiler(ctx: &Context, kernel: &BuiltKernel, arch: Arch) ->
                 &output,
             )
         })?;
+        seal::seal(staging.path(), &[COMPILED.to_owned()])?;
         cache::publish(staging, &entry)?;
         phase.done(format!("compiled the headers of {}", kernel.release));
     }
