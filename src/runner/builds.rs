@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Options;
 use super::run::Guesting;
+use super::share::Share;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Result};
@@ -144,6 +145,7 @@ impl Builds {
             accel,
             modules,
             options: Arc::clone(options),
+            share: Share::Nothing,
         })
     }
 }
