@@ -16,7 +16,7 @@ use std::process::Command;
 use livepatch_lab::arch::Arch;
 use livepatch_lab::cache::Cache;
 use livepatch_lab::context::Context;
-use livepatch_lab::event::{Event, Events, Stamped};
+use livepatch_lab::event::{Event, Events};
 use livepatch_lab::guest::{Executed, Guest};
 use livepatch_lab::image::keys::RunKeys;
 use livepatch_lab::image::{self, Definition as Image};
@@ -27,7 +27,7 @@ use livepatch_lab::vm::template::{self, Found};
 use tokio_util::sync::CancellationToken;
 
 use common::lab_env;
-use sandbox::{CI, ROOT, Sandbox, assert_contains, built};
+use sandbox::{CI, ROOT, Sandbox, assert_contains, built, events};
 
 /// The states that each run of a command has observed, by its name.
 fn states(more: &[&str]) -> BTreeMap<String, String> {
@@ -47,21 +47,6 @@ fn states(more: &[&str]) -> BTreeMap<String, String> {
         }
     }
     observed
-}
-
-/// What one command has written to a folder.
-fn events(dir: &Path) -> Vec<Event> {
-    let names = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let is_events = |path: &PathBuf| {
-        let name = path.file_name().unwrap().to_string_lossy();
-        name.starts_with("events-") && name.ends_with(".jsonl")
-    };
-    let file = names.into_iter().find(is_events).unwrap();
-    let text = fs::read_to_string(file).unwrap();
-    let event = |line: &str| serde_json::from_str::<Stamped>(line).unwrap().event;
-    text.lines().map(event).collect()
 }
 
 #[test]
@@ -155,7 +140,9 @@ async fn each_fork_is_somebody_else() {
 
         let mut said = Vec::new();
         for year_2100 in [false, true] {
-            let mut fork = Machine::fork(&parts, &template, &ctx.cancel).await.unwrap();
+            let mut fork = Machine::fork(&parts, &template, None, &ctx.cancel)
+                .await
+                .unwrap();
             let keys = RunKeys::generate().unwrap();
             let mut identity = keys.identity().unwrap();
             if year_2100 {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Options;
 use super::run::Guesting;
+use super::share::Share;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Result};
@@ -213,6 +214,7 @@ impl<'a> Builds<'a, '_> {
             accel,
             modules,
             options: Arc::clone(self.options),
+            share: Share::Nothing,
         })
     }
 }

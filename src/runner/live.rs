@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
 use super::record::Record;
+use super::share::Kept;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
@@ -29,6 +30,23 @@ pub(super) struct Live {
     /// How it was started.
     script: String,
     from: From,
+    /// Whether it is to be kept later on.
+    keepable: bool,
+    /// What it can be kept in.
+    pub(super) copy: Option<Making>,
+}
+
+/// How a guest starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// It is booted.
+    Cold,
+    /// It is a fork of the template for its parts, which is made if need be.
+    Warm,
+    /// The same, and it is to be kept later on.
+    Keepable,
+    /// It is a fork of a guest that was kept in the middle of a run.
+    Middle(&'a Template),
 }
 
 /// Where a guest comes from.
@@ -39,39 +57,57 @@ enum From {
     Making(Making),
     /// It is a fork.
     Template(Template),
+    /// It is a fork of one that was kept in the middle of a run: no other guest will do.
+    Middle,
 }
 
 impl Live {
-    /// Starts a machine; nobody has logged in yet. If it is `warm`, it is a fork of the template for
-    /// its parts, which is made if need be.
+    /// Starts a machine; nobody has logged in yet.
     pub(super) async fn start(
         ctx: &Context,
         parts: &Parts<'_>,
         keys: RunKeys,
-        warm: bool,
+        start: Start<'_>,
     ) -> Result<Self> {
-        let found = match warm {
-            true => template::find(ctx, parts).await?,
-            false => None,
+        let keepable = matches!(start, Start::Keepable);
+        let found = match start {
+            Start::Cold => None,
+            Start::Warm | Start::Keepable => template::find(ctx, parts).await?,
+            Start::Middle(template) => {
+                let machine = Machine::fork(parts, template, None, &ctx.cancel).await?;
+                return Self::new(parts, keys, machine, From::Middle);
+            }
         };
-        let (machine, from) = match found {
-            None => (Machine::boot(parts, None, &ctx.cancel).await?, From::Boot),
+        let (mut copy, mut from) = (None, From::Boot);
+        let machine = match found {
+            None => Machine::boot(parts, None, &ctx.cancel).await?,
             Some(Found::Missing(making)) => {
                 let memory = making.memory();
-                let machine = Machine::boot(parts, Some(&memory), &ctx.cancel).await?;
-                (machine, From::Making(making))
+                from = From::Making(making);
+                Machine::boot(parts, Some(&memory), &ctx.cancel).await?
             }
-            Some(Found::Template(template)) => {
-                match Machine::fork(parts, &template, &ctx.cancel).await {
-                    Ok(machine) => (machine, From::Template(template)),
-                    Err(error) if error.blame == Blame::Interrupted => return Err(error),
-                    Err(error) => {
-                        give_up(ctx, &template, &error.to_string())?;
-                        (Machine::boot(parts, None, &ctx.cancel).await?, From::Boot)
-                    }
+            Some(Found::Template(template)) => match fork(ctx, parts, &template, keepable).await {
+                Ok(fork) => {
+                    from = From::Template(template);
+                    copy = fork.1;
+                    fork.0
                 }
-            }
+                Err(error) if error.blame == Blame::Interrupted => return Err(error),
+                Err(error) => {
+                    give_up(ctx, &template, &error.to_string())?;
+                    Machine::boot(parts, None, &ctx.cancel).await?
+                }
+            },
         };
+        let live = Self::new(parts, keys, machine, from)?;
+        Ok(Self {
+            keepable,
+            copy,
+            ..live
+        })
+    }
+
+    fn new(parts: &Parts<'_>, keys: RunKeys, machine: Machine, from: From) -> Result<Self> {
         Ok(Self {
             machine,
             keys,
@@ -81,6 +117,8 @@ impl Live {
             console_from: 0,
             script: script(parts)?,
             from,
+            keepable: false,
+            copy: None,
         })
     }
 
@@ -95,6 +133,10 @@ impl Live {
         let identity = self.keys.identity()?;
         match std::mem::replace(&mut self.from, From::Boot) {
             From::Boot => self.machine.wait_ready(&identity, cancel).await,
+            From::Middle => {
+                let identified = self.machine.identify(&identity, limits.answer, cancel);
+                identified.await
+            }
             From::Making(making) => {
                 let waiting = self.machine.wait_waiting(limits.boot, cancel).await?;
                 if waiting.is_err() {
@@ -109,8 +151,8 @@ impl Live {
                         return self.boot(ctx, parts, &identity).await;
                     }
                 };
-                match Machine::fork(parts, &template, cancel).await {
-                    Ok(machine) => self.machine = machine,
+                match fork(ctx, parts, &template, self.keepable).await {
+                    Ok((machine, copy)) => (self.machine, self.copy) = (machine, copy),
                     Err(error) if error.blame == Blame::Interrupted => return Err(error),
                     Err(error) => {
                         give_up(ctx, &template, &error.to_string())?;
@@ -153,9 +195,30 @@ impl Live {
         parts: &Parts<'_>,
         identity: &str,
     ) -> Result<std::result::Result<(), Gone>> {
+        self.copy = None;
         self.machine = Machine::boot(parts, None, &ctx.cancel).await?;
         self.script = script(parts)?;
         self.machine.wait_ready(identity, &ctx.cancel).await
+    }
+
+    /// Keeps the guest as it is and goes on as a fork of it, which is to be logged into again.
+    pub(super) async fn keep(
+        &mut self,
+        ctx: &Context,
+        parts: &Parts<'_>,
+        copy: Making,
+    ) -> Result<Template> {
+        if let Some(guest) = self.guest.take() {
+            guest.close().await?;
+        }
+        if !self.machine.wait_disconnected().await? {
+            return Err(Error::host("a guest's ssh session does not end"));
+        }
+        let template = copy.keep(&mut self.machine, &ctx.cancel).await?;
+        self.machine = Machine::fork(parts, &template, None, &ctx.cancel).await?;
+        self.keys = RunKeys::generate()?;
+        self.from = From::Middle;
+        Ok(template)
     }
 
     /// Takes back what a run has put into the guest. Whether it is as it was after its boot.
@@ -177,22 +240,19 @@ impl Live {
         !self.played.is_empty()
     }
 
-    /// Keeps in the record of a later run how the guest was started.
-    pub(super) fn record_start(&self, record: &Record) -> Result<()> {
-        match self.played.last() {
-            None => Ok(()),
-            Some(run) => {
-                let script = self.script.replacen(
-                    '\n',
-                    &format!(
-                        "\n# The guest had played {} runs before, the last one {run}.\n",
-                        self.played.len()
-                    ),
-                    1,
-                );
-                record.write("qemu.sh", &script)
+    /// Keeps in the record how the guest was started that had played other runs before, or a part
+    /// of one.
+    pub(super) fn record_start(&self, record: &Record, forked: Option<&Kept>) -> Result<()> {
+        let before = match (self.played.last(), forked) {
+            (None, None) => return Ok(()),
+            (_, Some(kept)) => format!("goes on after the first {kept}"),
+            (Some(run), None) => {
+                let number = self.played.len();
+                format!("had played {number} runs before, the last one {run}")
             }
-        }
+        };
+        let with = format!("\n# The guest {before}.\n");
+        record.write("qemu.sh", &self.script.replacen('\n', &with, 1))
     }
 
     /// Keeps in the record of a later run what the console said meanwhile. The first run's record
@@ -228,6 +288,22 @@ impl Live {
         self.machine.stop().await?;
         closed
     }
+}
+
+/// Starts a fork; one that is to be kept later on has memory of its own, if the disk has room.
+async fn fork(
+    ctx: &Context,
+    parts: &Parts<'_>,
+    template: &Template,
+    keepable: bool,
+) -> Result<(Machine, Option<Making>)> {
+    let copy = match keepable {
+        true => template.copy().await?,
+        false => None,
+    };
+    let memory = copy.as_ref().map(Making::memory);
+    let machine = Machine::fork(parts, template, memory.as_deref(), &ctx.cancel).await?;
+    Ok((machine, copy))
 }
 
 /// How QEMU was started, as the record has it.

@@ -12,19 +12,20 @@ use tokio::sync::SemaphorePermit;
 
 use super::Options;
 use super::forensics;
-use super::live::{Live, session};
+use super::live::{Live, Start, session};
 use super::queue::{Kind, Queue};
 use super::record::Record;
+use super::share::{Promise, Share};
 use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
-use crate::event::{Event, RunId, millis};
+use crate::event::{Event, Forked, RunId, millis};
 use crate::guest::{Answer, Guest, Silence};
 use crate::image::build::BuiltImage;
 use crate::image::keys::RunKeys;
 use crate::module::Module;
 use crate::module::generate::SourceFile;
-use crate::scenario::{Action, ExpectedFailure, Scenario, Step};
+use crate::scenario::{ExpectedFailure, Scenario};
 use crate::state::observed::run_text;
 use crate::state::snapshot::Comparison;
 use crate::state::{Names, Observed, SnapshotPolicy, diff, witness};
@@ -37,12 +38,9 @@ use crate::vm::machine::{Gone, Machine, Parts};
 const DRAIN: Duration = Duration::from_millis(300);
 /// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
 /// visible, a snapshot of them can still be read back.
-const SAID_MAX: usize = 8 << 20;
+pub(super) const SAID_MAX: usize = 8 << 20;
 /// Bytes of a problem, which may quote a file of the guest.
-const PROBLEM_MAX: usize = 16 << 10;
-
-/// The guest's disk is full.
-const ENOSPC: i32 = 28;
+pub(super) const PROBLEM_MAX: usize = 16 << 10;
 
 /// A run that is ready to boot.
 #[derive(Debug)]
@@ -67,6 +65,8 @@ pub struct Guesting {
     pub modules: Vec<Module>,
     /// How to run it.
     pub options: Arc<Options>,
+    /// What it shares with other runs.
+    pub(super) share: Share,
 }
 
 /// A run that has ended.
@@ -89,7 +89,7 @@ pub(super) struct Over {
 }
 
 /// A run that ended before its last step.
-enum Cut {
+pub(super) enum Cut {
     /// With a verdict on the guest.
     Verdict(Box<Verdict>),
     /// The lab could not go on.
@@ -112,13 +112,13 @@ impl From<Verdict> for Cut {
 
 /// What the steps gave.
 #[derive(Default)]
-struct Played {
-    states: Vec<(String, Observed)>,
+pub(super) struct Played {
+    pub(super) states: Vec<(String, Observed)>,
     /// Each with the number of its step, from 1.
-    problems: Vec<(usize, String)>,
-    spawned: step::Spawned,
+    pub(super) problems: Vec<(usize, String)>,
+    pub(super) spawned: step::Spawned,
     /// Bytes of what the guest has said of its states.
-    said: usize,
+    pub(super) said: usize,
 }
 
 impl Guesting {
@@ -131,10 +131,7 @@ impl Guesting {
         mut guest: Option<Live>,
     ) -> Result<Over> {
         let mut attempts = self.options.attempts.max(1);
-        if guest.is_some() {
-            // What does not pass in a guest that others have used has a guest of its own.
-            attempts += 1;
-        }
+        let mut promise = Promise::of(&self.share, queue);
         let mut first: Option<(Verdict, Record)> = None;
         let mut number = 1;
         loop {
@@ -147,23 +144,44 @@ impl Guesting {
                 }
                 (Err(error), None) => return Err(error),
             };
-            let attempt = Attempt { of: &self, record };
-            let taken = guest.take();
-            let Some((verdict, next, ms)) = attempt.make(ctx, queue, taken, number).await? else {
+            let share = match number {
+                1 => &self.share,
+                // Another attempt has a guest of its own.
+                _ => &Share::Nothing,
+            };
+            let attempt = Attempt {
+                of: &self,
+                record,
+                share,
+            };
+            let used = guest.is_some();
+            let made = attempt.make(ctx, queue, guest.take(), number, &mut promise);
+            let Some((verdict, next, ms)) = made.await? else {
                 return Ok(Over {
                     ended: None,
                     next: None,
                 });
             };
+            let forked = match share {
+                Share::Forks(_) => true,
+                Share::Leads(_) => promise.is_none(),
+                _ => false,
+            };
+            // Whoever follows need not wait for another attempt.
+            promise = None;
             let record = attempt.record;
-            let again = !verdict.is_as_expected()
-                && number < attempts
-                && !ctx.cancel.is_cancelled()
-                // A kernel that complained has complained.
-                && (self.options.attempts > number || matches!(
-                    verdict.outcome,
-                    Outcome::Failed | Outcome::UnexpectedlyPassed
-                ));
+            // What does not pass in a guest that others have used, or that was kept in between, has
+            // a guest of its own. A kernel that complained has complained.
+            let doubtful = match verdict.outcome {
+                Outcome::Failed | Outcome::UnexpectedlyPassed => used || forked,
+                Outcome::Infra | Outcome::Hung | Outcome::StalledTransition => forked,
+                _ => false,
+            };
+            if doubtful {
+                attempts += 1;
+            }
+            let again =
+                !verdict.is_as_expected() && number < attempts && !ctx.cancel.is_cancelled();
             if again {
                 if let Some((run, mut live)) = next {
                     queue.push(u64::MAX, run);
@@ -193,10 +211,12 @@ impl Guesting {
 }
 
 /// One attempt at a run.
-struct Attempt<'a> {
-    of: &'a Guesting,
+pub(super) struct Attempt<'a> {
+    pub(super) of: &'a Guesting,
     /// Where it is recorded.
-    record: Record,
+    pub(super) record: Record,
+    /// What it shares with other runs.
+    pub(super) share: &'a Share,
 }
 
 /// A verdict, what goes on in the guest, and the attempt's milliseconds.
@@ -210,6 +230,7 @@ impl Attempt<'_> {
         queue: &Queue,
         guest: Option<Live>,
         number: u32,
+        promise: &mut Option<Promise<'_>>,
     ) -> Result<Option<Made>> {
         let boot = match &guest {
             Some(_) => None,
@@ -229,7 +250,7 @@ impl Attempt<'_> {
         });
         let started = Instant::now();
         let before = guest.as_ref().map(|live| live.played.clone());
-        let (verdict, next) = match self.boot_and_play(ctx, queue, guest, boot).await {
+        let (verdict, next) = match self.boot_and_play(ctx, queue, guest, boot, promise).await {
             Ok(made) => made,
             Err(error) => (Verdict::infra(&error), None),
         };
@@ -242,12 +263,16 @@ impl Attempt<'_> {
             | Outcome::UnexpectedlyPassed => verdict,
             _ => verdict.with("QEMU's command line", &self.command_line()),
         };
-        let verdict = match before {
-            Some(before) if !verdict.is_as_expected() => {
+        let verdict = match (before, self.share) {
+            _ if verdict.is_as_expected() => verdict,
+            (Some(before), _) => {
                 let names: Vec<_> = before.iter().map(|run| run.scenario.clone()).collect();
                 verdict.with("the guest had played before", &names.join("\n"))
             }
-            _ => verdict,
+            (None, Share::Forks(kept)) => {
+                verdict.with("the guest went on after", &format!("the first {kept}"))
+            }
+            (None, _) => verdict,
         };
         Ok(Some((verdict, next, ms)))
     }
@@ -269,18 +294,19 @@ impl Attempt<'_> {
         queue: &Queue,
         guest: Option<Live>,
         boot: Option<SemaphorePermit<'_>>,
+        promise: &mut Option<Promise<'_>>,
     ) -> Result<(Verdict, Option<(Guesting, Live)>)> {
         let started = Instant::now();
         let mut live = match guest {
             Some(live) => live,
             None => {
                 let keys = RunKeys::generate()?;
-                Live::start(ctx, &self.parts(), keys, self.of.options.warm).await?
+                Live::start(ctx, &self.parts(), keys, self.start()).await?
             }
         };
         let mut played = Played::default();
         let result = tokio::select! {
-            result = self.play_on(ctx, &mut live, boot, started, &mut played) => result,
+            result = self.play_on(ctx, &mut live, boot, (started, promise), &mut played) => result,
             () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
             limit = expiry(self.of.options.timeout) => Err(Cut::Expired(limit)),
         };
@@ -358,8 +384,18 @@ impl Attempt<'_> {
         }
     }
 
+    /// How a guest of this run's own starts.
+    fn start(&self) -> Start<'_> {
+        match self.share {
+            _ if !self.of.options.warm => Start::Cold,
+            Share::Leads(_) => Start::Keepable,
+            Share::Forks(kept) => Start::Middle(&kept.template),
+            Share::Nothing | Share::Follows(_) => Start::Warm,
+        }
+    }
+
     /// What a guest of this run's own is made from.
-    fn parts(&self) -> Parts<'_> {
+    pub(super) fn parts(&self) -> Parts<'_> {
         Parts {
             arch: self.of.run.arch,
             accel: self.of.accel,
@@ -372,7 +408,8 @@ impl Attempt<'_> {
     /// The run that goes on in this guest, if there is one and the guest is as it was after its
     /// boot.
     async fn next(&self, ctx: &Context, queue: &Queue, live: &mut Live) -> Option<Guesting> {
-        if !self.of.options.warm || !self.of.scenario.cleans_up() {
+        let alone = matches!(self.of.share, Share::Nothing);
+        if !self.of.options.warm || !self.of.scenario.cleans_up() || !alone {
             return None;
         }
         let tidy = tokio::select! {
@@ -421,7 +458,7 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         boot: Option<SemaphorePermit<'_>>,
-        started: Instant,
+        (started, promise): (Instant, &mut Option<Promise<'_>>),
         played: &mut Played,
     ) -> std::result::Result<(), Cut> {
         let mut ready_ms = None;
@@ -429,18 +466,36 @@ impl Attempt<'_> {
             ready_ms = Some(self.log_in(ctx, live, started).await?);
         }
         drop(boot);
-        live.record_start(&self.record)?;
+        let forked = match self.share {
+            Share::Forks(kept) => Some(&**kept),
+            _ => None,
+        };
+        live.record_start(&self.record, forked)?;
         self.record.event(Event::Booted {
             run: self.of.run.clone(),
             accel: self.of.accel.to_string(),
             ready_ms,
             ms: millis(started.elapsed()),
             after: live.played.last().cloned(),
+            forked: forked.map(|kept| Forked {
+                run: kept.by.clone(),
+                steps: kept.steps.len(),
+            }),
         });
-        let Live { machine, guest, .. } = live;
-        let guest = session(guest.as_ref())?;
-        self.steps(ctx, machine, guest, played).await?;
-        let (doing, limit) = ("after the last step", machine.deadlines.answer);
+        self.steps(ctx, live, played, promise).await?;
+        let guest = session(live.guest.as_ref())?;
+        self.drain(&mut live.machine, guest, "after the last step")
+            .await
+    }
+
+    /// Waits until the console has come to its end, where the kernel must not have complained.
+    pub(super) async fn drain(
+        &self,
+        machine: &mut Machine,
+        guest: &Guest,
+        doing: &str,
+    ) -> std::result::Result<(), Cut> {
+        let limit = machine.deadlines.answer;
         let console = machine.console.clone();
         if self
             .ask(machine, doing, guest.drain(&console, limit))
@@ -457,7 +512,7 @@ impl Attempt<'_> {
 
     /// Waits until the guest is up, and asks it who it is. Returns the milliseconds from `started`
     /// until it could be logged into.
-    async fn log_in(
+    pub(super) async fn log_in(
         &self,
         ctx: &Context,
         live: &mut Live,
@@ -487,7 +542,8 @@ impl Attempt<'_> {
             );
             return Err(Error::lab(what).into());
         }
-        if self.of.options.warm && self.of.scenario.cleans_up() {
+        let alone = matches!(self.share, Share::Nothing);
+        if self.of.options.warm && self.of.scenario.cleans_up() && alone {
             live.settings = self
                 .ask(machine, "asking for the settings", guest.tidy())
                 .await?;
@@ -495,137 +551,8 @@ impl Attempt<'_> {
         Ok(ready_ms)
     }
 
-    async fn steps(
-        &self,
-        ctx: &Context,
-        machine: &mut Machine,
-        guest: &Guest,
-        played: &mut Played,
-    ) -> std::result::Result<(), Cut> {
-        for module in &self.of.modules {
-            let doing = format!("copying {} into the guest", module.name);
-            let outcome = guest.put_module(&module.name, &module.path).await?;
-            let outcome = self.answered(machine, &doing, outcome).await?;
-            if !outcome.is_ok() {
-                let error = Error::new(Blame::Guest, format!("{doing}: {outcome}"));
-                return Err(match outcome.0 {
-                    ENOSPC => error.help(full_disk()).into(),
-                    _ => error.into(),
-                });
-            }
-        }
-        let names = Names::of(&self.of.scenario);
-        // What the log said before the first step belongs to the boot.
-        let doing = "before the first step";
-        let dump = self.ask(machine, doing, guest.state()).await?;
-        self.no_complaint(machine, doing, &dump).await?;
-        let of = self.of.scenario.steps.len();
-        for (index, step) in self.of.scenario.steps.iter().enumerate() {
-            let (number, label) = (index + 1, step.action.label());
-            let begun = Instant::now();
-            self.record.event(Event::StepStarted {
-                run: self.of.run.clone(),
-                step: number,
-                of,
-                label,
-            });
-            let problems = self.step(ctx, machine, guest, step, &names, played).await?;
-            self.record.event(Event::StepFinished {
-                run: self.of.run.clone(),
-                step: number,
-                ms: millis(begun.elapsed()),
-                problems,
-            });
-        }
-        Ok(())
-    }
-
-    /// Performs a step, observes, and checks; returns what was not as expected.
-    async fn step(
-        &self,
-        ctx: &Context,
-        machine: &mut Machine,
-        guest: &Guest,
-        step: &Step,
-        names: &Names,
-        played: &mut Played,
-    ) -> std::result::Result<Vec<String>, Cut> {
-        let limits = machine.deadlines;
-        let number = played.states.len() + 1;
-        let doing = &format!("step {number} ({})", step.action.label());
-        let done = match &step.action {
-            Action::KlpBuild { options, rejects } => {
-                step::klp_build::try_options(ctx, &self.of.tree, options, rejects.as_deref())
-                    .await?
-            }
-            _ => {
-                self.ask(
-                    machine,
-                    doing,
-                    step::perform(guest, step, &mut played.spawned, limits),
-                )
-                .await?
-            }
-        };
-        let dump = self.ask(machine, doing, guest.state()).await?;
-        self.no_complaint(machine, doing, &dump).await?;
-        let mut state = Observed::parse(&dump, names);
-        state.result = done.result;
-        played.said += dump.len() + state.result.as_ref().map_or(0, String::len);
-        if played.said > SAID_MAX {
-            let reason = format!("{doing}: the guest's states have more than {SAID_MAX} bytes");
-            return Err(Verdict::against(Outcome::Flooded, Blame::Guest, reason).into());
-        }
-        let mut problems = done.problems;
-        if let Some(expect) = &step.expect
-            && !done.skipped
-        {
-            problems.extend(step::expect::check(expect, &state));
-        }
-        for problem in &mut problems {
-            problem.truncate(problem.floor_char_boundary(PROBLEM_MAX));
-        }
-        self.record
-            .write(&format!("states/{number:02}.txt"), &state.text())?;
-        let at = format!(
-            "step {number} (line {}, {})",
-            step.line,
-            step.action.label()
-        );
-        played.problems.extend(
-            problems
-                .iter()
-                .map(|problem| (number, format!("{at}: {problem}"))),
-        );
-        played.states.push((step.action.label(), state));
-        if !problems.is_empty() && witness::disk_is_full(&dump) {
-            let reason = format!("{at}: the guest's disk is full: {}", problems.join("; "));
-            let verdict = Verdict::against(Outcome::Failed, Blame::Guest, reason);
-            return Err(verdict.help(full_disk()).into());
-        }
-        if let Some(livepatch) = done.stalled {
-            let tail = machine.console.tail(25);
-            let evidence = forensics::of_stall(machine, guest, names).await;
-            let evidence = self.answered(machine, doing, evidence).await?;
-            let limit = step.timeout.unwrap_or(limits.transition);
-            let livepatch = names.of_module(&livepatch);
-            let reason = format!("{at}: the transition of {livepatch} did not end in {limit:?}");
-            played.problems.push((number, reason.clone()));
-            let mut verdict = Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason);
-            verdict.evidence = evidence;
-            return Err(verdict
-                .with("the console's last lines before that", &tail)
-                .help(
-                    "a task stays in a function that changes (▶), or its stack is not reliable; a \
-                     step's `timeout:` gives a transition more time",
-                )
-                .into());
-        }
-        Ok(problems)
-    }
-
     /// Waits for an answer while watching the machine: a dead guest ends the wait at once.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         machine: &mut Machine,
         doing: &str,
@@ -644,7 +571,7 @@ impl Attempt<'_> {
     }
 
     /// Turns a silence into a verdict; what the console and QEMU say comes first.
-    async fn answered<T>(
+    pub(super) async fn answered<T>(
         &self,
         machine: &mut Machine,
         doing: &str,
@@ -676,7 +603,7 @@ impl Attempt<'_> {
     }
 
     /// Ends the run if the kernel has complained, on its console or by its taint flags.
-    async fn no_complaint(
+    pub(super) async fn no_complaint(
         &self,
         machine: &Machine,
         doing: &str,
@@ -766,7 +693,7 @@ impl Attempt<'_> {
     }
 }
 
-fn full_disk() -> String {
+pub(super) fn full_disk() -> String {
     format!(
         "the guest's disk is half of its {MEMORY_MIB} MiB: modules and what livepatches write \
          share it"

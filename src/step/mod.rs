@@ -26,7 +26,7 @@ const ENOENT: i32 = 2;
 const EAGAIN: i32 = 11;
 
 /// What a step did.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Performed {
     /// What it found out, for the snapshot: an errno, what a file held.
     pub result: Option<String>,

@@ -6,10 +6,14 @@
 //! as QEMU migrates it (without shared memory: `x-ignore-shared`). Its key holds all that could
 //! make another one of it: kernel, image, QEMU and its arguments. Whoever makes one goes on as its
 //! first fork, so that none is kept that was not seen to work.
+//!
+//! A fork can be kept once more, in the middle of what it does, if it has a memory file of its own
+//! for that ([`Template::copy`]). Such a template is in no cache, and goes with the last that has it.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use qapi::qmp::{
@@ -28,6 +32,7 @@ use super::qmp::Qmp;
 use crate::cache::{self, KeyBuilder, identity, seal};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
+use crate::files;
 
 /// Counts up when the way a template is made changes.
 const RECIPE: &str = "template-1";
@@ -37,6 +42,8 @@ const STATE: &str = "state";
 const CONSOLE: &str = "console.log";
 /// Written last.
 const MANIFEST: &str = "template.json";
+/// What the disk must have room for: memory that is used to its last byte, and as much again.
+const ROOM_MIB: u32 = 2 * MEMORY_MIB;
 /// How long saving and loading a state of some hundred KiB may take.
 const MIGRATION: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(1);
@@ -46,6 +53,8 @@ const POLL: Duration = Duration::from_millis(1);
 pub struct Template {
     dir: PathBuf,
     made: Manifest,
+    /// Its folder, if that goes with it.
+    _own: Option<Arc<TempDir>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -68,11 +77,11 @@ pub enum Found {
 /// A template in the making.
 #[derive(Debug)]
 pub struct Making {
-    entry: PathBuf,
     staging: TempDir,
     what: String,
-    /// Held so that the same is made once.
-    _lock: File,
+    /// Where the cache will have it, and the lock that is held so that the same is made once;
+    /// `None` if it goes with the last that has it.
+    entry: Option<(PathBuf, File)>,
 }
 
 /// Finds the template of `parts`. `Ok(None)` if none can be made here, for a reason that was told.
@@ -96,23 +105,25 @@ pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
     {
         return Ok(Some(Found::Template(template)));
     }
-    // A full disk would kill QEMU where it writes to the memory.
-    let disk = rustix::fs::statvfs(ctx.cache.dir()).map_err(std::io::Error::from);
-    let disk = disk.at("look at the disk of", ctx.cache.dir())?;
-    let needed = 2 * u64::from(MEMORY_MIB) << 20;
-    if disk.f_blocks > 0 && disk.f_bavail * disk.f_frsize < needed {
+    if !has_room(ctx.cache.dir())? {
         ctx.events.note(format!(
-            "guests are booted one by one: a template needs {} MiB of the cache's disk",
-            needed >> 20
+            "guests are booted one by one: a template needs {ROOM_MIB} MiB of the cache's disk"
         ));
         return Ok(None);
     }
     Ok(Some(Found::Missing(Making {
         staging: cache::staging_dir(&entry)?,
         what: what(parts),
-        entry,
-        _lock: lock,
+        entry: Some((entry, lock)),
     })))
+}
+
+/// Whether the disk has room for one more template: a full one would kill QEMU where it writes to
+/// the memory.
+fn has_room(dir: &Path) -> Result<bool> {
+    let disk = rustix::fs::statvfs(dir).map_err(std::io::Error::from);
+    let disk = disk.at("look at the disk of", dir)?;
+    Ok(disk.f_blocks == 0 || disk.f_bavail * disk.f_frsize >= u64::from(ROOM_MIB) << 20)
 }
 
 impl Making {
@@ -121,7 +132,7 @@ impl Making {
         self.staging.path().join(MEMORY)
     }
 
-    /// Keeps `machine`, whose init waits. It is stopped, also when this fails.
+    /// Keeps `machine`, to which nobody is connected. It is stopped, also when this fails.
     pub async fn keep(self, machine: &mut Machine, cancel: &CancellationToken) -> Result<Template> {
         let saved = tokio::select! {
             saved = self.save(machine.qmp()) => saved,
@@ -137,14 +148,22 @@ impl Making {
             what: self.what,
             qboot,
         };
+        let Some((entry, _lock)) = self.entry else {
+            return Ok(Template {
+                dir: dir.to_path_buf(),
+                made,
+                _own: Some(Arc::new(self.staging)),
+            });
+        };
         let json = serde_json::to_vec_pretty(&made)
             .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
         cache::write_atomically(&dir.join(MANIFEST), &json)?;
         seal::seal(dir, &[MEMORY, STATE, CONSOLE].map(str::to_owned))?;
-        cache::publish(self.staging, &self.entry)?;
+        cache::publish(self.staging, &entry)?;
         Ok(Template {
-            dir: self.entry,
+            dir: entry,
             made,
+            _own: None,
         })
     }
 
@@ -167,8 +186,27 @@ impl Making {
 impl Template {
     fn load(dir: &Path) -> Option<Self> {
         let made = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
-        let dir = dir.to_path_buf();
-        Some(Self { dir, made })
+        Some(Self {
+            dir: dir.to_path_buf(),
+            made,
+            _own: None,
+        })
+    }
+
+    /// A copy of its memory for a fork that may be kept in turn. `Ok(None)` if the disk has no room
+    /// for it.
+    pub async fn copy(&self) -> Result<Option<Making>> {
+        let staging = cache::staging_dir(&self.dir)?;
+        if !has_room(staging.path())? {
+            return Ok(None);
+        }
+        let (from, to) = (self.memory(), staging.path().join(MEMORY));
+        cache::blocking(move || files::copy_sparse(&from, &to)).await?;
+        Ok(Some(Making {
+            staging,
+            what: self.made.what.clone(),
+            entry: None,
+        }))
     }
 
     /// Its memory.

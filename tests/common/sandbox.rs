@@ -8,6 +8,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use livepatch_lab::event::{Event, Stamped};
+
 use crate::common::{self, Output, lab_env};
 
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -104,6 +106,21 @@ impl Sandbox {
     pub fn record(&self, name: &str) -> String {
         fs::read_to_string(self.path(".lab/runs/latest").join(name)).unwrap()
     }
+}
+
+/// What one command has written to a folder.
+pub fn events(dir: &Path) -> Vec<Event> {
+    let names = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_events = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy();
+        name.starts_with("events-") && name.ends_with(".jsonl")
+    };
+    let file = names.into_iter().find(is_events).unwrap();
+    let text = fs::read_to_string(file).unwrap();
+    let event = |line: &str| serde_json::from_str::<Stamped>(line).unwrap().event;
+    text.lines().map(event).collect()
 }
 
 /// A scenario with a livepatch of vmlinux.
