@@ -58,7 +58,7 @@ pub fn measure_firmware(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let mut row = Row::new(
         "firmware",
         "bare boot, vmlinux",
-        "bzImage, SeaBIOS",
+        "bzImage",
         Unit::Seconds,
         Goal::Ratio(0.45),
     );

@@ -14,16 +14,22 @@ use crate::{Bench, Result};
 const FIRST: &str = "mainline";
 const SECOND: &str = "tags";
 /// At most this long may it take to know that nothing has changed.
-const KNOWN: Goal = Goal::AtMost(0.05);
+const KNOWN: Goal = Goal::AtMost(50.0);
 
 /// The whole command, which starts, reads the definition, finds the source and asks the compiler
 /// for its version.
 pub fn measure_unchanged(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let lab = Lab::of(bench.root);
     lab.tree(SECOND)?;
-    let mut row = Row::new("unchanged", "kernel unchanged", "", Unit::Seconds, KNOWN);
+    let mut row = Row::new(
+        "unchanged",
+        "kernel unchanged",
+        "",
+        Unit::Milliseconds,
+        KNOWN,
+    );
     for _ in 0..bench.rounds {
-        row.measured.push(build(&lab, SECOND)?);
+        row.measured.push(1000.0 * build(&lab, SECOND)?);
     }
     Ok(vec![row])
 }
@@ -49,17 +55,17 @@ pub fn measure_edit(bench: &Bench<'_>) -> Result<Vec<Row>> {
     };
     build(&lab, "own")?;
     process::time(&mut tree::make(&plain, &tree::KERNEL))?;
-    let mut known = Row::new("edit", "own tree unchanged", "", Unit::Seconds, KNOWN);
+    let mut known = Row::new("edit", "own tree unchanged", "", Unit::Milliseconds, KNOWN);
     let goal = Goal::Ratio(1.15);
     let mut line = Row::new(
         "edit",
         "one line of core.c",
-        "make in the tree",
+        "make there",
         Unit::Seconds,
         goal,
     );
     for round in 0..bench.rounds {
-        known.measured.push(build(&lab, "own")?);
+        known.measured.push(1000.0 * build(&lab, "own")?);
         tree::edit(&own, round)?;
         tree::edit(&plain, round)?;
         let ours = build(&lab, "own")?;

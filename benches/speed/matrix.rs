@@ -16,7 +16,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let mut row = Row::new(
         "matrix",
         "the whole matrix",
-        "what is possible",
+        "the possible",
         Unit::Seconds,
         goal,
     );

@@ -13,7 +13,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let project = Project::new(bench.root)?;
     for copy in 0..GUESTS {
         // So long that the first guest still runs when the last one has booted.
-        project.scenario(&format!("copy-{copy:02}"), &scenario(8, 10))?;
+        project.scenario(&format!("copy-{copy:02}"), &scenario(16, 10))?;
     }
     let jobs = GUESTS.to_string();
     let lab = Lab::of(project.path());
@@ -26,7 +26,9 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
             together = together.max(guests(lab).len());
             most = most.max(memory(lab, "status", &["VmHWM:"]).unwrap_or_default());
         };
-        lab.watched_run(&["scenarios", "--jobs", &jobs, "--accept"], |_| {}, look)?;
+        // Cold: a guest for each run.
+        let args = ["scenarios", "--jobs", &jobs, "--cold", "--accept"];
+        lab.watched_run(&args, |_| {}, look)?;
         row.measured.push(most as f64 / 1e6);
         fewest = fewest.min(together);
     }

@@ -27,12 +27,12 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     };
     let tree = lab.tree("tags")?;
     let goals = (Goal::Ratio(1.3), Goal::AtMost(0.0), Goal::Times(4.0));
-    let name = "modules of a scenario";
-    let mut one = Row::new("modules", name, "one empty module", Unit::Seconds, goals.0);
+    let name = "modules, 1 scenario";
+    let mut one = Row::new("modules", name, "empty module", Unit::Seconds, goals.0);
     let mut none =
         Row::new("modules", "unchanged scenario", "", Unit::Calls, goals.1).noted("calls of make");
-    let name = format!("modules of {MANY} scenarios");
-    let mut many = Row::new("modules", &name, "a make for each", Unit::Seconds, goals.2);
+    let name = format!("modules, {MANY} scenarios");
+    let mut many = Row::new("modules", &name, "make for each", Unit::Seconds, goals.2);
     let make = CountedMake::new()?;
     for round in 0..bench.rounds {
         // Other numbers each time: nothing is in the cache.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Seek};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Clock ticks a second in /proc: Linux shows the same number everywhere, whatever its HZ.
 const TICKS: f64 = 100.0;
 
-/// A command that has ended well.
+/// A command that has ended.
 pub struct Finished {
     /// Just before it was started.
     pub started: Timestamp,
@@ -29,10 +29,21 @@ pub struct Finished {
     pub children_cpu: f64,
     /// Standard output and error.
     pub said: String,
+    status: ExitStatus,
 }
 
 /// Runs a command that must succeed. `look` gets its pid now and then while it runs.
-pub fn run(command: &mut Command, mut look: impl FnMut(u32) + Send) -> Result<Finished> {
+pub fn run(command: &mut Command, look: impl FnMut(u32) + Send) -> Result<Finished> {
+    let finished = attempt(command, look)?;
+    if !finished.status.success() {
+        let Finished { status, said, .. } = finished;
+        return Err(format!("{command:?}: {status}\n{said}").into());
+    }
+    Ok(finished)
+}
+
+/// Runs a command that may fail.
+pub fn attempt(command: &mut Command, mut look: impl FnMut(u32) + Send) -> Result<Finished> {
     let mut file = tempfile::tempfile()?;
     command
         .stdin(Stdio::null())
@@ -61,15 +72,13 @@ pub fn run(command: &mut Command, mut look: impl FnMut(u32) + Send) -> Result<Fi
     file.rewind()?;
     file.read_to_end(&mut said)?;
     let said = String::from_utf8_lossy(&said).into_owned();
-    if !status.success() {
-        return Err(format!("{command:?}: {status}\n{said}").into());
-    }
     Ok(Finished {
         started,
         ended,
         seconds,
         children_cpu,
         said,
+        status,
     })
 }
 
@@ -118,7 +127,7 @@ fn children_cpu(pid: u32) -> f64 {
     (ticks(13).unwrap_or_default() + ticks(14).unwrap_or_default()) / TICKS
 }
 
-/// The QEMUs among the descendants of a process.
+/// The machines among the descendants of a process.
 pub fn guests(of: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -134,14 +143,17 @@ pub fn guests(of: u32) -> Vec<u32> {
         }
         false
     };
-    let is_qemu = |pid: u32| {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-        name.is_ok_and(|name| name.starts_with("qemu-system"))
+    // Not the QEMU that is asked for its version.
+    let is_machine = |pid: u32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split('\0');
+        let program = words.next().unwrap_or_default();
+        program.contains("qemu-system") && words.any(|word| word == "-machine")
     };
     parents
         .keys()
         .copied()
-        .filter(|&pid| descends(pid) && is_qemu(pid))
+        .filter(|&pid| descends(pid) && is_machine(pid))
         .collect()
 }
 

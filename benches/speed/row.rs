@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Unit {
     #[serde(rename = "s")]
     Seconds,
+    #[serde(rename = "ms")]
+    Milliseconds,
     #[serde(rename = "MB")]
     Megabytes,
     #[serde(rename = "calls")]

@@ -20,6 +20,19 @@ const DOCS: &str = "docs/performance.md";
 const BEGIN: &str = "<!-- speed: begin -->";
 const END: &str = "<!-- speed: end -->";
 
+/// The columns. `judged` is what the goal speaks of: the ratio of each round, or the value itself;
+/// `n` says how many there are.
+const HEADER: [&str; COLUMNS] = [
+    "stretch",
+    "set against",
+    "median",
+    "judged",
+    "n",
+    "goal",
+    "met",
+];
+const COLUMNS: usize = 7;
+
 /// What is in the file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Table {
@@ -88,22 +101,20 @@ impl Table {
     pub fn markdown(&self) -> String {
         let mut text = self.host.markdown();
         text.push('\n');
-        let header = ["stretch", "set against", "median", "judged", "goal", "met"];
-        let mut lines = vec![header.map(str::to_owned)];
+        let mut lines = vec![HEADER.map(str::to_owned)];
         lines.extend(self.rows.iter().map(cells));
         let width = |column: usize| {
             let cells = lines.iter().map(|line| line[column].chars().count());
             cells.max().unwrap_or_default()
         };
-        let widths = [0, 1, 2, 3, 4, 5].map(width);
+        let widths: [usize; COLUMNS] = std::array::from_fn(width);
         for (number, line) in lines.iter().enumerate() {
-            let cell = |column: usize| format!("{:1$}", line[column], widths[column]);
-            text += &format!("| {} |\n", [0, 1, 2, 3, 4, 5].map(cell).join(" | "));
+            let cells: [String; COLUMNS] =
+                std::array::from_fn(|column| format!("{:1$}", line[column], widths[column]));
+            text += &format!("| {} |\n", cells.join(" | "));
             if number == 0 {
-                text += &format!(
-                    "| {} |\n",
-                    widths.map(|width| "-".repeat(width)).join(" | ")
-                );
+                let rules = widths.map(|width| "-".repeat(width));
+                text += &format!("| {} |\n", rules.join(" | "));
             }
         }
         let noted: Vec<_> = self
@@ -144,7 +155,7 @@ fn title(row: &Row) -> String {
     }
 }
 
-fn cells(row: &Row) -> [String; 6] {
+fn cells(row: &Row) -> [String; COLUMNS] {
     let unit = row.unit.text();
     let median = |values: &[f64]| Spread::of(values).map(|spread| digits(spread.median));
     let medians = match (median(&row.measured), median(&row.limit)) {
@@ -157,9 +168,9 @@ fn cells(row: &Row) -> [String; 6] {
         format!("{median} ({min}..{max})")
     });
     let goal = match row.goal {
-        Goal::Ratio(most) => format!("<= {} x", digits(most)),
-        Goal::Times(least) => format!(">= {} x", digits(least)),
-        Goal::AtMost(most) => format!("<= {} {unit}", digits(most)),
+        Goal::Ratio(most) => format!("<= {most} x"),
+        Goal::Times(least) => format!(">= {least} x"),
+        Goal::AtMost(most) => format!("<= {most} {unit}"),
         Goal::Shown => String::new(),
     };
     let met = match row.is_met() {
@@ -167,15 +178,12 @@ fn cells(row: &Row) -> [String; 6] {
         Some(false) => "no",
         None => "",
     };
-    let against = row.against.clone();
-    [
-        row.name.clone(),
-        against,
-        medians,
-        judged,
-        goal,
-        met.to_owned(),
-    ]
+    let values = match row.judged().len() {
+        0 => String::new(),
+        values => values.to_string(),
+    };
+    let (name, against) = (row.name.clone(), row.against.clone());
+    [name, against, medians, judged, values, goal, met.to_owned()]
 }
 
 /// Three digits that count.
@@ -193,6 +201,7 @@ impl Unit {
     fn text(self) -> &'static str {
         match self {
             Unit::Seconds => "s",
+            Unit::Milliseconds => "ms",
             Unit::Megabytes => "MB",
             Unit::Calls => "calls",
         }
