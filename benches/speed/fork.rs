@@ -15,7 +15,7 @@ use crate::{Bench, Result};
 const GUESTS: usize = 4;
 
 pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
-    let project = short_project(bench)?;
+    let project = short_project(bench, &ARCHS)?;
     let mut rows = Vec::new();
     for arch in ARCHS {
         let name = format!("warm fork, {arch}");

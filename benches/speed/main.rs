@@ -166,7 +166,11 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     for group in GROUPS.iter().filter(|group| is_chosen(group)) {
         eprintln!("{}: {}", group.name, group.what);
-        rows.extend((group.measure)(&bench)?);
+        let measured = (group.measure)(&bench)?;
+        for row in &measured {
+            eprintln!("  {}", table::line(row));
+        }
+        rows.extend(measured);
         // What is measured is kept, also if a later group fails.
         table(&host, &rows)
             .with_earlier(root, &order())

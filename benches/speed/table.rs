@@ -147,6 +147,12 @@ fn spread(values: &[f64]) -> Value {
     json!(Spread::of(values))
 }
 
+/// A row in a line, for whoever waits for the rest.
+pub fn line(row: &Row) -> String {
+    let [_, _, medians, judged, _, _, _] = cells(row);
+    format!("{}: {medians}; {judged}", title(row))
+}
+
 /// A row's name, for a sentence.
 fn title(row: &Row) -> String {
     match row.against.is_empty() {

@@ -45,7 +45,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
         ))]);
     }
     let bz_image = bz_image(bench.root, dir.path(), &OPTIONS)?;
-    let project = short_project(bench)?;
+    let project = short_project(bench, &["x86_64"])?;
     let kvm = boot(&project, "x86_64", &["--cold"])?;
     let vng = Vng {
         bin: venv.join("bin"),
