@@ -13,7 +13,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let project = Project::new(bench.root)?;
     for copy in 0..GUESTS {
         // So long that the first guest still runs when the last one has booted.
-        project.scenario(&format!("copy-{copy:02}"), &scenario(16, 10))?;
+        project.scenario(&format!("copy-{copy:02}"), &scenario(20, 10))?;
     }
     let jobs = GUESTS.to_string();
     let lab = Lab::of(project.path());
