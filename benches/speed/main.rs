@@ -38,6 +38,7 @@ mod tree;
 mod virtme;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use host::Host;
 use lab::Lab;
@@ -130,7 +131,17 @@ const GROUPS: &[Group] = &[
     long("first", "the first run ever", first::measure),
 ];
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<()> {
     let (mut rounds, mut update_docs) = (ROUNDS, false);
     let mut names: Vec<String> = Vec::new();
     let mut args = std::env::args().skip(1);

@@ -15,6 +15,8 @@ use crate::Result;
 
 /// How often a command is looked at.
 const LOOK: Duration = Duration::from_millis(50);
+/// Lines that are shown of a command that has failed.
+const LAST_LINES: usize = 30;
 /// Clock ticks a second in /proc: Linux shows the same number everywhere, whatever its HZ.
 const TICKS: f64 = 100.0;
 
@@ -37,7 +39,9 @@ pub fn run(command: &mut Command, look: impl FnMut(u32) + Send) -> Result<Finish
     let finished = attempt(command, look)?;
     if !finished.status.success() {
         let Finished { status, said, .. } = finished;
-        return Err(format!("{command:?}: {status}\n{said}").into());
+        let lines: Vec<_> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        return Err(format!("{command:?}: {status}\n{last}").into());
     }
     Ok(finished)
 }
