@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cold boots: the lab's, bare QEMU's with the same command line, and those of a bzImage.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -94,8 +95,8 @@ pub fn bz_image(root: &Path, dir: &Path, options: &[&str]) -> Result<String> {
         process::time(&mut tree::make(&copy, &["olddefconfig"]))?;
     }
     process::time(&mut tree::make(&copy, &["bzImage"]))?;
-    Ok(copy
-        .join("build/arch/x86/boot/bzImage")
-        .display()
-        .to_string())
+    // Out of the tree: virtme-ng would prepare the modules of a tree that it sees.
+    let bz_image = dir.join("bzImage");
+    fs::copy(copy.join("build/arch/x86/boot/bzImage"), &bz_image)?;
+    Ok(bz_image.display().to_string())
 }
