@@ -120,6 +120,10 @@ pub enum Event {
         run: RunId,
         /// `kvm` or `tcg`.
         accel: String,
+        /// Milliseconds from QEMU's start until the guest could be logged into, if it was started
+        /// for this run.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ready_ms: Option<u64>,
         /// Milliseconds from QEMU's start to the agent's first answer.
         ms: u64,
         /// The run that the guest has played just before, if it was not booted for this one.

@@ -17,9 +17,18 @@ use super::{Cache, TEMPORARY, is_key, last_used};
 use crate::arch::Arch;
 use crate::error::{IoContext, Result};
 use crate::kernel::BuiltKernel;
+use crate::vm::template;
 
 /// The folders whose entries are listed one by one, in the order of the listing.
-const KINDS: [&str; 6] = ["sources", "kernels", "klp", "modules", "images", "apt"];
+const KINDS: [&str; 7] = [
+    "sources",
+    "kernels",
+    "klp",
+    "modules",
+    "images",
+    "templates",
+    "apt",
+];
 /// The kind of everything else: notes, locks, the cache's own folders.
 pub const OTHER: &str = "other";
 
@@ -204,6 +213,8 @@ impl Words {
             "modules" => modules(path),
             "images" if path.is_dir() => "guest image".to_owned(),
             "images" => "versions of an image's packages".to_owned(),
+            "templates" => template::describe(path)
+                .unwrap_or_else(|| "a guest that cannot be used any more".to_owned()),
             _ => "package lists".to_owned(),
         }
     }

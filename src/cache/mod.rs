@@ -23,6 +23,7 @@ mod unpack;
 pub use archive::Item;
 
 use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -35,6 +36,8 @@ use crate::error::{Error, IoContext, Result};
 const KEY_DIGITS: usize = 20;
 /// The file in an entry's folder whose time is that of the last use.
 pub(crate) const USED: &str = ".used";
+/// What the lab notes in an entry's folder while it uses it: of this host, and no part of the entry.
+pub(crate) const NOTES: [&str; 2] = [USED, seal::COMPARED];
 /// How the names of things begin that are not finished yet: [`staging_dir`]'s, and those of
 /// [`write_atomically`], which are tempfile's own.
 const TEMPORARY: &str = ".tmp";
@@ -216,12 +219,32 @@ impl KeyBuilder {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// What tells a file from another one at the same place, without reading it.
+///
+/// # Errors
+///
+/// `Host` if it cannot be looked at.
+pub(crate) fn identity(path: &Path) -> Result<String> {
+    let data = fs::metadata(path).at("read", path)?;
+    Ok(format!(
+        "{}:{} {} bytes {}.{:09} {}.{:09}",
+        data.dev(),
+        data.ino(),
+        data.len(),
+        data.mtime(),
+        data.mtime_nsec(),
+        data.ctime(),
+        data.ctime_nsec()
+    ))
 }
 
 /// The sha256 of a file, in hex.

@@ -186,6 +186,7 @@ impl Run<'_> {
             ("kernels", None) => vec![format!("kernel-{key}")],
             ("klp", None) => vec![format!("klp-{key}")],
             ("modules", None) => vec![format!("modules-{key}")],
+            ("templates", None) => vec![format!("template-{key}")],
             ("sources", None) if key != entry.key => vec![format!("source-{key}")],
             ("images", None) if key != entry.key => {
                 vec![key.replacen("packages-", "image-", 1)]

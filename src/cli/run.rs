@@ -51,8 +51,8 @@ pub struct RunArgs {
     /// Start no further run after one that did not end as expected.
     #[arg(long)]
     fail_fast: bool,
-    /// Boot a guest for each run. Otherwise one plays further runs if it is as it was after its
-    /// boot.
+    /// Boot a guest for each run. Otherwise guests go on where one was kept after its boot, and play
+    /// further runs as long as they are as they were.
     #[arg(long)]
     cold: bool,
     /// Keep the memory of a guest that panics in its record, for crash and drgn (256 MiB each).
@@ -183,7 +183,7 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         timeout: settings.timeout,
         fail_fast: settings.fail_fast.unwrap_or(false),
         dump_on_panic: args.dump_on_panic,
-        share: !args.cold,
+        warm: !args.cold,
         records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
     }
 }

@@ -211,7 +211,7 @@ fn options(ctx: &Context, accel: Choice) -> Options {
         attempts: 1,
         timeout: None,
         fail_fast: false,
-        share: true,
+        warm: true,
         dump_on_panic: false,
         records: std::path::absolute(&folder).unwrap_or(folder),
     }

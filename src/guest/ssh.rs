@@ -19,8 +19,8 @@ use super::{Answer, Silence};
 const REPLY_MAX: usize = 1 << 20;
 /// The longest first line of a reply.
 const HEADER_MAX: usize = 64;
-/// The agent's program.
-const AGENT: &str = "exec /bin/lab-agent";
+/// What root's shell takes for a request to be the agent.
+const AGENT: &str = "lab-agent";
 
 /// What a login needs.
 pub struct Login {

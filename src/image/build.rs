@@ -15,9 +15,11 @@ use crate::kernel::Toolchain;
 use crate::process::Cmd;
 
 /// Counts up when the way an image is built changes.
-const RECIPE: &str = "image-1";
+const RECIPE: &str = "image-3";
 /// The archive's name in its entry.
 const INITRAMFS: &str = "initramfs.cpio";
+/// Root's shell is the agent; see `images/guest/agent.c`.
+const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/lab-agent\n";
 /// Folders that the init and the kernel expect.
 const FOLDERS: [&str; 7] = ["proc", "sys", "dev", "tmp", "root", "lab", "etc/dropbear"];
 
@@ -174,14 +176,20 @@ impl<'a> Plan<'a> {
             apt::unpack(ctx, deb, &root).await?;
             take(&mut archive, &root, package, patterns)?;
         }
-        let source = &self.definition.agent;
-        let agent = compile_agent(ctx, &self.gcc, source, staging.path()).await?;
-        archive.file("usr/bin/lab-agent", 0o755, &agent)?;
+        let agent = self.compile(ctx, &self.definition.agent, staging.path());
+        archive.file("usr/bin/lab-agent", 0o755, &agent.await?)?;
         archive.link("usr/bin/sh", "busybox")?;
         archive.link("usr/bin/dropbear", "../sbin/dropbear")?;
-        archive.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\n")?;
-        archive.file("etc/shells", 0o644, b"/bin/sh\n")?;
-        archive.file("init", 0o755, &self.init)?;
+        archive.file("etc/passwd", 0o644, PASSWD)?;
+        archive.file("etc/shells", 0o644, b"/bin/lab-agent\n")?;
+        let init = match self.definition.init_is_source() {
+            true => {
+                self.compile(ctx, &self.definition.init, staging.path())
+                    .await?
+            }
+            false => self.init.clone(),
+        };
+        archive.file("init", 0o755, &init)?;
         let bytes = archive.finish()?;
 
         let finished = cache::staging_dir(&entry)?;
@@ -195,6 +203,20 @@ impl<'a> Plan<'a> {
             key,
             record: self.record(images),
         })
+    }
+
+    /// Compiles a program of the guest: static, since the image's libraries need not fit the
+    /// host's compiler.
+    async fn compile(&self, ctx: &Context, source: &Path, dir: &Path) -> Result<Vec<u8>> {
+        let binary = dir.join("program");
+        Cmd::new(&self.gcc)
+            .args(["-std=gnu11", "-O2", "-Wall", "-static", "-s", "-o"])
+            .arg(&binary)
+            .arg(source)
+            .output(&ctx.cancel)
+            .await
+            .map_err(|error| error.during(&format!("compiling {}", source.display())))?;
+        fs::read(&binary).at("read", &binary)
     }
 }
 
@@ -289,18 +311,6 @@ fn part_matches(pattern: &str, part: &str) -> bool {
         }
         tail = chars.as_str();
     }
-}
-
-async fn compile_agent(ctx: &Context, gcc: &str, source: &Path, dir: &Path) -> Result<Vec<u8>> {
-    let binary = dir.join("lab-agent");
-    Cmd::new(gcc)
-        .args(["-std=gnu11", "-O2", "-Wall", "-static", "-s", "-o"])
-        .arg(&binary)
-        .arg(source)
-        .output(&ctx.cancel)
-        .await
-        .map_err(|error| error.during("compiling the guest's agent"))?;
-    fs::read(&binary).at("read", &binary)
 }
 
 #[cfg(test)]

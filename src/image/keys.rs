@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The keys of one run: a host key that the guest proves itself with, and a client key that it
-//! lets in. Made anew for each run and never written to the host's disk except into the run's
-//! initramfs, which goes when the run ends.
+//! The keys of one guest: a host key that it proves itself with, and a client key that it lets in.
+//! Made anew for each and never written to the host's disk: the guest's init takes them from its
+//! console (`images/guest/init.c`).
 
 use ssh_key::private::KeypairData;
-use ssh_key::rand_core::OsRng;
+use ssh_key::rand_core::{OsRng, RngCore};
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
-use super::archive::Archive;
+use crate::cache::hex;
 use crate::error::{Error, Result};
 
-/// The keys of one run.
+/// Bytes of entropy that a guest is given.
+const ENTROPY: usize = 32;
+
+/// The keys of one guest.
 pub struct RunKeys {
     host: PrivateKey,
     client: PrivateKey,
@@ -40,13 +43,23 @@ impl RunKeys {
         self.host.public_key().to_bytes().map_err(key_error)
     }
 
-    /// The second archive of the initramfs: the keys as dropbear wants them.
-    pub fn archive(&self) -> Result<Vec<u8>> {
-        let mut archive = Archive::default();
-        archive.file("etc/dropbear/host_key", 0o600, &self.dropbear_host_key()?)?;
+    /// What makes a guest another one than its siblings, in a line for its init: the time, fresh
+    /// entropy, the host key as dropbear wants it, and who may log in.
+    pub fn identity(&self) -> Result<String> {
+        let now = std::time::SystemTime::now();
+        let now = now
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut entropy = [0; ENTROPY];
+        OsRng.fill_bytes(&mut entropy);
         let authorized = self.client.public_key().to_openssh().map_err(key_error)?;
-        archive.file("root/.ssh/authorized_keys", 0o600, authorized.as_bytes())?;
-        archive.finish()
+        Ok(format!(
+            "lab-identity {}.{:09} {} {} {authorized}\n",
+            now.as_secs(),
+            now.subsec_nanos(),
+            hex(&entropy),
+            hex(&self.dropbear_host_key()?),
+        ))
     }
 
     /// dropbear's own format (`src/ed25519.c: buf_put_ed25519_priv_key()`): the algorithm's name,
@@ -78,6 +91,18 @@ mod tests {
     fn dropbears_key_has_its_documented_length() {
         let keys = RunKeys::generate().unwrap();
         assert_eq!(keys.dropbear_host_key().unwrap().len(), 4 + 11 + 4 + 64);
+    }
+
+    #[test]
+    fn an_identity_is_one_line_that_a_terminal_takes_at_once() {
+        let line = RunKeys::generate().unwrap().identity().unwrap();
+        assert!(line.ends_with('\n') && line.lines().count() == 1);
+        // `N_TTY_BUF_SIZE` of the kernel.
+        assert!(line.len() < 4096);
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert_eq!(words[0], "lab-identity");
+        assert_eq!((words[2].len(), words[3].len()), (2 * ENTROPY, 2 * 83));
+        assert_eq!(words[4], "ssh-ed25519");
     }
 
     #[test]

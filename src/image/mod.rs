@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Images: definition → initramfs for an architecture, and the keys of one run.
+//! Images: definition → initramfs for an architecture, and who a guest of it is.
 
 pub mod archive;
 pub mod build;
@@ -24,7 +24,7 @@ pub struct Definition {
     pub suite: String,
     /// Packages, and which of their files to take (`*` stands for part of a name).
     pub packages: Vec<(String, Vec<String>)>,
-    /// The guest's first program.
+    /// The guest's first program: a C source, or else a file that is taken as it is.
     pub init: PathBuf,
     /// The C source of the agent.
     pub agent: PathBuf,
@@ -68,7 +68,7 @@ const PATTERN: Text = Text {
 };
 const FILE: Text = Text {
     what: "a file below images/",
-    example: "guest/init",
+    example: "guest/init.c",
     lexis: Lexis::Line,
     rule: "is one line of text",
 };
@@ -107,7 +107,11 @@ const IMAGE_FILE: Shape = Shape::Record(&Record {
             Shape::MapOf(&PACKAGES),
             "What to take from which package.",
         ),
-        Field::required("init", Shape::Text(&FILE), "The guest's first program."),
+        Field::required(
+            "init",
+            Shape::Text(&FILE),
+            "The guest's first program: C (`.c`), or else a file that is taken as it is.",
+        ),
         Field::required("agent", Shape::Text(&FILE), "The C source of the agent."),
     ],
     rules: &[],
@@ -145,6 +149,11 @@ impl Definition {
             init: dir.join(text("init")),
             agent: dir.join(text("agent")),
         })
+    }
+
+    /// Whether the first program is to be compiled.
+    pub fn init_is_source(&self) -> bool {
+        self.init.extension().is_some_and(|ending| ending == "c")
     }
 
     /// All images of the project, in the order of their names.

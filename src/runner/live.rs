@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A guest while it lives: for one run, or for several that leave it as it was after its boot.
+//! A guest while it lives: a fork of a template or booted from the start, for one run or for several
+//! that leave it as it was.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 
-use tokio_util::sync::CancellationToken;
-
 use super::record::Record;
-use crate::error::{Error, IoContext, Result};
+use crate::context::Context;
+use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
 use crate::guest::{Answer, Guest};
 use crate::image::keys::RunKeys;
 use crate::vm::console::CONSOLE_MAX;
-use crate::vm::machine::{Machine, Parts};
+use crate::vm::machine::{Gone, Machine, Parts};
+use crate::vm::template::{self, Found, Making, Template};
 
 /// A guest: its machine, and once it answers the session with its agent.
 pub(super) struct Live {
@@ -27,17 +28,50 @@ pub(super) struct Live {
     console_from: u64,
     /// How it was started.
     script: String,
+    from: From,
+}
+
+/// Where a guest comes from.
+enum From {
+    /// It was booted for itself.
+    Boot,
+    /// It was booted to be kept once its init waits, and to go on as a fork of that.
+    Making(Making),
+    /// It is a fork.
+    Template(Template),
 }
 
 impl Live {
-    /// Starts a machine; nobody has logged in yet.
+    /// Starts a machine; nobody has logged in yet. If it is `warm`, it is a fork of the template for
+    /// its parts, which is made if need be.
     pub(super) async fn start(
+        ctx: &Context,
         parts: &Parts<'_>,
         keys: RunKeys,
-        cancel: &CancellationToken,
+        warm: bool,
     ) -> Result<Self> {
-        let machine = Machine::start(parts, cancel).await?;
-        let script = parts.record.join("qemu.sh");
+        let found = match warm {
+            true => template::find(ctx, parts).await?,
+            false => None,
+        };
+        let (machine, from) = match found {
+            None => (Machine::boot(parts, None, &ctx.cancel).await?, From::Boot),
+            Some(Found::Missing(making)) => {
+                let memory = making.memory();
+                let machine = Machine::boot(parts, Some(&memory), &ctx.cancel).await?;
+                (machine, From::Making(making))
+            }
+            Some(Found::Template(template)) => {
+                match Machine::fork(parts, &template, &ctx.cancel).await {
+                    Ok(machine) => (machine, From::Template(template)),
+                    Err(error) if error.blame == Blame::Interrupted => return Err(error),
+                    Err(error) => {
+                        give_up(ctx, &template, &error.to_string())?;
+                        (Machine::boot(parts, None, &ctx.cancel).await?, From::Boot)
+                    }
+                }
+            }
+        };
         Ok(Self {
             machine,
             keys,
@@ -45,8 +79,83 @@ impl Live {
             settings: String::new(),
             played: Vec::new(),
             console_from: 0,
-            script: std::fs::read_to_string(&script).at("read", &script)?,
+            script: script(parts)?,
+            from,
         })
+    }
+
+    /// Waits until the guest can be logged into. A template that does not answer is given up, and
+    /// the guest booted; what a kernel says against itself is not tried away.
+    pub(super) async fn ready(
+        &mut self,
+        ctx: &Context,
+        parts: &Parts<'_>,
+    ) -> Result<std::result::Result<(), Gone>> {
+        let (limits, cancel) = (self.machine.deadlines, &ctx.cancel);
+        let identity = self.keys.identity()?;
+        match std::mem::replace(&mut self.from, From::Boot) {
+            From::Boot => self.machine.wait_ready(&identity, cancel).await,
+            From::Making(making) => {
+                let waiting = self.machine.wait_waiting(limits.boot, cancel).await?;
+                if waiting.is_err() {
+                    return Ok(waiting);
+                }
+                let template = match making.keep(&mut self.machine, cancel).await {
+                    Ok(template) => template,
+                    Err(error) if error.blame == Blame::Interrupted => return Err(error),
+                    Err(error) => {
+                        ctx.events
+                            .note(format!("a guest could not be kept: {error}"));
+                        return self.boot(ctx, parts, &identity).await;
+                    }
+                };
+                match Machine::fork(parts, &template, cancel).await {
+                    Ok(machine) => self.machine = machine,
+                    Err(error) if error.blame == Blame::Interrupted => return Err(error),
+                    Err(error) => {
+                        give_up(ctx, &template, &error.to_string())?;
+                        return self.boot(ctx, parts, &identity).await;
+                    }
+                }
+                self.script = script(parts)?;
+                let answer = self
+                    .machine
+                    .identify(&identity, limits.answer, cancel)
+                    .await?;
+                if answer.is_err() {
+                    template.discard()?;
+                }
+                Ok(answer)
+            }
+            From::Template(template) => {
+                match self
+                    .machine
+                    .identify(&identity, limits.answer, cancel)
+                    .await?
+                {
+                    Err(Gone::Silent(why) | Gone::Lost(why) | Gone::Qemu(why))
+                        if self.machine.console.splat(&[]).is_none() =>
+                    {
+                        self.machine.stop().await?;
+                        give_up(ctx, &template, &why)?;
+                        self.boot(ctx, parts, &identity).await
+                    }
+                    answer => Ok(answer),
+                }
+            }
+        }
+    }
+
+    /// Boots the guest after all.
+    async fn boot(
+        &mut self,
+        ctx: &Context,
+        parts: &Parts<'_>,
+        identity: &str,
+    ) -> Result<std::result::Result<(), Gone>> {
+        self.machine = Machine::boot(parts, None, &ctx.cancel).await?;
+        self.script = script(parts)?;
+        self.machine.wait_ready(identity, &ctx.cancel).await
     }
 
     /// Takes back what a run has put into the guest. Whether it is as it was after its boot.
@@ -119,6 +228,20 @@ impl Live {
         self.machine.stop().await?;
         closed
     }
+}
+
+/// How QEMU was started, as the record has it.
+fn script(parts: &Parts<'_>) -> Result<String> {
+    let script = parts.record.join("qemu.sh");
+    std::fs::read_to_string(&script).at("read", &script)
+}
+
+/// Takes away a template that no fork of answers.
+fn give_up(ctx: &Context, template: &Template, why: &str) -> Result<()> {
+    ctx.events.note(format!(
+        "a guest that was kept does not go on ({why}): booting one"
+    ));
+    template.discard()
 }
 
 /// The session of a guest that has one by now.

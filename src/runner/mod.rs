@@ -57,8 +57,8 @@ pub struct Options {
     pub fail_fast: bool,
     /// Whether to keep the memory of a guest that panics.
     pub dump_on_panic: bool,
-    /// Whether a guest plays several runs.
-    pub share: bool,
+    /// Whether guests are forks of templates, and play several runs.
+    pub warm: bool,
     /// The folder of the run records.
     pub records: PathBuf,
 }
@@ -189,7 +189,7 @@ impl<'a> Schedule<'a> {
 
     /// Starts a run in a guest, or boots one for it.
     fn start(&mut self, run: Guesting, guest: Option<Live>) {
-        let shares = self.options.share && run.scenario.cleans_up();
+        let shares = self.options.warm && run.scenario.cleans_up();
         let kind = shares.then(|| Kind::of(&run));
         if let Some(kind) = &kind {
             *self.sharing.entry(kind.clone()).or_default() += 1;

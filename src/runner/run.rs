@@ -273,7 +273,10 @@ impl Attempt<'_> {
         let started = Instant::now();
         let mut live = match guest {
             Some(live) => live,
-            None => self.start(ctx).await?,
+            None => {
+                let keys = RunKeys::generate()?;
+                Live::start(ctx, &self.parts(), keys, self.of.options.warm).await?
+            }
         };
         let mut played = Played::default();
         let result = tokio::select! {
@@ -355,24 +358,21 @@ impl Attempt<'_> {
         }
     }
 
-    /// Starts a guest of this run's own.
-    async fn start(&self, ctx: &Context) -> Result<Live> {
-        let keys = RunKeys::generate()?;
-        let parts = Parts {
+    /// What a guest of this run's own is made from.
+    fn parts(&self) -> Parts<'_> {
+        Parts {
             arch: self.of.run.arch,
             accel: self.of.accel,
             kernel: self.of.boot_file.clone(),
             image: &self.of.image.initramfs,
-            keys: keys.archive()?,
             record: self.record.dir(),
-        };
-        Live::start(&parts, keys, &ctx.cancel).await
+        }
     }
 
     /// The run that goes on in this guest, if there is one and the guest is as it was after its
     /// boot.
     async fn next(&self, ctx: &Context, queue: &Queue, live: &mut Live) -> Option<Guesting> {
-        if !self.of.options.share || !self.of.scenario.cleans_up() {
+        if !self.of.options.warm || !self.of.scenario.cleans_up() {
             return None;
         }
         let tidy = tokio::select! {
@@ -424,14 +424,16 @@ impl Attempt<'_> {
         started: Instant,
         played: &mut Played,
     ) -> std::result::Result<(), Cut> {
+        let mut ready_ms = None;
         if live.guest.is_none() {
-            self.log_in(ctx, live).await?;
+            ready_ms = Some(self.log_in(ctx, live, started).await?);
         }
         drop(boot);
         live.record_start(&self.record)?;
         self.record.event(Event::Booted {
             run: self.of.run.clone(),
             accel: self.of.accel.to_string(),
+            ready_ms,
             ms: millis(started.elapsed()),
             after: live.played.last().cloned(),
         });
@@ -453,17 +455,24 @@ impl Attempt<'_> {
         Err(self.gone(machine, &gone, doing).into())
     }
 
-    /// Waits until the guest is up, and asks it who it is.
-    async fn log_in(&self, ctx: &Context, live: &mut Live) -> std::result::Result<(), Cut> {
-        let machine = &mut live.machine;
-        let limits = machine.deadlines;
-        if let Err(gone) = machine.wait_ready(limits.boot, &ctx.cancel).await? {
+    /// Waits until the guest is up, and asks it who it is. Returns the milliseconds from `started`
+    /// until it could be logged into.
+    async fn log_in(
+        &self,
+        ctx: &Context,
+        live: &mut Live,
+        started: Instant,
+    ) -> std::result::Result<u64, Cut> {
+        if let Err(gone) = live.ready(ctx, &self.parts()).await? {
             tokio::time::sleep(DRAIN).await;
-            let verdict = self.gone(machine, &gone, "booting");
+            let verdict = self.gone(&live.machine, &gone, "booting");
             return Err(verdict
                 .help("the whole console is in the run record: console.log")
                 .into());
         }
+        let ready_ms = millis(started.elapsed());
+        let machine = &mut live.machine;
+        let limits = machine.deadlines;
         let port = machine.ssh_port().await?;
         let guest = Guest::connect(port, &live.keys, limits.answer).await?;
         let guest = self.answered(machine, "logging in", guest).await?;
@@ -478,12 +487,12 @@ impl Attempt<'_> {
             );
             return Err(Error::lab(what).into());
         }
-        if self.of.options.share && self.of.scenario.cleans_up() {
+        if self.of.options.warm && self.of.scenario.cleans_up() {
             live.settings = self
                 .ask(machine, "asking for the settings", guest.tidy())
                 .await?;
         }
-        Ok(())
+        Ok(ready_ms)
     }
 
     async fn steps(

@@ -112,10 +112,9 @@ impl<'a> Player<'a> {
             accel: originals.accel,
             kernel: originals.boot_file.clone(),
             image: &originals.image.initramfs,
-            keys: keys.archive()?,
             record: record.dir(),
         };
-        let mut machine = Machine::start(&parts, &ctx.cancel).await?;
+        let mut machine = Machine::boot(&parts, None, &ctx.cancel).await?;
         match log_in(ctx, originals, &mut machine, &keys).await {
             Ok(guest) => {
                 phase.done(format!("booted {} {} for selftests", run.kernel, run.arch));
@@ -273,7 +272,8 @@ async fn log_in(
     keys: &RunKeys,
 ) -> Result<Guest> {
     let limits = machine.deadlines;
-    if let Err(gone) = machine.wait_ready(limits.boot, &ctx.cancel).await? {
+    let identity = keys.identity()?;
+    if let Err(gone) = machine.wait_ready(&identity, &ctx.cancel).await? {
         tokio::time::sleep(DRAIN).await;
         let verdict = Verdict::of_gone(&gone, "booting", &machine.console, &[]);
         return Err(Error::new(Blame::Kernel, verdict.reasons.join("\n"))

@@ -16,7 +16,6 @@ use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
-use crate::process::Cmd;
 
 /// How long the probe guest may take. Under KVM it needs about a second.
 const PROBE: Duration = Duration::from_secs(10);
@@ -115,11 +114,7 @@ fn kvm_open_problem(error: &std::io::Error) -> String {
 
 async fn probed(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result<Option<String>> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let qemu = Cmd::new(args::program(arch))
-        .arg("--version")
-        .output(&ctx.cancel)
-        .await?;
-    let qemu = qemu.lines().next().unwrap_or_default().to_owned();
+    let qemu = args::installed(arch)?;
     let file = ctx.cache.kind("accel")?.join(format!("{arch}.json"));
     let _lock = ctx
         .cache
@@ -155,17 +150,14 @@ fn remembered(file: &Path, boot: &str, qemu: &str) -> Option<Option<String>> {
 async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result<Option<String>> {
     let record = tempfile::tempdir()
         .map_err(|error| Error::host(format!("cannot create a temporary folder: {error}")))?;
-    // The probe is not logged into: its keys are as good as any.
-    let keys = crate::image::keys::RunKeys::generate()?.archive()?;
     let parts = Parts {
         arch,
         accel: Accel::Kvm,
         kernel: kernel.to_path_buf(),
         image,
-        keys,
         record: record.path(),
     };
-    let mut machine = match Machine::start(&parts, &ctx.cancel).await {
+    let mut machine = match Machine::boot(&parts, None, &ctx.cancel).await {
         Ok(machine) => machine,
         Err(error) if error.blame == Blame::Host => {
             return Ok(Some(match error.evidence.first() {
@@ -175,7 +167,7 @@ async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result
         }
         Err(error) => return Err(error),
     };
-    let ready = machine.wait_ready(PROBE, &ctx.cancel).await;
+    let ready = machine.wait_waiting(PROBE, &ctx.cancel).await;
     let said = std::fs::read_to_string(record.path().join("qemu.stderr")).unwrap_or_default();
     machine.stop().await?;
     Ok(match ready? {

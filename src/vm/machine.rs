@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A running QEMU: started, watched, stopped.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,16 +11,19 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{self, MachineSpec};
+use super::args::{self, MachineSpec, Memory};
 use super::console::{CONSOLE_MAX, Console};
 use super::qmp::{MachineState, Qmp};
 use super::scratch::Scratch;
+use super::template::Template;
 use super::{Accel, Deadlines};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::process::{Process, to_file};
 
-/// What the init says last, and what it says instead if nobody can log in.
+/// What the init says when it can be told who it is, when it can be logged into, and what it says
+/// instead if it cannot.
+const WAITING: &str = "lab: waiting for an identity";
 const READY: &str = "lab: ready";
 const NOT_READY: &str = "lab: dropbear did not start";
 /// How long QEMU may take to open its QMP socket.
@@ -34,7 +39,7 @@ const DUMP: Duration = Duration::from_secs(120);
 /// How long the end of a process may take to be noticed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often files and processes are looked at.
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(2);
 
 /// Why a guest is not there (any more). Always read together with the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +67,13 @@ pub struct Machine {
     pub console: Console,
     /// Its limits.
     pub deadlines: Deadlines,
+    /// What is typed on its console.
+    input: File,
     /// What QEMU says on standard error.
     stderr: PathBuf,
-    /// Its sockets and its initramfs; removed with it.
+    /// Whether its firmware is qboot.
+    pub(super) qboot: bool,
+    /// Its sockets and pipes; removed with it.
     _scratch: Scratch,
 }
 
@@ -79,90 +88,184 @@ pub struct Parts<'a> {
     pub kernel: PathBuf,
     /// The image's initramfs.
     pub image: &'a Path,
-    /// The run's own archive, which follows it.
-    pub keys: Vec<u8>,
     /// The folder for console, QMP log and command line.
     pub record: &'a Path,
 }
 
 impl Machine {
-    /// Starts QEMU and lets the guest run.
-    pub async fn start(parts: &Parts<'_>, cancel: &CancellationToken) -> Result<Self> {
+    /// Boots a guest. With `memory`, its memory is that file, so that it can be kept as a template.
+    pub async fn boot(
+        parts: &Parts<'_>,
+        memory: Option<&Path>,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let spec = Spec {
+            boot: Some((parts.kernel.clone(), parts.image.to_path_buf())),
+            memory: memory.map_or(Memory::Own, |file| Memory::Shared(file.to_path_buf())),
+            qboot: true,
+        };
+        let mut machine = Self::start(parts, spec, b"", cancel).await?;
+        machine.go_on(cancel).await?;
+        Ok(machine)
+    }
+
+    /// Lets a guest go on where a template was kept. Its console begins with the template's.
+    pub async fn fork(
+        parts: &Parts<'_>,
+        template: &Template,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let spec = Spec {
+            boot: None,
+            memory: Memory::Private(template.memory()),
+            qboot: template.has_qboot(),
+        };
+        let console = template.console()?;
+        let mut machine = Self::start(parts, spec, &console, cancel).await?;
+        let loaded = tokio::select! {
+            loaded = template.load_into(&mut machine.qmp) => loaded,
+            () = cancel.cancelled() => Err(Error::interrupted()),
+        };
+        if let Err(error) = loaded {
+            machine.stop().await?;
+            return Err(error.evidence(&machine.stderr()));
+        }
+        machine.go_on(cancel).await?;
+        Ok(machine)
+    }
+
+    /// Starts QEMU; the guest stands still.
+    async fn start(
+        parts: &Parts<'_>,
+        of: Spec,
+        console: &[u8],
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
         let scratch = Scratch::new()?;
-        let initrd = scratch.path().join("initrd");
-        let mut archive = std::fs::read(parts.image).at("read", parts.image)?;
-        archive.extend_from_slice(&parts.keys);
-        std::fs::write(&initrd, archive).at("write", &initrd)?;
         let mut spec = MachineSpec {
             arch: parts.arch,
             accel: parts.accel,
-            kernel: parts.kernel.clone(),
-            initrd,
+            boot: of.boot,
+            memory: of.memory,
             console: parts.record.join("console.log"),
+            input: scratch.path().join("input"),
             qmp: scratch.path().join("qmp"),
             sandbox: true,
+            qboot: of.qboot,
         };
+        std::fs::write(&spec.console, console).at("write", &spec.console)?;
+        let input = pipe(&spec.input)?;
         let stderr = parts.record.join("qemu.stderr");
-        let (process, qmp) = loop {
+        loop {
             let command = args::command(&spec);
             let line = parts.record.join("qemu.sh");
-            let script = script(&command.to_string(), parts.image);
-            std::fs::write(&line, script).at("write", &line)?;
+            std::fs::write(&line, script(&command.to_string(), parts)).at("write", &line)?;
             let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
             let connected = tokio::select! {
                 connected = connect(&spec.qmp, &mut process, parts.record) => connected,
                 () = cancel.cancelled() => Err(Error::interrupted()),
             };
-            match connected {
-                Ok(qmp) => break (process, qmp),
-                Err(error) => {
-                    process.stop().await?;
-                    if error.blame == Blame::Interrupted {
-                        return Err(error);
-                    }
-                    let said = Console::new(&stderr).text();
-                    // A QEMU without seccomp, or a container that does not let it.
-                    if spec.sandbox && (said.contains("sandbox") || said.contains("seccomp")) {
-                        spec.sandbox = false;
-                        continue;
-                    }
-                    if said.contains("Could not set up host forwarding rule") {
-                        return Err(
-                            Error::host("no port of 127.0.0.1 is free for a guest's ssh")
-                                .evidence(&said)
-                                .help(
-                                    "end what holds the ports (`ss -tlnp`), or widen \
-                                 net.ipv4.ip_local_port_range",
-                                ),
-                        );
-                    }
-                    let is_old = ["invalid option", "valid device model", "Invalid parameter"];
-                    let error = match is_old.iter().any(|mark| said.contains(mark)) {
-                        true => error.help(
-                            "this QEMU does not know an option that the lab needs: install 6.2 or \
-                             later",
-                        ),
-                        false => error,
-                    };
-                    return Err(error
-                        .evidence(&said)
-                        .evidence(&format!("command: {command}")));
+            let error = match connected {
+                Ok(qmp) => {
+                    return Ok(Self {
+                        process,
+                        qmp,
+                        console: Console::new(spec.console),
+                        deadlines: Deadlines::of(parts.accel, parts.arch),
+                        input,
+                        stderr,
+                        qboot: spec.qboot,
+                        _scratch: scratch,
+                    });
                 }
+                Err(error) => error,
+            };
+            process.stop().await?;
+            if error.blame == Blame::Interrupted {
+                return Err(error);
             }
-        };
-        Ok(Self {
-            process,
-            qmp,
-            console: Console::new(spec.console),
-            deadlines: Deadlines::of(parts.accel, parts.arch),
-            stderr,
-            _scratch: scratch,
-        })
+            let said = Console::new(&stderr).text();
+            // A QEMU without seccomp, or a container that does not let it.
+            if spec.sandbox && (said.contains("sandbox") || said.contains("seccomp")) {
+                spec.sandbox = false;
+            } else if spec.qboot && said.contains(args::QBOOT) {
+                spec.qboot = false;
+            } else {
+                return Err(did_not_work(error, &said).evidence(&format!("command: {command}")));
+            }
+        }
     }
 
-    /// Waits until the init says that the guest can be logged into.
+    /// Lets the guest run.
+    async fn go_on(&mut self, cancel: &CancellationToken) -> Result<()> {
+        let going = tokio::select! {
+            going = self.qmp.execute(qmp::cont {}) => going,
+            () = cancel.cancelled() => Err(Error::interrupted()),
+        };
+        let Err(error) = going else {
+            return Ok(());
+        };
+        // QEMU aborts when KVM refuses a vCPU.
+        let ended = tokio::time::timeout(Duration::from_secs(2), self.process.wait()).await;
+        let error = match ended {
+            Ok(Ok(status)) => did_not_start(&status),
+            _ => error,
+        };
+        self.stop().await?;
+        Err(error.evidence(&self.stderr()))
+    }
+
+    /// Waits until the init can be told who it is, tells it, and waits until it can be logged into.
     pub async fn wait_ready(
         &mut self,
+        identity: &str,
+        cancel: &CancellationToken,
+    ) -> Result<std::result::Result<(), Gone>> {
+        let limits = self.deadlines;
+        match self.wait_waiting(limits.boot, cancel).await? {
+            Ok(()) => self.identify(identity, limits.answer, cancel).await,
+            gone => Ok(gone),
+        }
+    }
+
+    /// Waits until the init can be told who it is.
+    pub async fn wait_waiting(
+        &mut self,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<std::result::Result<(), Gone>> {
+        let too_soon = "its init did not ask who it is, as images/guest/init.c does";
+        let said = [(WAITING, None), (READY, Some(too_soon))];
+        let doing = "the guest did not finish booting";
+        self.wait_said(0, &said, doing, limit, cancel).await
+    }
+
+    /// Tells the init who it is ([`crate::image::keys::RunKeys::identity`]), and waits until it
+    /// can be logged into.
+    pub async fn identify(
+        &mut self,
+        identity: &str,
+        limit: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<std::result::Result<(), Gone>> {
+        let from = self.console.len();
+        let typed = self.input.write_all(identity.as_bytes());
+        typed.map_err(|error| Error::host(format!("cannot type on a guest's console: {error}")))?;
+        let said = [
+            (READY, None),
+            (NOT_READY, Some("its ssh server did not start")),
+        ];
+        let doing = "the guest's ssh server did not start";
+        self.wait_said(from, &said, doing, limit, cancel).await
+    }
+
+    /// Waits until the console, from byte `from` on, has a line that ends in one of `said`; what
+    /// stands with it is why the guest is lost.
+    async fn wait_said(
+        &mut self,
+        from: u64,
+        said: &[(&str, Option<&str>)],
+        doing: &str,
         limit: Duration,
         cancel: &CancellationToken,
     ) -> Result<std::result::Result<(), Gone>> {
@@ -173,20 +276,20 @@ impl Machine {
             let len = self.console.len();
             if len != seen {
                 seen = len;
-                let said = self.console.text();
-                let says = |last: &str| said.lines().any(|line| line.ends_with(last));
-                if says(READY) {
-                    return Ok(Ok(()));
-                }
-                if says(NOT_READY) {
-                    return Ok(Err(Gone::Lost("its ssh server did not start".to_owned())));
+                let text = self.console.text_from(from);
+                let ends = |last: &str| text.lines().any(|line| line.ends_with(last));
+                if let Some((_, lost)) = said.iter().find(|(last, _)| ends(last)) {
+                    return Ok(match lost {
+                        None => Ok(()),
+                        Some(why) => Err(Gone::Lost((*why).to_owned())),
+                    });
                 }
             }
             if let Some(gone) = self.gone() {
                 return Ok(Err(gone));
             }
             if Instant::now() >= deadline {
-                let what = format!("the guest did not finish booting within {limit:?}");
+                let what = format!("{doing} within {limit:?}");
                 return Ok(Err(self.why_silent(what).await));
             }
             tokio::select! {
@@ -194,6 +297,11 @@ impl Machine {
                 () = cancel.cancelled() => return Err(Error::interrupted()),
             }
         }
+    }
+
+    /// The connection to QEMU.
+    pub(super) fn qmp(&mut self) -> &mut Qmp {
+        &mut self.qmp
     }
 
     /// Whether the guest has gone, as far as is known now.
@@ -349,7 +457,27 @@ impl Machine {
     }
 }
 
-/// Connects to QEMU's socket as soon as it is there, and lets the guest run.
+/// What distinguishes one start of a machine from another.
+struct Spec {
+    boot: Option<(PathBuf, PathBuf)>,
+    memory: Memory,
+    qboot: bool,
+}
+
+/// A pipe that has a writer from the start: QEMU would wait for one.
+fn pipe(path: &Path) -> Result<File> {
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, mode)
+        .map_err(std::io::Error::from)
+        .at("create", path)?;
+    File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .at("open", path)
+}
+
+/// Connects to QEMU's socket as soon as it is there.
 async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qmp> {
     let deadline = Instant::now() + START;
     let stream = loop {
@@ -365,12 +493,7 @@ async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qm
         }
         sleep(POLL).await;
     };
-    let start = async {
-        let mut qmp = Qmp::connect(stream, &record.join("qmp.log")).await?;
-        qmp.execute(qmp::cont {}).await?;
-        Ok(qmp)
-    };
-    match start.await {
+    match Qmp::connect(stream, &record.join("qmp.log")).await {
         Ok(qmp) => Ok(qmp),
         // QEMU aborts after it has opened the socket when KVM refuses a vCPU.
         Err(error) => {
@@ -382,14 +505,31 @@ async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qm
     }
 }
 
-/// The command line, and what one needs to repeat it without the lab.
-fn script(command: &str, image: &Path) -> String {
+/// The command line, and how to boot the same by hand: one that waits for QMP, or goes on where a
+/// guest was kept, is of no use without the lab.
+fn script(command: &str, parts: &Parts<'_>) -> String {
     format!(
-        "#!/bin/sh\n# The initrd was the image followed by this run's keys, and is gone. To boot \
-         it by hand: drop -S, -mon\n# and both -chardev, give -serial stdio, and the image as -initrd.\n\
-         # image: {}\n{command}\n",
-        image.display()
+        "#!/bin/sh\n# To boot it by hand, to a shell on its console:\n#   {}\n# image: {}\n{command}\n",
+        args::by_hand(parts),
+        parts.image.display()
     )
+}
+
+/// Why QEMU did not work, after what it said.
+fn did_not_work(error: Error, said: &str) -> Error {
+    if said.contains("Could not set up host forwarding rule") {
+        return Error::host("no port of 127.0.0.1 is free for a guest's ssh")
+            .evidence(said)
+            .help("end what holds the ports (`ss -tlnp`), or widen net.ipv4.ip_local_port_range");
+    }
+    let is_old = ["invalid option", "valid device model", "Invalid parameter"];
+    let error = match is_old.iter().any(|mark| said.contains(mark)) {
+        true => {
+            error.help("this QEMU does not know an option that the lab needs: install 8.2 or later")
+        }
+        false => error,
+    };
+    error.evidence(said)
 }
 
 fn did_not_start(status: &std::process::ExitStatus) -> Error {

@@ -10,6 +10,7 @@ pub mod qmp;
 pub mod registers;
 mod scratch;
 pub mod splat;
+pub mod template;
 
 use std::time::Duration;
 

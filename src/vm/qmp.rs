@@ -70,7 +70,11 @@ impl Qmp {
     /// Negotiates on a connected socket. Every line in both directions goes to `log`.
     pub async fn connect(stream: UnixStream, log: &Path) -> Result<Self> {
         let log = Arc::new(Mutex::new(Record {
-            file: File::create(log).at("create", log)?,
+            file: File::options()
+                .create(true)
+                .append(true)
+                .open(log)
+                .at("create", log)?,
             left: LOG_MAX,
         }));
         let (reader, writer) = stream.into_split();

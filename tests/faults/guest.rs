@@ -314,7 +314,8 @@ pub const BOOT_FAULTS: [(Fault, &str); 3] = [
             fault.code = 3;
             fault
         },
-        "echo 'lab: dropbear did not start'\nwhile :; do /bin/busybox sleep 60; done",
+        "echo 'lab: waiting for an identity'\nread identity\n\
+         echo 'lab: dropbear did not start'\nwhile :; do /bin/busybox sleep 60; done",
     ),
 ];
 
@@ -412,7 +413,10 @@ fn every_fault_at_boot_has_its_verdict() {
         let sandbox = Sandbox::new();
         fs::remove_file(sandbox.path("images")).unwrap();
         fs::create_dir_all(sandbox.path("images/guest")).unwrap();
-        sandbox.copy("images/default.yaml");
+        let image = fs::read_to_string(Path::new(ROOT).join("images/default.yaml")).unwrap();
+        assert!(image.contains("init: guest/init.c\n"));
+        let image = image.replace("guest/init.c", "guest/init");
+        fs::write(sandbox.path("images/default.yaml"), image).unwrap();
         sandbox.copy("images/guest/agent.c");
         let init = format!("#!/bin/busybox sh\n{init}\n");
         fs::write(sandbox.path("images/guest/init"), init).unwrap();

@@ -14,7 +14,7 @@ fn with_agent(from: &str, to: &str) -> Sandbox {
     fs::remove_file(sandbox.path("images")).unwrap();
     fs::create_dir_all(sandbox.path("images/guest")).unwrap();
     sandbox.copy("images/default.yaml");
-    sandbox.copy("images/guest/init");
+    sandbox.copy("images/guest/init.c");
     let agent = fs::read_to_string(Path::new(ROOT).join("images/guest/agent.c")).unwrap();
     assert_eq!(agent.matches(from).count(), 1, "{from}");
     fs::write(

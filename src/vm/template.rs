@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Guests that were booted once and kept while their init waited to be told who they are. Each
+//! fork goes on from there as somebody else, with a clock, entropy and keys of its own.
+//!
+//! A template is its memory, a file that forks map privately, and the rest of the machine's state
+//! as QEMU migrates it (without shared memory: `x-ignore-shared`). Its key holds all that could
+//! make another one of it: kernel, image, QEMU and its arguments. Whoever makes one goes on as its
+//! first fork, so that none is kept that was not seen to work.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qapi::qmp::{
+    self, MigrationCapability, MigrationCapabilityStatus, MigrationStatus, migrate_set_capabilities,
+};
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::Accel;
+use super::args::{self, MEMORY_MIB, MachineSpec, Memory};
+use super::console::CONSOLE_MAX;
+use super::machine::{Machine, Parts};
+use super::qmp::Qmp;
+use crate::cache::{self, KeyBuilder, identity, seal};
+use crate::context::Context;
+use crate::error::{Error, IoContext, Result};
+
+/// Counts up when the way a template is made changes.
+const RECIPE: &str = "template-1";
+/// The files of a template.
+const MEMORY: &str = "memory";
+const STATE: &str = "state";
+const CONSOLE: &str = "console.log";
+/// Written last.
+const MANIFEST: &str = "template.json";
+/// How long saving and loading a state of some hundred KiB may take.
+const MIGRATION: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(1);
+
+/// A guest that was kept.
+#[derive(Debug, Clone)]
+pub struct Template {
+    dir: PathBuf,
+    made: Manifest,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Manifest {
+    /// What it is, for people.
+    what: String,
+    /// Whether its firmware is qboot: a fork's has to be the same.
+    qboot: bool,
+}
+
+/// A template that is there, or is to be made.
+#[derive(Debug)]
+pub enum Found {
+    /// It is there.
+    Template(Template),
+    /// It is to be made of the guest that is booted next.
+    Missing(Making),
+}
+
+/// A template in the making.
+#[derive(Debug)]
+pub struct Making {
+    entry: PathBuf,
+    staging: TempDir,
+    what: String,
+    /// Held so that the same is made once.
+    _lock: File,
+}
+
+/// Finds the template of `parts`. `Ok(None)` if none can be made here, for a reason that was told.
+pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
+    let entry = ctx.cache.kind("templates")?.join(key(parts)?);
+    cache::mark_used(&entry);
+    if let Some(template) = Template::load(&entry)
+        && seal::damage(&entry).is_none()
+    {
+        return Ok(Some(Found::Template(template)));
+    }
+    let name = entry.file_name().unwrap_or_default().to_string_lossy();
+    let lock = ctx
+        .cache
+        .lock(&format!("template-{name}"), &ctx.cancel, || {})
+        .await?;
+    cache::mark_used(&entry);
+    let template = Template::load(&entry);
+    if seal::reuse(&ctx.events, &entry, template.is_some())?
+        && let Some(template) = template
+    {
+        return Ok(Some(Found::Template(template)));
+    }
+    // A full disk would kill QEMU where it writes to the memory.
+    let disk = rustix::fs::statvfs(ctx.cache.dir()).map_err(std::io::Error::from);
+    let disk = disk.at("look at the disk of", ctx.cache.dir())?;
+    let needed = 2 * u64::from(MEMORY_MIB) << 20;
+    if disk.f_blocks > 0 && disk.f_bavail * disk.f_frsize < needed {
+        ctx.events.note(format!(
+            "guests are booted one by one: a template needs {} MiB of the cache's disk",
+            needed >> 20
+        ));
+        return Ok(None);
+    }
+    Ok(Some(Found::Missing(Making {
+        staging: cache::staging_dir(&entry)?,
+        what: what(parts),
+        entry,
+        _lock: lock,
+    })))
+}
+
+impl Making {
+    /// The file for the memory of the guest that is to be kept.
+    pub fn memory(&self) -> PathBuf {
+        self.staging.path().join(MEMORY)
+    }
+
+    /// Keeps `machine`, whose init waits. It is stopped, also when this fails.
+    pub async fn keep(self, machine: &mut Machine, cancel: &CancellationToken) -> Result<Template> {
+        let saved = tokio::select! {
+            saved = self.save(machine.qmp()) => saved,
+            () = cancel.cancelled() => Err(Error::interrupted()),
+        };
+        let qboot = machine.qboot;
+        machine.stop().await?;
+        saved?;
+        let dir = self.staging.path();
+        let console = dir.join(CONSOLE);
+        fs::copy(machine.console.path(), &console).at("copy", machine.console.path())?;
+        let made = Manifest {
+            what: self.what,
+            qboot,
+        };
+        let json = serde_json::to_vec_pretty(&made)
+            .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
+        cache::write_atomically(&dir.join(MANIFEST), &json)?;
+        seal::seal(dir, &[MEMORY, STATE, CONSOLE].map(str::to_owned))?;
+        cache::publish(self.staging, &self.entry)?;
+        Ok(Template {
+            dir: self.entry,
+            made,
+        })
+    }
+
+    async fn save(&self, qmp: &mut Qmp) -> Result<()> {
+        qmp.execute(qmp::stop {}).await?;
+        ignore_shared(qmp).await?;
+        let uri = Some(uri(self.staging.path()));
+        let (channels, detach, resume) = (None, None, None);
+        qmp.execute(qmp::migrate {
+            uri,
+            channels,
+            detach,
+            resume,
+        })
+        .await?;
+        migrated(qmp).await
+    }
+}
+
+impl Template {
+    fn load(dir: &Path) -> Option<Self> {
+        let made = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).ok()?).ok()?;
+        let dir = dir.to_path_buf();
+        Some(Self { dir, made })
+    }
+
+    /// Its memory.
+    pub(super) fn memory(&self) -> PathBuf {
+        self.dir.join(MEMORY)
+    }
+
+    /// Whether its firmware is qboot.
+    pub(super) fn has_qboot(&self) -> bool {
+        self.made.qboot
+    }
+
+    /// What its kernel and its init have said.
+    pub(super) fn console(&self) -> Result<Vec<u8>> {
+        let path = self.dir.join(CONSOLE);
+        let mut text = Vec::new();
+        let file = File::open(&path).at("open", &path)?;
+        file.take(CONSOLE_MAX)
+            .read_to_end(&mut text)
+            .at("read", &path)?;
+        Ok(text)
+    }
+
+    /// Loads it into a QEMU that was started with `-incoming`.
+    pub(super) async fn load_into(&self, qmp: &mut Qmp) -> Result<()> {
+        ignore_shared(qmp).await?;
+        let (uri, channels, exit_on_error) = (Some(uri(&self.dir)), None, None);
+        qmp.execute(qmp::migrate_incoming {
+            uri,
+            channels,
+            exit_on_error,
+        })
+        .await?;
+        migrated(qmp).await
+    }
+
+    /// Takes it away: it does not do what it should. Its other forks have its files open.
+    pub fn discard(&self) -> Result<()> {
+        let aside = cache::staging_dir(&self.dir)?;
+        match fs::rename(&self.dir, aside.path().join(MEMORY)) {
+            // Somebody else was first.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            moved => moved.at("remove", &self.dir),
+        }
+    }
+}
+
+/// `migrate` and `migrate-incoming` take addresses.
+fn uri(dir: &Path) -> String {
+    format!("file:{}", dir.join(STATE).display())
+}
+
+async fn ignore_shared(qmp: &mut Qmp) -> Result<()> {
+    let capabilities = vec![MigrationCapabilityStatus {
+        capability: MigrationCapability::x_ignore_shared,
+        state: true,
+    }];
+    qmp.execute(migrate_set_capabilities { capabilities })
+        .await
+        .map(drop)
+}
+
+/// Waits until the state is written, or read.
+async fn migrated(qmp: &mut Qmp) -> Result<()> {
+    let deadline = Instant::now() + MIGRATION;
+    loop {
+        let info = qmp.execute(qmp::query_migrate {}).await?;
+        let why = match info.status {
+            Some(MigrationStatus::completed) => return Ok(()),
+            Some(MigrationStatus::failed) => info.error_desc.unwrap_or_default(),
+            _ if Instant::now() > deadline => format!("not within {MIGRATION:?}"),
+            _ => {
+                sleep(POLL).await;
+                continue;
+            }
+        };
+        return Err(Error::host(format!("QEMU cannot keep a guest: {why}"))
+            .help("--cold boots each guest afresh"));
+    }
+}
+
+/// The key of a template. It holds QEMU's arguments with the names of a run's files left out, and
+/// which QEMU it is.
+fn key(parts: &Parts<'_>) -> Result<String> {
+    let file = |name: &str| PathBuf::from(name);
+    let command = args::command(&MachineSpec {
+        arch: parts.arch,
+        accel: parts.accel,
+        boot: Some((parts.kernel.clone(), parts.image.to_path_buf())),
+        memory: Memory::Shared(file(MEMORY)),
+        console: file(CONSOLE),
+        input: file("input"),
+        qmp: file("qmp"),
+        sandbox: false,
+        qboot: true,
+    });
+    let mut key = KeyBuilder::new(RECIPE);
+    key.part("command", command.to_string().as_bytes());
+    for path in [&parts.kernel, parts.image] {
+        key.part("booted", identity(path)?.as_bytes());
+    }
+    key.part("qemu", args::installed(parts.arch)?.as_bytes());
+    if parts.accel == Accel::Kvm {
+        // A guest under KVM has the host's own CPU.
+        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = |line: &&str| line.starts_with("model") || line.starts_with("CPU part");
+        key.part(
+            "cpu",
+            cpu.lines().find(model).unwrap_or_default().as_bytes(),
+        );
+    }
+    Ok(key.finish())
+}
+
+/// `x86_64 guest of kernel 0123456789abcdef0123, tcg`
+fn what(parts: &Parts<'_>) -> String {
+    let mut above = parts.kernel.ancestors().filter_map(Path::file_name);
+    let kernel = above.find(|name| name.to_str().is_some_and(cache::is_key));
+    let kernel = kernel.unwrap_or_default().to_string_lossy();
+    format!("{} guest of kernel {kernel}, {}", parts.arch, parts.accel)
+}
+
+/// What an entry is, for people; `None` if it is unreadable.
+pub(crate) fn describe(dir: &Path) -> Option<String> {
+    Template::load(dir).map(|template| template.made.what)
+}
