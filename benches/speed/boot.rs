@@ -74,6 +74,7 @@ pub fn measure_firmware(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let mut usual = ours.clone();
     usual.set("-kernel", &bz_image);
     usual.set("-machine", "q35");
+    usual.set("-cpu", "max");
     usual.unset("-bios");
     for _ in 0..bench.rounds {
         row.pair(ours.boot()?, usual.boot()?);

@@ -140,11 +140,10 @@ impl Events {
         last.ok_or_else(|| format!("there is no event `{kind}`").into())
     }
 
-    /// Seconds until each guest that was not taken over from another run was ready: until its init
-    /// had said its last line or, of a lab that does not tell that, until its agent had answered.
+    /// Seconds until each guest could be logged into; not those that had played another run before.
     pub fn ready(&self) -> Vec<f64> {
         let new = self.of("booted").filter(|event| event["after"].is_null());
-        let ms = new.filter_map(|event| event["ready_ms"].as_f64().or(event["ms"].as_f64()));
+        let ms = new.filter_map(|event| event["ready_ms"].as_f64());
         ms.map(|ms| ms / 1000.0).collect()
     }
 

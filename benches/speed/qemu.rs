@@ -8,17 +8,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use livepatch_lab::image::keys::RunKeys;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 
 use crate::Result;
 
-/// What the init says last. Without keys, dropbear does not start.
-const LAST: [&str; 2] = ["lab: ready", "lab: dropbear did not start"];
-/// What it says before it reads a line of the console.
+/// What the init says before it reads who it is, and what it says last.
 const WAITING: &str = "lab: waiting";
-/// The line that it then gets: no keys.
-const IDENTITY: &str = "\n";
+const READY: &str = "lab: ready";
 /// How often the console is looked at.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long a boot may take.
@@ -28,8 +26,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 pub struct Bare {
     words: Vec<String>,
-    /// Whether the init reads a line.
-    reads: bool,
 }
 
 impl Bare {
@@ -40,7 +36,6 @@ impl Bare {
             .lines()
             .find_map(|line| line.strip_prefix("# image: "));
         let command = script.lines().last().ok_or("qemu.sh is empty")?;
-        let reads = command.contains("input-path=");
         let mut words = Vec::new();
         let mut rest = shell_words(command).into_iter();
         while let Some(word) = rest.next() {
@@ -51,7 +46,7 @@ impl Bare {
                 _ => words.push(word),
             }
         }
-        let mut bare = Self { words, reads };
+        let mut bare = Self { words };
         bare.set("-initrd", image.ok_or("qemu.sh names no image")?);
         Ok(bare)
     }
@@ -71,18 +66,16 @@ impl Bare {
         }
     }
 
-    /// Boots until the init has said its last line; the seconds that it took.
+    /// Boots until the guest can be logged into, as its init says; the seconds that it took.
     pub fn boot(&self) -> Result<f64> {
         let dir = tempfile::tempdir()?;
         let console = dir.path().join("console");
-        let mut chardev = format!("file,id=console,path={}", console.display());
-        let mut input = None;
-        if self.reads {
-            let fifo = fifo(&dir)?;
-            chardev += &format!(",input-path={}", fifo.display());
-            // Read and write: neither QEMU nor this process waits for the other one to open it.
-            input = Some(fs::File::options().read(true).write(true).open(fifo)?);
-        }
+        let fifo = fifo(&dir)?;
+        let (to, from) = (console.display(), fifo.display());
+        let chardev = format!("file,id=console,path={to},input-path={from}");
+        // Read and write: neither QEMU nor this process waits for the other one to open it.
+        let mut input = fs::File::options().read(true).write(true).open(&fifo)?;
+        let mut identity = Some(RunKeys::generate()?.identity()?);
         let started = Instant::now();
         let mut qemu = Qemu(
             Command::new(&self.words[0])
@@ -95,13 +88,13 @@ impl Bare {
         loop {
             let said = fs::read(&console).unwrap_or_default();
             let says = |line: &str| contains(&said, line.as_bytes());
-            if LAST.iter().any(|line| says(line)) {
+            if says(READY) {
                 return Ok(started.elapsed().as_secs_f64());
             }
             if says(WAITING)
-                && let Some(mut input) = input.take()
+                && let Some(identity) = identity.take()
             {
-                input.write_all(IDENTITY.as_bytes())?;
+                input.write_all(identity.as_bytes())?;
             }
             let said = || String::from_utf8_lossy(&said).into_owned();
             if let Some(status) = qemu.0.try_wait()? {
