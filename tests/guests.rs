@@ -273,7 +273,13 @@ fn what_passes_at_the_second_attempt_is_flaky() {
 #[test]
 fn fail_fast_starts_nothing_more() {
     let sandbox = Sandbox::new();
-    sandbox.copy("scenarios/builtin-cmdline.yaml");
+    // Its modules are in no cache: else it would start while those of the other are built.
+    let price = std::process::id();
+    let sound = format!(
+        "version: 1\nsummary: x\ntargets: {{ shop: {{ functions: {{ price: {price} }} }} }}\n\
+         steps:\n  - load: shop\n"
+    );
+    fs::write(sandbox.path("scenarios/sound.yaml"), sound).unwrap();
     let broken = "version: 1\nsummary: x\nlivepatches:\n  broken:\n    patches:\n      vmlinux:\n        \
         kthreadd:\n          signature: int kthreadd(void *unused)\n          body: return x;\n\
         steps:\n  - load: broken\n";
@@ -427,6 +433,41 @@ fn a_module_that_does_not_compile_is_the_module_builds_fault() {
         sandbox
             .record("sources/culprit.c")
             .contains("no_such_function(m);")
+    );
+}
+
+/// All are built by one make, and their modules have the same names.
+#[test]
+fn modules_that_do_not_build_are_their_own_scenarios_fault() {
+    let sandbox = Sandbox::new();
+    let scenario = |name: &str, price: u32, livepatch: &str| {
+        let text = format!(
+            "version: 1\nsummary: x\ntargets: {{ shop: {{ functions: {{ price: {price} }} }} }}\n\
+             livepatches: {{ v1: {{ patches: {{ shop: {{ price: 99 }} }}{livepatch} }} }}\n\
+             steps:\n  - load: shop\n    expect: {{ calls: {{ shop.price: {price} }} }}\n  \
+             - load: v1\n    expect: {{ calls: {{ shop.price: 99 }} }}\n"
+        );
+        fs::write(sandbox.path(&format!("scenarios/{name}.yaml")), text).unwrap();
+    };
+    // No other test's: they are not in the cache, also when this one is run again.
+    let unique = std::process::id();
+    scenario("one", unique, "");
+    scenario("other", unique + 1, "");
+    scenario("no-c", unique, ", preamble: not C;");
+    let callbacks = ", preamble: void nowhere(void);, \
+                     callbacks: { shop: { post_patch: { body: nowhere(); } } }";
+    scenario("no-symbol", unique, callbacks);
+    let output = sandbox.lab(&["run", "scenarios", "--kernel", "mainline", "--accept"]);
+    assert_eq!(output.code, 3);
+    assert_contains(
+        &output.stdout,
+        &[
+            "passed  one on mainline",
+            "passed  other on mainline",
+            "building the modules of no-c failed\n  details:\n    v1.c:",
+            "building the modules of no-symbol failed\n  details:\n    ERROR: modpost: ",
+            "2 passed, 2 could not run",
+        ],
     );
 }
 

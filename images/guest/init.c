@@ -142,7 +142,10 @@ static void add_entropy(const unsigned char *bytes)
 	close(fd);
 }
 
-/* Ends the ssh server of an earlier identity. */
+/*
+ * Ends the ssh server of an earlier identity. It takes SIGTERM as a hint for its next round, which
+ * may never come: without its connections, nothing wakes it up.
+ */
 static void stop_dropbear(void)
 {
 	char text[32] = "";
@@ -151,7 +154,7 @@ static void stop_dropbear(void)
 
 	if (fd < 0)
 		return;
-	if (read(fd, text, sizeof(text) - 1) > 0 && (pid = atoi(text)) > 1 && !kill(pid, SIGTERM))
+	if (read(fd, text, sizeof(text) - 1) > 0 && (pid = atoi(text)) > 1 && !kill(pid, SIGKILL))
 		for (waited = 0; !kill(pid, 0) && waited < GOING_MS; waited++)
 			usleep(1000);
 	close(fd);

@@ -23,7 +23,7 @@ use tar::{EntryType, Header};
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Item, Kind, MANIFEST, Manifest, VERSION};
-use super::{USED, blocking, is_key};
+use super::{NOTES, blocking, is_key};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;
@@ -194,7 +194,7 @@ impl<W: Write> Writer<'_, W> {
 
     /// Writes what is at `top`, folders before what is in them, by name.
     fn tree(&mut self, cache: &Path, top: PathBuf) -> Result<()> {
-        let used = top.join(USED);
+        let notes = NOTES.map(|note| top.join(note));
         let mut left = vec![top];
         while let Some(path) = left.pop() {
             if self.cancel.is_cancelled() {
@@ -210,7 +210,7 @@ impl<W: Write> Writer<'_, W> {
             for entry in fs::read_dir(&from).at("read", &from)? {
                 names.push(path.join(entry.at("read", &from)?.file_name()));
             }
-            names.retain(|name| *name != used);
+            names.retain(|name| !notes.contains(name));
             // Taken from the end.
             names.sort_by(|a, b| b.cmp(a));
             left.append(&mut names);

@@ -36,6 +36,8 @@ use crate::error::{Error, IoContext, Result};
 const KEY_DIGITS: usize = 20;
 /// The file in an entry's folder whose time is that of the last use.
 pub(crate) const USED: &str = ".used";
+/// What the lab notes in an entry's folder while it uses it: of this host, and no part of the entry.
+pub(crate) const NOTES: [&str; 2] = [USED, seal::COMPARED];
 /// How the names of things begin that are not finished yet: [`staging_dir`]'s, and those of
 /// [`write_atomically`], which are tempfile's own.
 const TEMPORARY: &str = ".tmp";
@@ -234,12 +236,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub(crate) fn identity(path: &Path) -> Result<String> {
     let data = fs::metadata(path).at("read", path)?;
     Ok(format!(
-        "{}:{} {} bytes {}.{:09}",
+        "{}:{} {} bytes {}.{:09} {}.{:09}",
         data.dev(),
         data.ino(),
         data.len(),
         data.mtime(),
-        data.mtime_nsec()
+        data.mtime_nsec(),
+        data.ctime(),
+        data.ctime_nsec()
     ))
 }
 

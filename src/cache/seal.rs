@@ -5,23 +5,28 @@
 //! looks as if its livepatches did it: so what is booted or loaded is compared before each use,
 //! and made anew if it differs. `sha256sum -c .seal` does the same by hand, but for files with
 //! holes: a guest's memory is hardly more than that.
+//!
+//! What was compared in full is noted with what tells the file from another one, and is not read
+//! again until the host boots anew: its pages are in memory, or come from a disk that was right.
 
 use std::fmt::Write;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{SeekFrom, seek};
 use sha2::{Digest, Sha256};
 
-use super::{TEMPORARY, hex, sha256_of, write_atomically};
+use super::{TEMPORARY, hex, identity, sha256_of, write_atomically};
 use crate::error::{IoContext, Result};
 use crate::event::Events;
 
 /// The file in an entry's folder that holds the sums.
 pub(crate) const SEAL: &str = ".seal";
 
+/// The file in an entry's folder that notes what was compared.
+pub(crate) const COMPARED: &str = ".compared";
 /// How the sum of a file with holes begins.
 const SPARSE: &str = "sparse:";
 /// The unit in which zeros are left out.
@@ -95,8 +100,14 @@ pub fn seal_modules(entry: &Path) -> Result<()> {
 /// from an older lab.
 pub fn damage(entry: &Path) -> Option<String> {
     let seal = fs::read_to_string(entry.join(SEAL)).ok()?;
-    let differs = |line: &str| {
-        let (sum, file) = line.split_once("  ")?;
+    let files = || seal.lines().filter_map(|line| line.split_once("  "));
+    let names = files().map(|(_, file)| entry.join(file));
+    let stamp = stamp(&seal, names).ok();
+    let noted = fs::read_to_string(entry.join(COMPARED)).ok();
+    if stamp.is_some() && noted == stamp {
+        return None;
+    }
+    let differs = |(sum, file): (&str, &str)| {
         let path = entry.join(file);
         let found = match sum.starts_with(SPARSE) {
             true => sparse_sum(&path),
@@ -104,7 +115,24 @@ pub fn damage(entry: &Path) -> Option<String> {
         };
         (found.ok().as_deref() != Some(sum)).then(|| file.to_owned())
     };
-    seal.lines().find_map(differs)
+    let damaged = files().find_map(differs);
+    if let (None, Some(stamp)) = (&damaged, stamp) {
+        // Without the note it is compared again.
+        let _ = write_atomically(&entry.join(COMPARED), stamp.as_bytes());
+    }
+    damaged
+}
+
+/// What changes when the host boots, or when somebody writes to one of the files or to the seal.
+/// Nobody can set the time of a file's last change (`ctime`).
+fn stamp(seal: &str, files: impl Iterator<Item = PathBuf>) -> Result<String> {
+    let boot = Path::new("/proc/sys/kernel/random/boot_id");
+    let mut text = fs::read_to_string(boot).at("read", boot)?;
+    text += seal;
+    for file in files {
+        let _ = writeln!(text, "{}", identity(&file)?);
+    }
+    Ok(text)
 }
 
 /// Whether an entry is there that can be used. One that is damaged, or not whole for a reason that

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::export::export;
 use super::import::{Imported, import};
 use super::prune::{Policy, Pruned, prune};
-use super::{Cache, USED, mark_used, sha256_of};
+use super::{Cache, NOTES, USED, mark_used, sha256_of};
 use crate::context::Context;
 use crate::error::Result;
 use crate::event::Events;
@@ -155,7 +155,7 @@ impl Lab {
             for entry in fs::read_dir(self.ctx.cache.dir().join(&folder)).unwrap() {
                 let entry = entry.unwrap();
                 let name = folder.join(entry.file_name());
-                if name.ends_with(USED) || name.starts_with("locks") {
+                if NOTES.iter().any(|note| name.ends_with(note)) || name.starts_with("locks") {
                     continue;
                 }
                 let data = entry.metadata().unwrap();

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Item, MANIFEST, Manifest, VERSION};
-use super::{USED, staging_dir};
+use super::{NOTES, staging_dir};
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;
 
@@ -248,7 +248,7 @@ impl Unpacker<'_> {
             return Ok(());
         }
         let parent = path.parent().unwrap_or(Path::new(""));
-        if !self.folders.contains(parent) || rest == Path::new(USED) {
+        if !self.folders.contains(parent) || NOTES.iter().any(|note| rest == Path::new(note)) {
             return Err(bad.member(name, "is in no folder of the archive, or is the lab's own"));
         }
         let once = |made: io::Result<()>| match made {

@@ -9,25 +9,22 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
-
-use tokio_util::sync::CancellationToken;
+use std::time::SystemTime;
 
 use super::config::{self, Fragment};
 use super::definition::Definition;
 use super::patches::{self, Patch};
+use super::relative::{self, Relative};
 use super::source::{self, Source, SourceTree};
-use super::{BUILD, BuiltKernel, MANIFEST, TREE, Toolchain};
+use super::tree::{Cloned, clone_tree};
+use super::{BUILD, BuiltKernel, MANIFEST, RELEASE_DIGITS, TREE, Toolchain};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result, full_disk};
 use crate::process::Cmd;
 
-/// The coarsest times that a file system keeps.
-const TICK: Duration = Duration::from_secs(2);
 /// Counts up when the way a kernel is built changes: old entries are not used any more.
 const RECIPE: &str = "kernel-1";
 
@@ -42,10 +39,11 @@ pub async fn build(
     let kernels = ctx.cache.kind("kernels")?;
     let entry = kernels.join(&plan.key);
     cache::mark_used(&entry);
-    if let Some(kernel) = BuiltKernel::load(&entry)
-        && seal::damage(&entry).is_none()
-    {
-        return Ok(kernel);
+    if let Some(kernel) = BuiltKernel::load(&entry) {
+        let entry = entry.clone();
+        if blocking(move || Ok(seal::damage(&entry))).await?.is_none() {
+            return Ok(kernel);
+        }
     }
     let lock = ctx
         .cache
@@ -64,15 +62,16 @@ pub async fn build(
         return Ok(kernel);
     }
     let work = kernels.join(format!("work-{}", plan.key));
+    let mut configured = false;
     if !work.exists() {
         if source::put_away_if_damaged(ctx, &plan.source).await? {
             // It is fetched again, and may be a newer one by now.
             drop(lock);
             return Box::pin(build(ctx, definition, arch, refresh)).await;
         }
-        plan.prepare(ctx, &kernels, &work).await?;
+        configured = plan.prepare(ctx, &kernels, &work).await?;
     }
-    plan.configure(ctx, &work).await?;
+    plan.configure(ctx, &work, configured).await?;
     let objects = plan.make_kernel(ctx, &kernels, &work).await?;
     // Only now: objects that came from a relative brought its release along.
     let release = plan
@@ -80,6 +79,7 @@ pub async fn build(
         .args(["-s", "kernelrelease"]);
     let release = release.output(&ctx.cancel).await?.trim().to_owned();
     let kernel = BuiltKernel {
+        name: definition.name.clone(),
         key: plan.key.clone(),
         release,
         source: plan.source.label.clone(),
@@ -123,7 +123,7 @@ pub async fn check_sources(
         let on = |error: Error| error.evidence(&format!("on {label}"));
         // Nothing is there that could be a relative, so that no objects are copied.
         plan.prepare(ctx, staging.path(), &work).await.map_err(on)?;
-        plan.configure(ctx, &work).await.map_err(on)?;
+        plan.configure(ctx, &work, false).await.map_err(on)?;
         labels.push(label);
     }
     Ok(labels)
@@ -131,6 +131,7 @@ pub async fn check_sources(
 
 /// Everything that determines the result.
 struct Plan {
+    definition: String,
     name: String,
     arch: Arch,
     tools: Toolchain,
@@ -181,6 +182,7 @@ impl Plan {
             key.part("patch", &patch.text);
         }
         Ok(Self {
+            definition: definition.name.clone(),
             name: format!("{} {arch}", definition.name),
             arch,
             tools,
@@ -196,43 +198,42 @@ impl Plan {
         make(tree, self.tools)
     }
 
-    /// The patched tree and, from a relative, the objects.
-    async fn prepare(&self, ctx: &Context, kernels: &Path, work: &Path) -> Result<()> {
+    /// The patched tree and, from a relative, the objects. Returns whether these are configured as
+    /// this kernel is to be.
+    async fn prepare(&self, ctx: &Context, kernels: &Path, work: &Path) -> Result<bool> {
         let mut phase = ctx
             .events
             .phase(format!("prepare the tree of kernel {}", self.name));
         let staging = cache::staging_dir(work)?;
         let tree = staging.path().join(TREE);
-        let (from, to) = (self.source.dir.clone(), tree.clone());
-        phase.progress(0, None, "copying the source");
-        let relative = newest_relative(kernels, &self.family);
+        let relative = Relative::closest(kernels, &self.family, &self.definition);
         if let Some(relative) = &relative {
-            cache::mark_used(&relative.dir);
+            cache::mark_used(&relative.kernel.dir);
         }
-        // The lab's own trees are never changed in place, so links into them are safe. One's own
-        // tree is copied, but for what has not changed since the last copy.
-        let links = if self.source.immutable {
-            Some(from.clone())
+        phase.progress(0, None, "copying the source");
+        let now = SystemTime::now();
+        // Both to their ends, also if one fails: they write to the folder that then goes.
+        let (cloned, copied) = tokio::join!(
+            self.clone_source(ctx, &tree, relative.clone()),
+            self.copy_objects(ctx, &tree, relative.clone(), now),
+        );
+        let mut cloned = cloned?;
+        copied?;
+        let patched = patches::apply(ctx, &self.series, &tree).await?;
+        let shared = if relative.is_some() {
+            ", objects shared"
         } else {
-            relative.as_ref().map(BuiltKernel::tree)
+            ""
         };
-        let cancel = ctx.cancel.clone();
-        blocking(move || clone_tree(&from, &to, links.as_deref(), &cancel)).await?;
-        patches::apply(ctx, &self.series, &tree).await?;
-        if let Some(relative) = &relative {
-            phase.progress(0, None, "copying the objects of a relative");
-            let objects = relative.tree().join(BUILD);
-            Cmd::new("cp")
-                .args(["--archive", "--reflink=auto"])
-                .arg(objects)
-                .arg(tree.join(BUILD))
-                .output(&ctx.cancel)
-                .await?;
-            let (old, new) = (relative.tree(), tree.clone());
-            blocking(move || {
-                let now = SystemTime::now();
-                make_older(&new.join(BUILD), now - TICK)?;
-                renew_differences(&old, &new, now)
+        let mut configured = false;
+        if let Some(relative) = relative {
+            let files = cloned.changed.keys().chain(&patched).cloned().collect();
+            cloned.renewed.append(&mut cloned.changed);
+            cloned.renewed.retain(|file, _| !patched.contains(file));
+            relative::write_renewed(staging.path(), &cloned.renewed)?;
+            configured = blocking(move || {
+                let different = relative.renew_differences(&tree, files, now)?;
+                Ok(relative.shares_config(&different))
             })
             .await?;
         }
@@ -242,40 +243,72 @@ impl Plan {
             1 => "1 patch".to_owned(),
             n => format!("{n} patches"),
         };
-        let shared = if relative.is_some() {
-            ", objects shared"
-        } else {
-            ""
-        };
         let source = &self.source.label;
         phase.done(format!(
             "prepared kernel {} ({source}, {patches}{shared})",
             self.name
         ));
-        Ok(())
+        Ok(configured)
     }
 
-    /// Writes `.config` and proves that it is what was asked for.
-    async fn configure(&self, ctx: &Context, work: &Path) -> Result<()> {
+    /// The lab's own trees are never changed in place, so links into them are safe. One's own tree
+    /// is copied, but for what has not changed since the last copy.
+    async fn clone_source(
+        &self,
+        ctx: &Context,
+        tree: &Path,
+        relative: Option<Relative>,
+    ) -> Result<Cloned> {
+        let (from, to) = (self.source.dir.clone(), tree.to_path_buf());
+        let (immutable, cancel) = (self.source.immutable, ctx.cancel.clone());
+        blocking(move || {
+            let earlier = relative.as_ref().map(Relative::earlier);
+            clone_tree(&from, &to, immutable, earlier, &cancel)
+        })
+        .await
+    }
+
+    async fn copy_objects(
+        &self,
+        ctx: &Context,
+        tree: &Path,
+        relative: Option<Relative>,
+        now: SystemTime,
+    ) -> Result<()> {
+        let Some(relative) = relative else {
+            return Ok(());
+        };
+        let (build, key, cancel) = (tree.join(BUILD), self.key.clone(), ctx.cancel.clone());
+        blocking(move || relative.copy_objects(&build, &key, now, &cancel)).await
+    }
+
+    /// Writes `.config`, unless it is there, and proves that it is what was asked for.
+    async fn configure(&self, ctx: &Context, work: &Path, configured: bool) -> Result<()> {
         let phase = ctx.events.phase(format!("configure kernel {}", self.name));
         let tree = work.join(TREE);
         let build = tree.join(BUILD);
         fs::create_dir_all(&build).at("create", &build)?;
         let wanted = work.join("wanted.config");
         let mut text = config::merge(&self.fragments);
-        text += &format!("CONFIG_LOCALVERSION=\"-lab-{}\"\n", &self.key[..12]);
+        let release = format!(
+            "CONFIG_LOCALVERSION=\"-lab-{}\"",
+            &self.key[..RELEASE_DIGITS]
+        );
+        text += &format!("{release}\n");
         write_atomically(&wanted, text.as_bytes())?;
-        let finished = self
-            .make_cmd(&tree)
-            .arg(format!("KCONFIG_ALLCONFIG={}", wanted.display()))
-            .arg("allnoconfig")
-            .run(&ctx.cancel, |_| {})
-            .await?;
-        if !finished.status.success() {
-            return Err(build_error(
-                &format!("configuring kernel {}", self.name),
-                &finished.tail,
-            ));
+        if !configured {
+            let finished = self
+                .make_cmd(&tree)
+                .arg(format!("KCONFIG_ALLCONFIG={}", wanted.display()))
+                .arg("allnoconfig")
+                .run(&ctx.cancel, |_| {})
+                .await?;
+            if !finished.status.success() {
+                return Err(build_error(
+                    &format!("configuring kernel {}", self.name),
+                    &finished.tail,
+                ));
+            }
         }
         let file = build.join(".config");
         let actual = fs::read_to_string(&file).at("read", &file)?;
@@ -289,7 +322,7 @@ impl Plan {
     /// Runs make; returns how many objects it made.
     async fn make_kernel(&self, ctx: &Context, kernels: &Path, work: &Path) -> Result<u64> {
         let totals = kernels.join(format!("objects-{}", self.arch));
-        let fresh = !work.join(TREE).join(BUILD).join("vmlinux").exists();
+        let fresh = !work.join(TREE).join(BUILD).join("Module.symvers").exists();
         let total = fs::read_to_string(&totals)
             .ok()
             .and_then(|text| text.trim().parse().ok());
@@ -392,97 +425,6 @@ pub fn build_error(doing: &str, output: &str) -> Error {
         .help("mend the source, the patches or the config fragments; the next build resumes")
 }
 
-/// The most recent finished kernel of the family.
-fn newest_relative(kernels: &Path, family: &str) -> Option<BuiltKernel> {
-    let modified = |kernel: &BuiltKernel| fs::metadata(kernel.dir.join(MANIFEST))?.modified();
-    fs::read_dir(kernels)
-        .ok()?
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(cache::is_key))
-        .filter_map(|entry| BuiltKernel::load(&entry.path()))
-        .filter(|kernel| kernel.family == family && seal::damage(&kernel.dir).is_none())
-        .max_by_key(|kernel| modified(kernel).ok())
-}
-
-/// Copies the source files of a tree, keeping their times. A file that is the same in `links` is
-/// not copied but linked from there.
-pub(crate) fn clone_tree(
-    from: &Path,
-    to: &Path,
-    links: Option<&Path>,
-    cancel: &CancellationToken,
-) -> Result<()> {
-    let mut made = to.to_path_buf();
-    fs::create_dir_all(to).at("create", to)?;
-    for file in source::source_files(from)? {
-        if cancel.is_cancelled() {
-            return Err(Error::interrupted());
-        }
-        let (source, target) = (from.join(&file), to.join(&file));
-        if let Some(parent) = target.parent()
-            && parent != made
-        {
-            fs::create_dir_all(parent).at("create", parent)?;
-            parent.clone_into(&mut made);
-        }
-        let data = fs::symlink_metadata(&source).at("read", &source)?;
-        let link = links
-            .map(|links| links.join(&file))
-            .filter(|link| is_same(link, &data));
-        if data.is_symlink() {
-            let to = fs::read_link(&source).at("read", &source)?;
-            std::os::unix::fs::symlink(to, &target).at("create", &target)?;
-        } else if let Some(link) = link {
-            fs::hard_link(&link, &target).at("link", &target)?;
-        } else {
-            fs::copy(&source, &target).at("copy", &source)?;
-            let time = data.modified().at("read", &source)?;
-            // The owner may set times through any descriptor, also of a read-only file.
-            let file = fs::File::open(&target).at("open", &target)?;
-            file.set_modified(time).at("write", &target)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether the file at `path` is the one with `data`, or a faithful copy of it.
-pub(crate) fn is_same(path: &Path, data: &fs::Metadata) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|other| {
-        (other.dev(), other.ino()) == (data.dev(), data.ino())
-            || (other.len(), other.mtime(), other.mtime_nsec())
-                == (data.len(), data.mtime(), data.mtime_nsec())
-    })
-}
-
-/// Gives what is later than `time` that time. Objects may be dated in the future, if the clock was
-/// set back since they were made: what changes now, sources and config, must be later than all of
-/// them. Those of a finished build are all up to date, so which of them is older says nothing.
-fn make_older(build: &Path, time: SystemTime) -> Result<()> {
-    for entry in fs::read_dir(build).at("read", build)? {
-        let path = entry.at("read", build)?.path();
-        let data = fs::symlink_metadata(&path).at("read", &path)?;
-        if data.is_dir() {
-            make_older(&path, time)?;
-        } else if data.is_file() && data.modified().at("read", &path)? > time {
-            let file = fs::File::open(&path).at("open", &path)?;
-            file.set_modified(time).at("write", &path)?;
-        }
-    }
-    Ok(())
-}
-
-/// Gives each file of `new` that is not the same in `old` a new time.
-fn renew_differences(old: &Path, new: &Path, time: SystemTime) -> Result<()> {
-    for file in source::source_files(new)? {
-        let path = new.join(&file);
-        let data = fs::symlink_metadata(&path).at("read", &path)?;
-        if !is_same(&old.join(&file), &data) && data.is_file() {
-            patches::renew(new, &file, time)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -528,38 +470,5 @@ mod tests {
     fn a_full_disk_is_the_hosts_fault() {
         let error = build_error("building", "x.c: error: x\ncc: No space left on device\n");
         assert_eq!(error.blame, Blame::Host);
-    }
-
-    #[test]
-    fn only_what_differs_gets_a_new_time() {
-        let dir = tempfile::tempdir().unwrap();
-        let (old, new, source) = (
-            dir.path().join("o"),
-            dir.path().join("n"),
-            dir.path().join("s"),
-        );
-        fs::create_dir(&source).unwrap();
-        for name in ["same.c", "patched.c"] {
-            fs::write(source.join(name), name).unwrap();
-        }
-        let cancel = CancellationToken::new();
-        clone_tree(&source, &old, Some(&source), &cancel).unwrap();
-        clone_tree(&source, &new, Some(&source), &cancel).unwrap();
-        patches::renew(&old, Path::new("patched.c"), SystemTime::now()).unwrap();
-        let before = fs::metadata(new.join("patched.c"))
-            .unwrap()
-            .modified()
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        renew_differences(&old, &new, SystemTime::now()).unwrap();
-        assert!(
-            fs::metadata(new.join("patched.c"))
-                .unwrap()
-                .modified()
-                .unwrap()
-                > before
-        );
-        let inode = |path: std::path::PathBuf| fs::metadata(path).unwrap().ino();
-        assert_eq!(inode(new.join("same.c")), inode(source.join("same.c")));
     }
 }

@@ -10,7 +10,9 @@ pub mod ccache;
 pub mod config;
 pub mod definition;
 pub mod patches;
+mod relative;
 pub mod source;
+pub(crate) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -61,6 +63,9 @@ impl Toolchain {
 /// A kernel in the cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BuiltKernel {
+    /// The name of its definition; none if it is from an older lab.
+    #[serde(default)]
+    pub name: String,
     /// Its cache key.
     pub key: String,
     /// `uname -r`.
@@ -96,6 +101,8 @@ impl BuiltKernel {
     }
 }
 
+/// How much of a kernel's key is in its release.
+const RELEASE_DIGITS: usize = 12;
 /// The source tree in an entry.
 const TREE: &str = "tree";
 /// The objects, a direct child of the tree: the build system then uses relative paths only, and

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Patch series: reading them, and applying them to a tree of hard links.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -52,7 +53,9 @@ fn as_file(mut error: Error) -> Error {
 }
 
 /// Applies a series to the tree, strictly: a hunk that needs fuzz may land in the wrong place.
-pub async fn apply(ctx: &Context, series: &[Patch], tree: &Path) -> Result<()> {
+/// Returns the files that it touched.
+pub async fn apply(ctx: &Context, series: &[Patch], tree: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut touched = BTreeSet::new();
     for patch in series {
         let finished = Cmd::new("patch")
             .args([
@@ -66,7 +69,9 @@ pub async fn apply(ctx: &Context, series: &[Patch], tree: &Path) -> Result<()> {
             .arg(std::path::absolute(&patch.path).at("resolve", &patch.path)?)
             .dir(tree)
             .env("LC_ALL", "C")
-            .run(&ctx.cancel, |_| {})
+            .run(&ctx.cancel, |line| {
+                touched.extend(patched_file(line).map(PathBuf::from))
+            })
             .await?;
         if let Some(line) = full_disk(&finished.tail) {
             return Err(Error::tool("applying the patches", line));
@@ -75,7 +80,13 @@ pub async fn apply(ctx: &Context, series: &[Patch], tree: &Path) -> Result<()> {
             return Err(does_not_apply(&patch.path, &finished.tail));
         }
     }
-    Ok(())
+    Ok(touched)
+}
+
+/// `patching file kernel/livepatch/core.c` → `kernel/livepatch/core.c`.
+fn patched_file(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("patching file ")?;
+    Some(name.trim_matches('\''))
 }
 
 /// Names the file and the hunks from patch(1)'s output.
@@ -83,8 +94,8 @@ fn does_not_apply(patch: &Path, output: &str) -> Error {
     let mut file = "";
     let mut failed = Vec::new();
     for line in output.lines() {
-        if let Some(name) = line.strip_prefix("patching file ") {
-            file = name.trim_matches('\'');
+        if let Some(name) = patched_file(line) {
+            file = name;
         } else if line.starts_with("Hunk #") && line.contains("FAILED") {
             let hunk = line
                 .split(" -- ")

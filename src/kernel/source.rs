@@ -6,11 +6,11 @@
 //! `lab build kernel --refresh` resolves anew.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::tree;
 use crate::apt::AptRoot;
 use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
 use crate::context::Context;
@@ -111,7 +111,7 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
         Source::Path(_) => unreachable!("handled above"),
     };
     let dir = tree.dir.clone();
-    tree.sum = Some(blocking(move || sum(&dir)).await?);
+    tree.sum = Some(blocking(move || tree::sum(&dir)).await?);
     let json = serde_json::to_vec_pretty(&tree).map_err(|error| Error::lab(error.to_string()))?;
     write_atomically(&record, &json)?;
     Ok(tree)
@@ -124,22 +124,6 @@ pub(crate) fn recorded(record: &Path) -> Option<SourceTree> {
     tree.dir.join("Makefile").is_file().then_some(tree)
 }
 
-/// The sum of all files of a tree.
-fn sum(dir: &Path) -> Result<String> {
-    let mut key = KeyBuilder::new("source-sum-1");
-    for file in source_files(dir)? {
-        let path = dir.join(&file);
-        let name = file.to_string_lossy();
-        if path.is_symlink() {
-            let target = fs::read_link(&path).at("read", &path)?;
-            key.part(&name, target.as_os_str().as_encoded_bytes());
-        } else {
-            key.part(&name, sha256_of(&path)?.as_bytes());
-        }
-    }
-    Ok(key.finish())
-}
-
 /// Compares a tree with its sum, which takes seconds, and puts it away if it differs: a disk can
 /// change what was right when it was written, and a kernel would be blamed for it.
 pub async fn put_away_if_damaged(ctx: &Context, tree: &SourceTree) -> Result<bool> {
@@ -147,7 +131,7 @@ pub async fn put_away_if_damaged(ctx: &Context, tree: &SourceTree) -> Result<boo
         return Ok(false);
     };
     let dir = tree.dir.clone();
-    let is_whole = blocking(move || Ok(sum(&dir)? == expected)).await?;
+    let is_whole = blocking(move || Ok(tree::sum(&dir)? == expected)).await?;
     if is_whole {
         return Ok(false);
     }
@@ -354,15 +338,10 @@ async fn own_tree(path: PathBuf) -> Result<SourceTree> {
     blocking(move || {
         let dir = std::path::absolute(&path).at("resolve", &path)?;
         require_kernel(&dir, &dir.display().to_string())?;
-        let mut key = KeyBuilder::new("path-1");
-        for file in source_files(&dir)? {
-            let data = fs::symlink_metadata(dir.join(&file)).at("read", &file)?;
-            let stamp = format!("{} {} {}", data.len(), data.mtime(), data.mtime_nsec());
-            key.part(&file.to_string_lossy(), stamp.as_bytes());
-        }
+        let id = tree::identify(&dir)?;
         let label = dir.display().to_string();
         Ok(SourceTree {
-            id: key.finish(),
+            id,
             label,
             dir,
             immutable: false,
@@ -372,77 +351,9 @@ async fn own_tree(path: PathBuf) -> Result<SourceTree> {
     .await
 }
 
-/// The files of a tree that are source, sorted, relative: build products and git's own folder are
-/// left out, so that a tree that has been built in can be used.
-pub fn source_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let path = dir.join(&folder);
-        for entry in fs::read_dir(&path).at("read", &path)? {
-            let entry = entry.at("read", &path)?;
-            let relative = folder.join(entry.file_name());
-            if is_build_product(&relative) {
-                continue;
-            }
-            let kind = entry.file_type().at("read", &path)?;
-            if kind.is_dir() {
-                folders.push(relative);
-            } else if kind.is_file() || kind.is_symlink() {
-                // Whoever opened a pipe would wait for its other end.
-                files.push(relative);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// What `make mrproper` would remove, as far as it would disturb a build elsewhere.
-fn is_build_product(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let text = path.to_string_lossy();
-    let endings = [
-        ".o", ".a", ".ko", ".cmd", ".mod", ".mod.c", ".order", ".symvers",
-    ];
-    let folders = [".git", "include/config", "include/generated", "build"];
-    let files = [
-        ".config",
-        ".config.old",
-        "vmlinux",
-        "System.map",
-        ".version",
-        "source",
-    ];
-    folders.contains(&&*text)
-        || files.contains(&&*text)
-        || text.starts_with("arch/") && text.ends_with("/include/generated")
-        || endings.iter().any(|ending| name.ends_with(ending))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn build_products_of_a_users_tree_are_not_source() {
-        for product in [
-            "kernel/fork.o",
-            ".config",
-            "arch/x86/include/generated",
-            ".git",
-        ] {
-            assert!(is_build_product(Path::new(product)), "{product}");
-        }
-        for source in [
-            "kernel/fork.c",
-            "include/linux/livepatch.h",
-            "Makefile",
-            "tools/build",
-        ] {
-            assert!(!is_build_product(Path::new(source)), "{source}");
-        }
-    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn a_folder_that_is_no_kernel_is_the_files_fault() {

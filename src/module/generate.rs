@@ -21,50 +21,101 @@ pub struct SourceFile {
     pub text: String,
 }
 
+impl SourceFile {
+    fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            text: text.into(),
+        }
+    }
+}
+
+/// The sources of one module, which can be built by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleSources {
+    /// The module's name in the scenario.
+    pub name: String,
+    /// Its C.
+    pub files: Vec<SourceFile>,
+    /// The headers of the lab that the C includes.
+    pub headers: Vec<SourceFile>,
+    /// What its `Kbuild` says of it.
+    pub kbuild: String,
+}
+
+/// The modules that the lab generates for `scenario`: targets, then livepatches.
+///
+/// Nothing in them depends on the scenario's name or on its other modules, so that scenarios with
+/// the same module share it.
+pub fn modules(scenario: &Scenario) -> Vec<ModuleSources> {
+    let targets = scenario.targets.iter();
+    let targets = targets.filter(|target| !target.is_kselftest);
+    let livepatches = scenario.livepatches.iter();
+    let livepatches = livepatches.filter_map(|livepatch| Some((livepatch, livepatch.generated()?)));
+    targets
+        .map(target_module)
+        .chain(
+            livepatches
+                .map(|(livepatch, generated)| livepatch_module(scenario, livepatch, generated)),
+        )
+        .collect()
+}
+
 /// All files of the modules that the lab generates, with the `Kbuild` that lists them.
 pub fn sources(scenario: &Scenario) -> Vec<SourceFile> {
-    let mut files = Vec::new();
-    let mut kbuild = "# SPDX-License-Identifier: GPL-2.0-only\n".to_owned();
-    let targets = scenario
-        .targets
-        .iter()
-        .filter(|target| !target.is_kselftest);
-    for target in targets.clone() {
-        target_sources(&scenario.name, target, &mut kbuild, &mut files);
+    let mut kbuild = KBUILD_HEAD.to_owned();
+    let (mut files, mut headers) = (Vec::new(), Vec::new());
+    for module in modules(scenario) {
+        kbuild += &module.kbuild;
+        files.extend(module.files);
+        headers.extend(module.headers);
     }
-    for livepatch in &scenario.livepatches {
-        let Some(generated) = livepatch.generated() else {
-            continue;
-        };
-        let module = kernel_module_name(&livepatch.name);
-        let _ = writeln!(kbuild, "obj-m += {module}.o");
-        files.push(SourceFile {
-            name: format!("{module}.c"),
-            text: livepatch_source(scenario, livepatch, generated),
-        });
-    }
-    let mut file = |name: &str, text: &str| {
-        files.push(SourceFile {
-            name: name.to_owned(),
-            text: text.to_owned(),
-        });
-    };
-    if targets.count() > 0 {
-        file("lab_hold.h", include_str!("c/hold.h"));
-        file("lab_target.h", include_str!("c/target.h"));
-    }
-    file("Kbuild", &kbuild);
+    headers.sort_by(|a, b| a.name.cmp(&b.name));
+    headers.dedup();
+    files.extend(headers);
+    files.push(SourceFile::new("Kbuild", kbuild));
     files
+}
+
+/// How every `Kbuild` begins.
+pub const KBUILD_HEAD: &str = "# SPDX-License-Identifier: GPL-2.0-only\n";
+
+fn hold_header() -> SourceFile {
+    SourceFile::new("lab_hold.h", include_str!("c/hold.h"))
+}
+
+fn target_module(target: &Target) -> ModuleSources {
+    let (mut files, mut kbuild) = (Vec::new(), String::new());
+    target_sources(target, &mut kbuild, &mut files);
+    let target_header = SourceFile::new("lab_target.h", include_str!("c/target.h"));
+    ModuleSources {
+        name: target.name.clone(),
+        files,
+        headers: vec![hold_header(), target_header],
+        kbuild,
+    }
+}
+
+fn livepatch_module(
+    scenario: &Scenario,
+    livepatch: &Livepatch,
+    generated: &Generated,
+) -> ModuleSources {
+    let module = kernel_module_name(&livepatch.name);
+    let is_target = |object: &str| scenario.target(object).is_some();
+    let holds = generated.objects.iter().any(|o| is_target(&o.object));
+    let text = livepatch_source(livepatch, generated, &is_target);
+    ModuleSources {
+        name: livepatch.name.clone(),
+        files: vec![SourceFile::new(format!("{module}.c"), text)],
+        headers: if holds { vec![hold_header()] } else { vec![] },
+        kbuild: format!("obj-m += {module}.o\n"),
+    }
 }
 
 /// Functions of the same name need a file each: the n-th of a name is in the n-th file, in the
 /// order in which they are linked, which makes it the n-th in kallsyms.
-fn target_sources(
-    scenario: &str,
-    target: &Target,
-    kbuild: &mut String,
-    files: &mut Vec<SourceFile>,
-) {
+fn target_sources(target: &Target, kbuild: &mut String, files: &mut Vec<SourceFile>) {
     let module = kernel_module_name(&target.name);
     let mut units: BTreeMap<u32, Vec<&TargetFunction>> = BTreeMap::new();
     for function in &target.functions {
@@ -85,7 +136,7 @@ fn target_sources(
             module.clone()
         };
         let text = if unit == 1 {
-            target_source(scenario, target, functions)
+            target_source(target, functions)
         } else {
             unit_source(&target.name, unit, functions)
         };
@@ -107,12 +158,12 @@ fn target_function(function: &TargetFunction) -> String {
 }
 
 /// The first file of a target, with its glue.
-fn target_source(scenario: &str, target: &Target, own: &[&TargetFunction]) -> String {
+fn target_source(target: &Target, own: &[&TargetFunction]) -> String {
     let name = &target.name;
     let mut text = format!(
         "// SPDX-License-Identifier: GPL-2.0-only\n\
          /*\n\
-         \x20* Target `{name}` of scenario `{scenario}`, generated.\n\
+         \x20* Target `{name}`, generated.\n\
          \x20* Reading /sys/kernel/debug/lab-{name}/FUNCTION calls FUNCTION.\n\
          \x20*/\n\
          #include \"lab_target.h\"\n"
@@ -153,7 +204,7 @@ fn target_source(scenario: &str, target: &Target, own: &[&TargetFunction]) -> St
          module_init(lab_init);\n\
          module_exit(lab_exit);\n"
     );
-    text + &footer(scenario, "target", name)
+    text + &footer("target", name)
 }
 
 /// A further file of a target, for functions whose names are already taken.
@@ -186,17 +237,20 @@ fn far_call(unit: u32, function: &str) -> String {
     format!("lab_call_{unit}_{function}")
 }
 
-fn livepatch_source(scenario: &Scenario, livepatch: &Livepatch, generated: &Generated) -> String {
+fn livepatch_source(
+    livepatch: &Livepatch,
+    generated: &Generated,
+    is_target: &dyn Fn(&str) -> bool,
+) -> String {
     let name = &livepatch.name;
-    let is_target = |object: &str| scenario.target(object).is_some();
     let mut text = format!(
         "// SPDX-License-Identifier: GPL-2.0-only\n\
-         /* Livepatch `{name}` of scenario `{}`, generated. */\n\
+         /* Livepatch `{name}`, generated. */\n\
+         #undef pr_fmt\n\
          #define pr_fmt(fmt) KBUILD_MODNAME \": \" fmt\n\
          \n\
          #include <linux/livepatch.h>\n\
-         #include <linux/module.h>\n",
-        scenario.name
+         #include <linux/module.h>\n"
     );
     for include in includes(generated) {
         let _ = writeln!(text, "#include <{include}>");
@@ -266,7 +320,7 @@ fn livepatch_source(scenario: &Scenario, livepatch: &Livepatch, generated: &Gene
          module_exit(lab_livepatch_exit);\n\
          MODULE_INFO(livepatch, \"Y\");\n"
     );
-    text + &footer(&scenario.name, "livepatch", name)
+    text + &footer("livepatch", name)
 }
 
 /// The callbacks that there are, with the names of their fields.
@@ -370,9 +424,9 @@ fn states_source(generated: &Generated) -> String {
     text + "\t{ }\n};\n"
 }
 
-fn footer(scenario: &str, kind: &str, name: &str) -> String {
+fn footer(kind: &str, name: &str) -> String {
     format!(
-        "MODULE_DESCRIPTION(\"lab: {kind} {name} of {scenario}\");\n\
+        "MODULE_DESCRIPTION(\"lab: {kind} {name}\");\n\
          MODULE_LICENSE(\"GPL\");\n"
     )
 }

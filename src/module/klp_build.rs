@@ -41,9 +41,9 @@ use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;
 use crate::files::read_regular;
 use crate::host;
-use crate::kernel::build::{build_error, clone_tree, compiled_object, is_same};
+use crate::kernel::build::{build_error, compiled_object};
 use crate::kernel::patches::Patch;
-use crate::kernel::source::source_files;
+use crate::kernel::tree::{clone_tree, is_same, source_files};
 use crate::kernel::{BUILD, BuiltKernel, Toolchain, ccache};
 use crate::process::Cmd;
 use crate::scenario::{Replace, kernel_module_name};
@@ -320,7 +320,7 @@ impl PrivateTree {
             if old.exists() {
                 fs::remove_dir_all(&old).at("remove", &old)?;
             }
-            clone_tree(&from, &to, Some(&from), &cancel)?;
+            clone_tree(&from, &to, true, None, &cancel)?;
             let config = from.join(BUILD).join(".config");
             fs::copy(&config, to.join(".config")).at("copy", &config)?;
             Ok(())
@@ -733,7 +733,7 @@ mod tests {
         for name in ["same.c", "patched.c", "reverted.c", "deleted.c"] {
             fs::write(from.join(name), name).unwrap();
         }
-        clone_tree(&from, &to, Some(&from), &CancellationToken::new()).unwrap();
+        clone_tree(&from, &to, true, None, &CancellationToken::new()).unwrap();
         for (name, text) in [
             ("patched.c", "patched"),
             ("reverted.c", "reverted.c"),

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Module;
-use super::build::{check_vermagic, make_modules};
+use super::build::{check_vermagic, failure, make};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
@@ -55,7 +55,19 @@ pub async fn build(
         let path = staging.path().join(name);
         fs::write(&path, data).at("write", &path)?;
     }
-    make_modules(ctx, kernel, arch, staging.path(), "the selftests").await?;
+    let mut phase = ctx.events.phase("build the modules of the selftests");
+    let on_line = |line: &str| phase.progress(0, None, line.trim());
+    make(
+        ctx,
+        kernel,
+        arch,
+        staging.path(),
+        &["modules".to_owned()],
+        on_line,
+    )
+    .await?
+    .map_err(|output| failure("the selftests", &output))?;
+    phase.done("built the modules of the selftests");
     seal::seal_modules(staging.path())?;
     cache::publish(staging, &entry)?;
     Ok(entry)

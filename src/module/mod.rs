@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod generate;
+mod headers;
 pub mod klp_build;
 pub mod kselftest;
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What runs need before they can boot: kernels, images, the accelerator, modules. Each is made
-//! once, one after the other, since each build uses every core by itself.
+//! What runs need before they can boot: kernels, images, the accelerator, modules.
+//!
+//! Kernels are built one after the other, since each uses every core. What mostly waits for
+//! something else goes on beside them: images are fetched, and as soon as a kernel is there, its
+//! accelerator is tried, its modules are made and its runs start.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::OnceCell;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Options;
 use super::run::Guesting;
@@ -14,117 +17,183 @@ use super::share::Share;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Result};
-use crate::image::build::BuiltImage;
-use crate::kernel::{BuiltKernel, Definition};
-use crate::module::{generate, klp_build, kselftest};
+use crate::image::{self, build::BuiltImage};
+use crate::kernel::{self, BuiltKernel};
+use crate::module::{self, Module, generate, klp_build, kselftest};
 use crate::plan::Run;
 use crate::vm::Accel;
-use crate::vm::accel::{self, Choice};
+use crate::vm::accel;
 
 /// A run that can boot, or the reason why it cannot.
 pub(super) type Prepared<'a> = (Run<'a>, Result<Guesting>);
 
-/// Prepares `runs` and hands each on as soon as it is ready. What klp-build makes comes last: it
-/// takes minutes, and the other runs need not wait for it.
+/// Prepares `runs`, which are grouped by kernel and architecture, and hands each on as soon as it
+/// is ready. What klp-build makes comes last: it takes minutes, and the other runs need not wait
+/// for it.
 pub(super) async fn prepare_all<'a>(
     ctx: &Context,
     runs: &[Run<'a>],
     options: &Arc<Options>,
     ready: UnboundedSender<Prepared<'a>>,
 ) {
-    let mut builds = Builds::default();
-    for slow in [false, true] {
-        let of_now = |run: &&Run<'_>| run.scenario.from_klp_build().next().is_some() == slow;
-        for &run in runs.iter().filter(of_now) {
-            let guesting = builds.prepare(ctx, run, options).await;
-            let interrupted = matches!(&guesting, Err(error) if error.blame == Blame::Interrupted);
-            if ready.send((run, guesting)).is_err() || interrupted {
+    let builds = Builds {
+        ctx,
+        options,
+        guests: runs
+            .iter()
+            .map(|run| (run.arch, Guest::default()))
+            .collect(),
+        ready,
+    };
+    let (built, kernels) = unbounded_channel();
+    let build_kernels = async move {
+        for group in runs.chunk_by(|a, b| (&a.kernel.name, a.arch) == (&b.kernel.name, b.arch)) {
+            let kernel = kernel::build::build(ctx, group[0].kernel, group[0].arch, false);
+            if built.send((group, kernel.await)).is_err() {
                 return;
             }
         }
-    }
+    };
+    let build_images = async {
+        for &arch in builds.guests.keys() {
+            // Whoever needs it is told of its failure.
+            let _ = builds.image(arch).await;
+        }
+    };
+    let prepare_runs = async {
+        // Gone when this is over, which ends the building of kernels whose runs nobody takes.
+        let mut kernels = kernels;
+        let mut slow = Vec::new();
+        while let Some((group, kernel)) = kernels.recv().await {
+            builds.prepare(group, &kernel, &mut slow).await?;
+        }
+        for parts in slow {
+            builds.hand_on(parts).await?;
+        }
+        Ok::<_, Stopped>(())
+    };
+    let _ = tokio::join!(build_kernels, build_images, prepare_runs);
 }
 
-/// What is built once for many runs; a failure counts for all of them.
+/// No further run is wanted.
+struct Stopped;
+
+/// What all runs of an architecture share; a failure counts for all of them.
 #[derive(Default)]
-struct Builds {
-    kernels: BTreeMap<(String, Arch), Result<BuiltKernel>>,
-    images: BTreeMap<Arch, Result<BuiltImage>>,
-    accels: BTreeMap<Arch, Result<Accel>>,
+struct Guest {
+    image: OnceCell<Result<BuiltImage>>,
+    accel: OnceCell<Result<Accel>>,
 }
 
-impl Builds {
-    async fn kernel(
-        &mut self,
-        ctx: &Context,
-        definition: &Definition,
-        arch: Arch,
-    ) -> Result<BuiltKernel> {
-        match self.kernels.entry((definition.name.clone(), arch)) {
-            Entry::Occupied(built) => built.get().clone(),
-            Entry::Vacant(place) => {
-                let built = crate::kernel::build::build(ctx, definition, arch, false).await;
-                place.insert(built).clone()
-            }
-        }
+/// What a run is put together from.
+struct Parts<'a> {
+    run: Run<'a>,
+    kernel: BuiltKernel,
+    guest: Result<(BuiltImage, Accel)>,
+    /// Those that are generated.
+    modules: Result<Vec<Module>>,
+}
+
+struct Builds<'a, 'c> {
+    ctx: &'c Context,
+    options: &'c Arc<Options>,
+    guests: BTreeMap<Arch, Guest>,
+    ready: UnboundedSender<Prepared<'a>>,
+}
+
+impl<'a> Builds<'a, '_> {
+    async fn image(&self, arch: Arch) -> Result<BuiltImage> {
+        let build = || async {
+            let definition = image::Definition::read(&self.ctx.project, image::DEFAULT)?;
+            image::build::build(self.ctx, &definition, arch, false).await
+        };
+        self.guests[&arch].image.get_or_init(build).await.clone()
     }
 
-    async fn image(&mut self, ctx: &Context, arch: Arch) -> Result<BuiltImage> {
-        match self.images.entry(arch) {
-            Entry::Occupied(built) => built.get().clone(),
-            Entry::Vacant(place) => {
-                let name = crate::image::DEFAULT;
-                let definition = crate::image::Definition::read(&ctx.project, name)?;
-                let built = crate::image::build::build(ctx, &definition, arch, false).await;
-                place.insert(built).clone()
-            }
-        }
+    /// What else than the kernel boots, and how.
+    async fn guest(&self, arch: Arch, kernel: &BuiltKernel) -> Result<(BuiltImage, Accel)> {
+        let image = self.image(arch).await?;
+        let (choice, boot_file) = (self.options.accel, kernel.boot_file(arch));
+        let choose = || accel::choose(self.ctx, choice, arch, &boot_file, &image.initramfs);
+        let accel = self.guests[&arch].accel.get_or_init(choose).await.clone()?;
+        Ok((image, accel))
     }
 
-    async fn accel(
-        &mut self,
-        ctx: &Context,
-        choice: Choice,
-        arch: Arch,
-        kernel: &BuiltKernel,
-        image: &BuiltImage,
-    ) -> Result<Accel> {
-        match self.accels.entry(arch) {
-            Entry::Occupied(accel) => accel.get().clone(),
-            Entry::Vacant(place) => {
-                let boot_file = kernel.boot_file(arch);
-                let accel = accel::choose(ctx, choice, arch, &boot_file, &image.initramfs).await;
-                place.insert(accel).clone()
-            }
-        }
-    }
-
-    /// Builds all that a run needs.
+    /// Hands on the runs of one kernel: those whose modules are in the cache need not wait for the
+    /// modules of the others. What klp-build has to do with is put aside as `slow`.
     async fn prepare(
-        &mut self,
-        ctx: &Context,
-        run: Run<'_>,
-        options: &Arc<Options>,
-    ) -> Result<Guesting> {
-        let sources = generate::sources(run.scenario);
-        let kernel = self.kernel(ctx, run.kernel, run.arch).await?;
-        let image = self.image(ctx, run.arch).await?;
-        let accel = self
-            .accel(ctx, options.accel, run.arch, &kernel, &image)
-            .await?;
-        let mut modules = Vec::new();
-        if run.scenario.has_generated() {
-            modules =
-                crate::module::build::build(ctx, &kernel, run.arch, run.scenario, &sources).await?;
+        &self,
+        group: &[Run<'a>],
+        kernel: &Result<BuiltKernel>,
+        slow: &mut Vec<Parts<'a>>,
+    ) -> std::result::Result<(), Stopped> {
+        let kernel = match kernel {
+            Ok(kernel) => kernel,
+            Err(error) => {
+                for &run in group {
+                    self.send(run, Err(error.clone()))?;
+                }
+                return Ok(());
+            }
+        };
+        let arch = group[0].arch;
+        let (mut at_hand, mut missing) = (Vec::new(), Vec::new());
+        for &run in group {
+            match module::build::find(self.ctx, kernel, run.scenario).transpose() {
+                Some(modules) => at_hand.push((run, modules)),
+                None => missing.push(run),
+            }
         }
+        let scenarios: Vec<_> = missing.iter().map(|run| run.scenario).collect();
+        let build = module::build::build(self.ctx, kernel, arch, &scenarios);
+        let mut hand_on = async |runs: Vec<(Run<'a>, Result<Vec<Module>>)>| {
+            let guest = self.guest(arch, kernel).await;
+            for (run, modules) in runs {
+                let parts = Parts {
+                    run,
+                    kernel: kernel.clone(),
+                    guest: guest.clone(),
+                    modules,
+                };
+                if run.scenario.from_klp_build().next().is_some() {
+                    slow.push(parts);
+                } else {
+                    self.hand_on(parts).await?;
+                }
+            }
+            Ok(())
+        };
+        let (built, handed) = tokio::join!(build, hand_on(at_hand));
+        handed?;
+        let built = built.unwrap_or_else(|error| vec![Err(error); missing.len()]);
+        hand_on(missing.into_iter().zip(built).collect()).await
+    }
+
+    async fn hand_on(&self, parts: Parts<'a>) -> std::result::Result<(), Stopped> {
+        let run = parts.run;
+        let guesting = self.put_together(parts).await;
+        self.send(run, guesting)
+    }
+
+    fn send(&self, run: Run<'a>, guesting: Result<Guesting>) -> std::result::Result<(), Stopped> {
+        let interrupted = matches!(&guesting, Err(error) if error.blame == Blame::Interrupted);
+        let sent = self.ready.send((run, guesting));
+        if sent.is_err() || interrupted {
+            return Err(Stopped);
+        }
+        Ok(())
+    }
+
+    /// Builds what is left: modules that are not generated.
+    async fn put_together(&self, parts: Parts<'a>) -> Result<Guesting> {
+        let (ctx, run, kernel) = (self.ctx, parts.run, parts.kernel);
+        let (image, accel) = parts.guest?;
+        let mut modules = parts.modules?;
         if run.scenario.from_kselftest().next().is_some() {
             let folder = kselftest::in_tree(&kernel);
             let folder = kselftest::build(ctx, &kernel, run.arch, &folder).await?;
-            modules.extend(kselftest::find(
-                &folder,
-                &kernel,
-                run.scenario.from_kselftest(),
-            )?);
+            let names = run.scenario.from_kselftest();
+            modules.extend(kselftest::find(&folder, &kernel, names)?);
         }
         for (livepatch, patches) in run.scenario.from_klp_build() {
             let request = klp_build::Request {
@@ -137,14 +206,14 @@ impl Builds {
         Ok(Guesting {
             run: run.id(),
             scenario: run.scenario.clone(),
-            sources,
+            sources: generate::sources(run.scenario),
             boot_file: kernel.boot_file(run.arch),
             tree: kernel.tree(),
             release: kernel.release,
             image,
             accel,
             modules,
-            options: Arc::clone(options),
+            options: Arc::clone(self.options),
             share: Share::Nothing,
         })
     }

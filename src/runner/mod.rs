@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From a plan to verdicts: shared builds once and one after the other, guests side by side.
+//! From a plan to verdicts: shared builds once, guests side by side and beside the builds.
 //!
 //! Builds hand runs on as they get ready; of those that are ready, the longest starts first. A
 //! guest that is as it was after its boot plays the next one (`live.rs`, `queue.rs`). Of runs that

@@ -38,8 +38,10 @@ const LOOK: Duration = Duration::from_secs(1);
 const DUMP: Duration = Duration::from_secs(120);
 /// How long the end of a process may take to be noticed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How often files and processes are looked at.
+/// How often files and processes are looked at that are waited for.
 const POLL: Duration = Duration::from_millis(2);
+/// How often a guest is looked at that should go on.
+const WATCH: Duration = Duration::from_millis(20);
 
 /// Why a guest is not there (any more). Always read together with the console.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -350,7 +352,7 @@ impl Machine {
         let gone = loop {
             match self.gone() {
                 Some(gone) => break gone,
-                None => sleep(Duration::from_millis(50)).await,
+                None => sleep(WATCH).await,
             }
         };
         if !matches!(gone, Gone::Qemu(_)) {
@@ -384,7 +386,7 @@ impl Machine {
                 }
                 None => {}
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(WATCH).await;
         }
     }
 

@@ -186,13 +186,24 @@ fn at_every_stage_of_a_build() {
         disk: &cache,
         ready: None,
         step: 12,
-        args: &["run", "scenarios", "--kernel=patched", "--accel=tcg"],
+        args: &["build", "kernel", "patched"],
         environment: &[],
         faults: &[
             (&SOURCE, "cannot unpack"),
             (&PATCHES, "applying the patches"),
             (&CONFIG, "configuring kernel"),
             (&OBJECTS, "building kernel"),
+        ],
+    }
+    .climb();
+    Ladder {
+        project: &project,
+        disk: &cache,
+        ready: None,
+        step: 12,
+        args: &["build", "image", "default"],
+        environment: &[],
+        faults: &[
             (&LISTS, "package lists"),
             (&PACKAGES, "cannot fetch"),
             (&IMAGE, "build image"),
@@ -218,7 +229,7 @@ fn with_a_relative_to_take_objects_from() {
         step: 12,
         args: &["build", "kernel", "fake"],
         environment: &[],
-        faults: &[(&COPY, "cannot copy"), (&SHARED, "`cp` failed")],
+        faults: &[(&COPY, "cannot copy"), (&SHARED, "cannot copy the object")],
     }
     .climb();
 }

@@ -43,10 +43,13 @@ kernelrelease)
     echo 7.0.0-lab-fake
     exit 0;;
 M=*)
-    for c in "${arg#M=}"/*.c; do
+    for goal; do case "$goal" in
+    *.ko)
         # cat says what is wrong with the disk; the shell's own printf does not.
-        { printf '\0vermagic=7.0.0-lab-fake SMP\0'; head -c PART /dev/zero; } | cat > "${c%.c}.ko" || exit 2
-    done
+        { printf '\0vermagic=7.0.0-lab-fake SMP\0'; head -c PART /dev/zero; } | cat > "${arg#M=}/$goal" || exit 2;;
+    headers.o)
+        head -c PART /dev/zero > "${arg#M=}/headers.h.gch" || exit 2;;
+    esac; done
     exit 0;;
 esac; done
 for name in a.o b.o vmlinux Module.symvers; do

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What `lab run` adds with warm caches: before the guest is started, and after its last step. And
+//! the whole of it against what it cannot do without.
+
+use std::fs;
+use std::path::Path;
+
+use crate::lab::{Lab, seconds, since_1970};
+use crate::qemu::Bare;
+use crate::row::{Goal, Row, Unit};
+use crate::transitions;
+use crate::{Bench, Result};
+
+const SCENARIO: &str = "scenarios/tagged-replace.yaml";
+
+pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
+    let lab = Lab::of(bench.root);
+    let mut added = Row::new(
+        "run",
+        "lab run itself",
+        "",
+        Unit::Milliseconds,
+        Goal::AtMost(150.0),
+    );
+    let against = "boot + waits";
+    let mut whole = Row::new("run", "all of lab run", against, Unit::Seconds, Goal::Shown);
+    for _ in 0..bench.rounds {
+        let played = lab.run(&[SCENARIO])?;
+        let (finished, events) = (&played.finished, &played.events);
+        let before = seconds(events.first("run-started")?)? - since_1970(finished.started);
+        let after = since_1970(finished.ended) - seconds(events.last("step-finished")?)?;
+        added.measured.push(1000.0 * (before + after));
+    }
+    for _ in 0..bench.rounds {
+        let played = lab.run(&[SCENARIO, "--cold"])?;
+        let record = played.only_record()?;
+        let limit = Bare::of(&record)?.boot()? + in_transition(&record)?;
+        whole.pair(played.finished.seconds, limit);
+    }
+    Ok(vec![added, whole])
+}
+
+/// The time from the begin to the end of all transitions in the guest's log.
+fn in_transition(record: &Path) -> Result<f64> {
+    let console = fs::read_to_string(record.join("console.log"))?;
+    let all = transitions::in_log(&console);
+    Ok(all
+        .iter()
+        .map(|transition| transition.end - transition.begin)
+        .sum())
+}
