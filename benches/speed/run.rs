@@ -24,8 +24,17 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     );
     let against = "boot + waits";
     let mut whole = Row::new("run", "all of lab run", against, Unit::Seconds, Goal::Shown);
-    for _ in 0..bench.rounds {
+    let mut cold = 0;
+    while added.measured.len() < bench.rounds {
         let played = lab.run(&[SCENARIO])?;
+        // Another lab that uses the cache may have made it forget what this one knew.
+        if played.events.of("phase-started").next().is_some() {
+            cold += 1;
+            if cold > bench.rounds {
+                return Err("the caches do not stay warm: does another lab use them?".into());
+            }
+            continue;
+        }
         let (finished, events) = (&played.finished, &played.events);
         let before = seconds(events.first("run-started")?)? - since_1970(finished.started);
         let after = since_1970(finished.ended) - seconds(events.last("step-finished")?)?;
