@@ -46,11 +46,12 @@ impl Told {
     }
 }
 
-/// Runs all scenarios, two guests at a time.
-fn run(sandbox: &Sandbox, more: &[&str]) -> (Output, BTreeMap<RunId, Told>) {
+/// Runs all scenarios, `jobs` guests at a time.
+fn run(sandbox: &Sandbox, jobs: usize, more: &[&str]) -> (Output, BTreeMap<RunId, Told>) {
     let results = tempfile::tempdir_in(sandbox.0.path()).unwrap();
     let folder = results.path().display().to_string();
-    let args = ["run", "scenarios", "--kernel=mainline", "--jobs=2"];
+    let jobs = format!("--jobs={jobs}");
+    let args = ["run", "scenarios", "--kernel=mainline", &jobs];
     let output = sandbox.lab(&[&args, &["--output", &folder][..], more].concat());
     let mut runs = BTreeMap::<RunId, Told>::new();
     for event in events(results.path()) {
@@ -123,7 +124,11 @@ fn forks_in_the_middle_observe_the_same_as_guests_of_their_own() {
     let sandbox = Sandbox::new();
     write_endings(&sandbox);
     let arches = ["--arch", "x86_64,arm64"];
-    let (_, cold) = run(&sandbox, &[&arches[..], &["--cold", "--accept"]].concat());
+    let (_, cold) = run(
+        &sandbox,
+        2,
+        &[&arches[..], &["--cold", "--accept"]].concat(),
+    );
     assert_eq!(cold.len(), 8);
     let observed: BTreeMap<_, _> = cold
         .iter()
@@ -133,7 +138,7 @@ fn forks_in_the_middle_observe_the_same_as_guests_of_their_own() {
         })
         .collect();
 
-    let (output, warm) = run(&sandbox, &arches);
+    let (output, warm) = run(&sandbox, 2, &arches);
     assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
     assert_eq!(
         warm.keys().collect::<Vec<_>>(),
@@ -213,7 +218,7 @@ fn a_beginning_that_goes_wrong_is_played_by_each_for_itself() {
         );
         fs::write(sandbox.path(&format!("scenarios/{name}.yaml")), text).unwrap();
     }
-    let (output, runs) = run(&sandbox, &["--arch=x86_64"]);
+    let (output, runs) = run(&sandbox, 1, &["--arch=x86_64"]);
     assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
     assert_eq!(runs.len(), 3);
     for (run, told) in &runs {
@@ -222,7 +227,7 @@ fn a_beginning_that_goes_wrong_is_played_by_each_for_itself() {
         assert_contains(&told.verdict().reasons[0], &["step 3 (", "not 97"]);
     }
 
-    let (output, runs) = run(&sandbox, &["--arch=x86_64", "--jobs=1", "--fail-fast"]);
+    let (output, runs) = run(&sandbox, 1, &["--arch=x86_64", "--fail-fast"]);
     assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
     assert_eq!(runs.len(), 1);
     assert_contains(&output.stdout, &["2 not run"]);

@@ -185,8 +185,8 @@ mod tests {
             one("unload: v1"),
         ];
         assert_eq!(groups_of(&four), [(vec![0, 1, 2, 3], 3)]);
-        let fails = "load: { module: v1, fails: EINVAL }";
-        let steps = format!("load: shop; {fails}; {fails}; {fails}; expect: {{ calls: {{}} }}");
+        let fails = "{ load: v1, errno: EINVAL }";
+        let steps = format!("load: shop; {fails}; {fails}; {fails}; expect: {{ livepatches: [] }}");
         assert_eq!(groups_of(&vec![scenario(&steps); 4]), []);
     }
 
@@ -201,7 +201,7 @@ mod tests {
             scenario(&format!("{TWO}; disable: v1")),
         ];
         assert_eq!(groups_of(&all), [(vec![0, 1, 2, 3], 3)]);
-        // Without one of those, four transitions for one save more than two for two... of three.
+        // With two for each, the four transitions save more than the two.
         let other = "load: shop; load: v2; load: v1";
         let all = [
             scenario(&format!("{other}; call: shop.price")),
@@ -221,8 +221,8 @@ mod tests {
         assert!(is_shared(&plain) && is_shared(&expects));
         for step in [
             "{ load: v1, timeout: 9s }",
-            "{ load: v1, requires: /proc/x }",
-            "load: { module: v1, fails: EINVAL }",
+            "{ load: v1, requires: { file: /proc/x } }",
+            "{ load: v1, errno: EINVAL }",
             "load: v2",
         ] {
             assert!(!is_shared(&with(step)), "{step}");
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_forked_is_not() {
-        let spawns = scenario("load: shop; spawn: busy; load: v1; load: v2");
+        let spawns = scenario("load: shop; { spawn: busy, hammer: getpid }; load: v1; load: v2");
         assert_eq!(common(&spawns, &spawns), 1);
         let mut splats = scenario(TWO);
         splats.allow_splats.push(crate::scenario::AllowedSplat {
@@ -253,7 +253,7 @@ mod tests {
             reason: String::new(),
         });
         assert_eq!(common(&scenario(TWO), &splats), 0);
-        let klp_build = scenario("load: shop; klp-build: { options: [-h] }");
+        let klp_build = scenario("load: shop; klp-build: [--help]");
         assert_eq!(common(&klp_build, &klp_build), 0);
     }
 }

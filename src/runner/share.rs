@@ -66,11 +66,14 @@ pub(super) struct Taken {
     pub(super) ms: u64,
 }
 
-/// Who shares what. With as many guests at the same time as there are runs, nobody waits for a
-/// guest, and a run that waited for another one instead would only end later.
+/// How many runs there must be for each guest at the same time. With fewer, hardly a run waits for
+/// a guest, and one that waited for another run instead would only end later.
+const RUNS_PER_GUEST: usize = 2;
+
+/// Who shares what.
 pub(super) fn plan(runs: &[Run<'_>], jobs: usize) -> BTreeMap<RunId, Share> {
     let mut shares = BTreeMap::new();
-    if runs.len() <= jobs {
+    if runs.len() < RUNS_PER_GUEST * jobs {
         return shares;
     }
     let mut number = 0;

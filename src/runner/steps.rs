@@ -20,6 +20,9 @@ use crate::vm::machine::Machine;
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
 
+/// When a guest goes on that was kept.
+const AFTER_KEPT: &str = "after the guest was kept";
+
 impl Attempt<'_> {
     /// Plays all steps.
     pub(super) async fn steps(
@@ -30,7 +33,11 @@ impl Attempt<'_> {
         promise: &mut Option<Promise<'_>>,
     ) -> std::result::Result<(), Cut> {
         self.put_modules(live).await?;
-        self.skip_log(live).await?;
+        let before = match self.share {
+            Share::Forks(_) => AFTER_KEPT,
+            _ => "before the first step",
+        };
+        self.skip_log(live, before).await?;
         match self.share {
             Share::Forks(kept) => {
                 for taken in &kept.steps {
@@ -72,12 +79,8 @@ impl Attempt<'_> {
 
     /// What the log said before the next step belongs to the boot, or to what was played before
     /// the guest was kept.
-    async fn skip_log(&self, live: &mut Live) -> std::result::Result<(), Cut> {
+    async fn skip_log(&self, live: &mut Live, doing: &str) -> std::result::Result<(), Cut> {
         let Live { machine, guest, .. } = live;
-        let doing = match self.share {
-            Share::Forks(_) => "after the guest was kept",
-            _ => "before the first step",
-        };
         let guest = session(guest.as_ref())?;
         let dump = self.ask(machine, doing, guest.state()).await?;
         self.no_complaint(machine, doing, &dump).await
@@ -104,7 +107,7 @@ impl Attempt<'_> {
         let started = Instant::now();
         let template = live.keep(ctx, &self.parts(), copy).await?;
         self.log_in(ctx, live, started).await?;
-        self.skip_log(live).await?;
+        self.skip_log(live, AFTER_KEPT).await?;
         if let Some(promise) = promise {
             let by = self.of.run.clone();
             promise.keep(Kept {
