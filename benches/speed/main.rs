@@ -173,6 +173,7 @@ fn measure() -> Result<()> {
     // Builds, and what only a first run does, are not what is measured.
     let warm = Lab::of(root).run(&["scenarios/tagged-replace.yaml"])?;
     let host = Host::read(root, warm.events.accel().unwrap_or("unknown").to_owned());
+    drop(warm);
     let bench = Bench { root, rounds };
     let mut rows = Vec::new();
     for group in GROUPS.iter().filter(|group| is_chosen(group)) {
