@@ -454,7 +454,7 @@ fn the_terminal_goes_away_during_a_transition() {
 }
 
 /// A real guest, interrupted as soon as `there` holds of its console.
-fn interrupt_guest(scenario: &str, there: impl Fn(&str) -> bool, twice: bool) {
+fn interrupt_guest(scenario: &str, more: &[&str], there: impl Fn(&str) -> bool, twice: bool) {
     let sandbox = sandbox();
     fs::write(sandbox.path("scenarios/held.yaml"), scenario).unwrap();
     let args = [
@@ -463,7 +463,7 @@ fn interrupt_guest(scenario: &str, there: impl Fn(&str) -> bool, twice: bool) {
         "--kernel=mainline",
         "--accel=tcg",
     ];
-    let lab = common::spawn(sandbox.0.path(), &args);
+    let lab = common::spawn(sandbox.0.path(), &[&args, more].concat());
     let record = sandbox.path(".lab/runs/latest");
     wait_for(|| there(&text(&record.join("console.log"))));
     let guest = qemu(&sandbox);
@@ -493,8 +493,8 @@ fn while_a_real_guest_boots() {
     let booting =
         |console: &str| console.contains("Linux version") && !console.contains("lab: ready");
     let scenario = kthreadd("  - load: culprit\n    timeout: 10m");
-    interrupt_guest(&scenario, booting, false);
-    interrupt_guest(&scenario, booting, true);
+    interrupt_guest(&scenario, &["--cold"], booting, false);
+    interrupt_guest(&scenario, &["--cold"], booting, true);
 }
 
 #[test]
@@ -506,14 +506,14 @@ fn in_a_step_of_a_real_guest() {
         "  - load: culprit\n  - read: /proc/cmdline\n    timeout: 20m",
     );
     let reading = |console: &str| console.contains("the step is here");
-    interrupt_guest(&scenario, reading, false);
-    interrupt_guest(&scenario, reading, true);
+    interrupt_guest(&scenario, &[], reading, false);
+    interrupt_guest(&scenario, &[], reading, true);
 }
 
 #[test]
 fn in_a_transition_of_a_real_guest() {
     let scenario = kthreadd("  - load: culprit\n    timeout: 10m");
     let patching = |console: &str| console.contains("starting patching transition");
-    interrupt_guest(&scenario, patching, false);
-    interrupt_guest(&scenario, patching, true);
+    interrupt_guest(&scenario, &[], patching, false);
+    interrupt_guest(&scenario, &[], patching, true);
 }
