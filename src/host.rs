@@ -147,6 +147,48 @@ pub fn missing(packages: &[HostPackage]) -> Vec<HostPackage> {
         .collect()
 }
 
+/// The oldest QEMU that the lab can use, major and minor version: a console that can be typed on
+/// (`input-path`), and migration to a file.
+const QEMU: (u32, u32) = (8, 2);
+
+/// Those of `packages` that are there in a version that is too old, each with it. Asks the programs,
+/// which takes some ten milliseconds.
+///
+/// # Errors
+///
+/// `Interrupted`.
+pub async fn outdated(
+    ctx: &Context,
+    packages: &[HostPackage],
+) -> Result<Vec<(HostPackage, String)>> {
+    let mut outdated = Vec::new();
+    for package in packages {
+        if !package.provides.starts_with("qemu-system-") || !is_there(package.provides) {
+            continue;
+        }
+        let mut said = String::new();
+        Cmd::new(package.provides)
+            .arg("--version")
+            .run(&ctx.cancel, |line| said += line)
+            .await?;
+        // What says no version says what is wrong when it is used.
+        if let Some((version, number)) = qemu_version(&said)
+            && number < QEMU
+        {
+            outdated.push((*package, version.to_owned()));
+        }
+    }
+    Ok(outdated)
+}
+
+/// `QEMU emulator version 7.2.22 (Debian …)` → `7.2.22`, (7, 2).
+fn qemu_version(said: &str) -> Option<(&str, (u32, u32))> {
+    let (_, rest) = said.split_once("QEMU emulator version ")?;
+    let version = rest.split_whitespace().next()?;
+    let mut numbers = version.split('.').map(|number| number.parse().ok());
+    Some((version, (numbers.next()??, numbers.next()??)))
+}
+
 fn is_there(provides: &str) -> bool {
     if provides.starts_with('/') {
         return has_path(provides);
@@ -200,8 +242,8 @@ pub fn describe(package: &HostPackage) -> String {
 }
 
 /// Installs packages with apt-get. Never removes or downgrades anything: where the release's own
-/// version would, or cannot be installed (a `qemu-system-common` from backports stands against
-/// the release's QEMU), the release's backports are used for that package.
+/// version would, is too old, or cannot be installed (a `qemu-system-common` from backports stands
+/// against the release's QEMU), the release's backports are used for that package.
 pub async fn install(ctx: &Context, packages: &[HostPackage]) -> Result<()> {
     if find_tool("apt-get").is_none() {
         return Err(Error::host("this host has no apt-get")
@@ -225,6 +267,8 @@ pub async fn install(ctx: &Context, packages: &[HostPackage]) -> Result<()> {
     if !plain.is_empty() {
         apt_install(ctx, None, &plain).await?;
     }
+    let too_old = outdated(ctx, packages).await?;
+    backported.extend(too_old.iter().map(|(package, _)| package.name));
     if backported.is_empty() {
         return Ok(());
     }
@@ -241,11 +285,22 @@ pub async fn install(ctx: &Context, packages: &[HostPackage]) -> Result<()> {
             .help("resolve the conflict by hand with apt-get, then run `lab setup` again"));
     }
     ctx.events.note(format!(
-        "{} from {}: the release's own version does not go with what is installed",
+        "{} from {}: the release's own version is too old, or does not go with what is installed",
         backported.join(", "),
         backports.suite
     ));
-    apt_install(ctx, Some(&backports), &backported).await
+    apt_install(ctx, Some(&backports), &backported).await?;
+    match outdated(ctx, packages).await?.first() {
+        None => Ok(()),
+        Some((package, version)) => {
+            let (major, minor) = QEMU;
+            let what = format!(
+                "{} is {version}: the lab needs QEMU {major}.{minor}",
+                package.name
+            );
+            Err(Error::host(what).help("install a later one, as a later release has it"))
+        }
+    }
 }
 
 /// Whether an installation, as apt-get simulated it, is possible and only adds.
@@ -385,6 +440,16 @@ mod tests {
         assert!(!harmless(
             "E: Unable to correct problems, you have held broken packages."
         ));
+    }
+
+    #[test]
+    fn versions_of_qemu_are_compared_as_numbers() {
+        let of = |said| qemu_version(said).map(|(_, number)| number);
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)";
+        assert_eq!(qemu_version(debian), Some(("7.2.22", (7, 2))));
+        assert!(of("QEMU emulator version 10.0.2").unwrap() > QEMU);
+        assert!(of("QEMU emulator version 8.1.5").unwrap() < QEMU);
+        assert_eq!(of("qemu-system-x86_64 1.0"), None);
     }
 
     #[test]

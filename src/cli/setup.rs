@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `lab setup`: says which host packages are missing and why, asks, installs.
+//! `lab setup`: says which host packages are missing or too old, and why, asks, installs.
 
 use std::io::{IsTerminal, Write};
 
@@ -9,9 +9,12 @@ use crate::error::{Error, IoContext, Result};
 use crate::host;
 use crate::report::to_stderr;
 
-/// Installs what is missing for guests of `archs`.
+/// Installs what is missing or too old for guests of `archs`.
 pub async fn setup(ctx: &Context, archs: &[Arch], yes: bool) -> Result<()> {
-    let missing = host::missing(&host::needed(archs));
+    let needed = host::needed(archs);
+    let mut missing = host::missing(&needed);
+    let outdated = host::outdated(ctx, &needed).await?;
+    missing.extend(outdated.iter().map(|(package, _)| *package));
     if missing.is_empty() {
         ctx.events.note("every host package is there");
         return Ok(());

@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::generate::{KBUILD_HEAD, ModuleSources, modules};
-use super::{Module, headers};
+use super::{Module, headers, locked_entry};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
@@ -142,9 +142,8 @@ pub async fn build(
     }
     let mut locks = Vec::<File>::new();
     for (key, module) in std::mem::take(&mut missing) {
-        let lock = format!("modules-{key}");
-        locks.push(ctx.cache.lock(&lock, &ctx.cancel, || {}).await?);
-        cache::mark_used(&module.entry);
+        let (_, lock) = locked_entry(ctx, &key).await?;
+        locks.push(lock);
         if !seal::reuse(&ctx.events, &module.entry, true)? {
             missing.insert(key, module);
         }

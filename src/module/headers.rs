@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::build::make;
+use super::locked_entry;
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
@@ -36,13 +37,7 @@ pub(super) async fn compiler(ctx: &Context, kernel: &BuiltKernel, arch: Arch) ->
     for (name, text) in FILES {
         key.part(name, text.as_bytes());
     }
-    let key = key.finish();
-    let entry = ctx.cache.kind("modules")?.join(&key);
-    let _lock = ctx
-        .cache
-        .lock(&format!("modules-{key}"), &ctx.cancel, || {})
-        .await?;
-    cache::mark_used(&entry);
+    let (entry, _lock) = locked_entry(ctx, &key.finish()).await?;
     if !seal::reuse(&ctx.events, &entry, true)? {
         let phase = ctx
             .events

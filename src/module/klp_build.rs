@@ -32,8 +32,8 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::Module;
 use super::build::check_vermagic;
+use super::{Module, locked_entry};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
@@ -94,12 +94,7 @@ pub async fn build(
     }
     let patches = read_patches(&request.patches)?;
     let key = key(kernel, request, &patches);
-    let entry = ctx.cache.kind("modules")?.join(&key);
-    let _lock = ctx
-        .cache
-        .lock(&format!("modules-{key}"), &ctx.cancel, || {})
-        .await?;
-    cache::mark_used(&entry);
+    let (entry, _lock) = locked_entry(ctx, &key).await?;
     // klp-build names the module after its file, and the kernel's build turns `-` into `_`: with
     // none in the name, the file, the module and the livepatch in sysfs are all called the same.
     let file = format!("{}.ko", kernel_module_name(request.name));

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Module;
 use super::build::{check_vermagic, failure, make};
+use super::{Module, locked_entry};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
@@ -39,13 +39,7 @@ pub async fn build(
     for (name, data) in &sources {
         key.part(name, data);
     }
-    let key = key.finish();
-    let entry = ctx.cache.kind("modules")?.join(&key);
-    let _lock = ctx
-        .cache
-        .lock(&format!("modules-{key}"), &ctx.cancel, || {})
-        .await?;
-    cache::mark_used(&entry);
+    let (entry, _lock) = locked_entry(ctx, &key.finish()).await?;
     if seal::reuse(&ctx.events, &entry, true)? {
         return Ok(entry);
     }

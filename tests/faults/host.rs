@@ -440,6 +440,49 @@ fn apt_fails_half_way() {
     assert_eq!(next.code, 0, "{next:?}");
 }
 
+/// Debian 12 has QEMU 7.2, and a later one in its backports.
+#[test]
+fn a_qemu_that_is_too_old_is_replaced_from_backports() {
+    let project = Project::new();
+    let qemu = |version: &str| format!("echo 'QEMU emulator version {version} (Debian)'");
+    project.script("qemu-system-x86_64", &qemu("7.2.22"));
+    project.script("sudo", "shift; exec \"$@\"");
+    project.script("apt-config", "");
+    project.script("dpkg", "echo amd64");
+    let path = project.path("bin/qemu-system-x86_64").display().to_string();
+    let install = |from_backports: &str| {
+        let newer = qemu(from_backports);
+        let body = format!(
+            "case \"$*\" in\n*indextargets*) echo '||http://localhost/debian/';;\n\
+             *-backports*-y*install*qemu-system-x86*) \
+             printf '%s\\n' '#!/bin/sh' \"{newer}\" > '{path}';;\nesac"
+        );
+        project.script("apt-get", &body);
+        project.lab(&["setup", "--yes"])
+    };
+    let too_old = install("8.1.5");
+    assert_eq!(too_old.code, 3, "{too_old:?}");
+    for said in [
+        "qemu-system-x86        runs x86_64 guests",
+        "is 8.1.5: the lab needs QEMU 8.2",
+    ] {
+        assert!(too_old.stderr.contains(said), "{too_old:?}");
+    }
+    let replaced = install("10.0.2");
+    assert_eq!(replaced.code, 0, "{replaced:?}");
+    assert!(
+        replaced
+            .stderr
+            .contains("the release's own version is too old"),
+        "{replaced:?}"
+    );
+    let again = project.lab(&["setup", "--yes"]);
+    assert!(
+        again.stderr.contains("every host package is there"),
+        "{again:?}"
+    );
+}
+
 #[test]
 fn two_labs_want_one_kernel() {
     let project = Project::new();
