@@ -160,8 +160,8 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
             "{done} runs have a verdict already, {left} are left"
         ));
     }
-    let verdicts = runner::run_all(ctx, &rest, options).await?;
-    let now = verdicts.iter().map(|(_, verdict)| verdict.exit_code);
+    let ended = runner::run_all(ctx, &rest, options).await?;
+    let now = ended.iter().map(|ended| ended.verdict.exit_code);
     Ok(now.chain([earlier.exit_code()]).max().unwrap_or(0))
 }
 

@@ -164,7 +164,8 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
             times(&all, &played),
         ));
     }
-    let verdicts = runner::run_all(ctx, &plan, options).await?;
+    let ended = runner::run_all(ctx, &plan, options).await?.into_iter();
+    let verdicts: Vec<_> = ended.map(|ended| (ended.run, ended.verdict)).collect();
     let both = Both {
         all: &all,
         played: &played,

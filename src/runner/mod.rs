@@ -9,6 +9,7 @@
 mod builds;
 mod forensics;
 mod live;
+pub mod manner;
 pub mod memory;
 mod prefix;
 mod queue;
@@ -69,12 +70,8 @@ pub struct Options {
     pub records: PathBuf,
 }
 
-/// Runs a plan. Returns every run's verdict in the order in which they ended.
-pub async fn run_all(
-    ctx: &Context,
-    plan: &Plan<'_>,
-    options: Options,
-) -> Result<Vec<(RunId, Verdict)>> {
+/// Runs a plan. Returns every run with its verdict, in the order in which they ended.
+pub async fn run_all(ctx: &Context, plan: &Plan<'_>, options: Options) -> Result<Vec<Ended>> {
     let started = Instant::now();
     let options = Arc::new(options);
     let mut peak = 0;
@@ -245,6 +242,7 @@ impl<'a> Schedule<'a> {
             run: run.id(),
             verdict,
             ms: 0,
+            record: record.dir().to_path_buf(),
         });
         Ok(())
     }
@@ -259,7 +257,7 @@ impl<'a> Schedule<'a> {
     }
 
     /// Says which runs were left out, and remembers what the others took.
-    fn finish(self) -> Vec<(RunId, Verdict)> {
+    fn finish(self) -> Vec<Ended> {
         if let Some(reason) = &self.stopped {
             let ended = |run: &RunId| self.ended.iter().any(|ended| ended.run == *run);
             for run in self.runs.iter().map(Run::id).filter(|run| !ended(run)) {
@@ -274,7 +272,6 @@ impl<'a> Schedule<'a> {
             .filter(|ended| ended.verdict.is_as_expected());
         self.times
             .save(whole.map(|ended| (ended.run.clone(), ended.ms)));
-        let ended = self.ended.into_iter();
-        ended.map(|ended| (ended.run, ended.verdict)).collect()
+        self.ended
     }
 }

@@ -16,7 +16,8 @@ use super::live::{Live, Start, session};
 use super::queue::{Kind, Queue};
 use super::record::Record;
 use super::share::{Promise, Share};
-use super::verdict::{Outcome, Verdict};
+use super::steps;
+use super::verdict::{Failing, Outcome, Verdict};
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
 use crate::event::{Event, Forked, RunId, millis};
@@ -78,6 +79,8 @@ pub struct Ended {
     pub verdict: Verdict,
     /// Milliseconds of its last attempt.
     pub ms: u64,
+    /// The folder of the record to look at.
+    pub record: PathBuf,
 }
 
 /// What a guest's task comes back with.
@@ -204,6 +207,7 @@ impl Guesting {
                 run: self.run,
                 verdict,
                 ms,
+                record: record.dir().to_path_buf(),
             });
             return Ok(Over { ended, next });
         }
@@ -321,6 +325,7 @@ impl Attempt<'_> {
             Ok(()) if played.problems.is_empty() => self.next(ctx, queue, &mut live).await,
             _ => None,
         };
+        let booted = live.guest.is_some();
         let mut dump = String::new();
         if next.is_none() {
             let panicked = matches!(
@@ -353,7 +358,10 @@ impl Attempt<'_> {
             (Err(Cut::Expired(_)), _) => unreachable!("has become a verdict"),
         };
         match (verdict, next) {
-            (Ok(verdict), next) => Ok((verdict, next)),
+            (Ok(mut verdict), next) => {
+                verdict.failing = self.failing(&verdict, &played, booted);
+                Ok((verdict, next))
+            }
             (Err(error), Some((run, mut live))) => {
                 queue.push(u64::MAX, run);
                 live.stop().await?;
@@ -361,6 +369,36 @@ impl Attempt<'_> {
             }
             (Err(error), None) => Err(error),
         }
+    }
+
+    /// Where the run failed.
+    fn failing(&self, verdict: &Verdict, played: &Played, booted: bool) -> Option<Failing> {
+        let steps = &self.of.scenario.steps;
+        if let Some((number, problem)) = played.problems.first() {
+            let step = &steps[number - 1];
+            let at = steps::at(step, *number) + ": ";
+            return Some(Failing {
+                step: *number,
+                label: step.action.label(),
+                problem: problem.strip_prefix(&at).unwrap_or(problem).to_owned(),
+            });
+        }
+        if matches!(
+            verdict.outcome,
+            Outcome::Passed | Outcome::UnexpectedlyPassed | Outcome::Failed
+        ) {
+            return None;
+        }
+        let (step, label) = match (booted, steps.get(played.states.len())) {
+            (false, _) => (0, "booting".to_owned()),
+            (true, Some(step)) => (played.states.len() + 1, step.action.label()),
+            (true, None) => (steps.len() + 1, "after the last step".to_owned()),
+        };
+        Some(Failing {
+            step,
+            label,
+            problem: String::new(),
+        })
     }
 
     /// Keeps the memory of a guest that panicked; says what to do with it.
@@ -662,6 +700,9 @@ impl Attempt<'_> {
         self.record.write("observed.txt", &observed)?;
         let mut verdict = Verdict::of_problems(&played.problems, &self.expected_failures());
         let snapshots = &self.of.options.snapshots;
+        if snapshots.policy() == SnapshotPolicy::Ignore {
+            return Ok(verdict);
+        }
         // What breaks an expectation is not accepted unseen.
         let (scope, acceptable) = (self.of.scenario.snapshot, verdict.is_as_expected());
         let standing = snapshots.observe(&self.of.run, scope, &observed, acceptable)?;

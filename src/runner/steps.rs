@@ -263,7 +263,7 @@ fn doing(step: &Step, played: &Played) -> String {
 }
 
 /// Where a problem is.
-fn at(step: &Step, number: usize) -> String {
+pub(super) fn at(step: &Step, number: usize) -> String {
     format!(
         "step {number} (line {}, {})",
         step.line,

@@ -83,6 +83,18 @@ pub struct Complaint {
     pub title: String,
 }
 
+/// Where a run failed, and what was not as expected there, for programs: the reasons have both in
+/// words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failing {
+    /// The step, from 1; 0 while the guest boots, and one more than there are after the last step.
+    pub step: usize,
+    /// What the step does: `load pricing-v1`.
+    pub label: String,
+    /// The first thing that was not as expected; empty if the guest was lost in the step.
+    pub problem: String,
+}
+
 /// How a run ended, with all that a report needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -93,6 +105,9 @@ pub struct Verdict {
     /// The kernel's complaint that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub splat: Option<Complaint>,
+    /// Where it failed, unless only its states differ from the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Failing>,
     /// What happened, line by line; empty if it passed.
     pub reasons: Vec<String>,
     /// What shows it.
@@ -215,6 +230,7 @@ impl Verdict {
             outcome,
             blame,
             splat: None,
+            failing: None,
             reasons,
             evidence: Vec::new(),
             help: None,

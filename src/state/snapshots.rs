@@ -27,6 +27,8 @@ pub enum SnapshotPolicy {
     Accept,
     /// Write nothing (`CI=true`).
     ReadOnly,
+    /// Compare with none: states are in the run's record only.
+    Ignore,
 }
 
 /// The snapshots of one command.
@@ -117,7 +119,8 @@ impl Snapshots {
         let name = name.unwrap_or(file.path()).display().to_string();
         let comparison = group.compare(run, observed);
         let mut accepted = false;
-        if self.policy != SnapshotPolicy::ReadOnly && !group.has_another_kernels(run, observed) {
+        let writes = matches!(self.policy, SnapshotPolicy::Review | SnapshotPolicy::Accept);
+        if writes && !group.has_another_kernels(run, observed) {
             accepted = self.policy == SnapshotPolicy::Accept && acceptable;
             let seen = Seen {
                 kernel: run.kernel.clone(),
