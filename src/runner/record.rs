@@ -81,7 +81,7 @@ impl Record {
     }
 
     /// Keeps a file.
-    pub fn write(&self, name: &str, data: &str) -> Result<()> {
+    pub fn write(&self, name: &str, data: impl AsRef<[u8]>) -> Result<()> {
         let path = self.dir.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at("create", parent)?;
