@@ -73,7 +73,11 @@ impl Manifest {
     /// Bytes of the files in a folder.
     pub fn bytes_in(&self, folder: &str) -> u64 {
         let inside = |file: &&Part| file.path.split('/').next() == Some(folder);
-        self.files.iter().filter(inside).map(|file| file.bytes).sum()
+        self.files
+            .iter()
+            .filter(inside)
+            .map(|file| file.bytes)
+            .sum()
     }
 
     /// Whether it is one that the lab may have written.

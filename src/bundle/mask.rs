@@ -61,7 +61,9 @@ mod tests {
             .folder(Path::new("/home/jane/.cache/lab/"), "$CACHE")
             .folder(Path::new("/"), "$ROOT");
         assert_eq!(
-            mask.apply("-kernel /home/jane/.cache/lab/kernels/x -initrd '/home/jane' /home/janet/x"),
+            mask.apply(
+                "-kernel /home/jane/.cache/lab/kernels/x -initrd '/home/jane' /home/janet/x"
+            ),
             "-kernel $CACHE/kernels/x -initrd '$HOME' /home/janet/x"
         );
         assert_eq!(mask.apply("/mnt/home/jane/x"), "/mnt/home/jane/x");

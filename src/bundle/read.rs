@@ -256,7 +256,10 @@ mod tests {
         let bundle = read(&file, &place, &CancellationToken::new(), &mut phase()).unwrap();
         bundle.complete().unwrap();
         let definition = image::Definition::read(&bundle.project(), image::DEFAULT).unwrap();
-        assert_eq!(fs::read_to_string(definition.agent).unwrap(), image::OWN[1].1);
+        assert_eq!(
+            fs::read_to_string(definition.agent).unwrap(),
+            image::OWN[1].1
+        );
         let own = image::Definition::read(env!("CARGO_MANIFEST_DIR").as_ref(), image::DEFAULT);
         let completed = image::Definition::read(&bundle.project(), image::DEFAULT).unwrap();
         assert_eq!(completed.sum().unwrap(), own.unwrap().sum().unwrap());
@@ -312,7 +315,11 @@ mod tests {
         let error = with("manner", serde_json::json!({"outcome": "\u{1b}[2J"}));
         assert!(!error.what.contains('\u{1b}'), "{error}");
         let error = with("files", serde_json::json!([]));
-        assert!(error.what.contains("it lacks project/scenarios/window.yaml"));
+        assert!(
+            error
+                .what
+                .contains("it lacks project/scenarios/window.yaml")
+        );
         let error = read_back(&serde_json::json!("x"), &[]).unwrap_err();
         assert!(error.what.contains("its version is unknown"), "{error}");
     }
@@ -336,6 +343,9 @@ mod tests {
         // A bomb: what it unpacks to has an end.
         let zeros = vec![0x41; 1 << 20];
         assert!(refused(&zstd::encode_all(&zeros[..], 0).unwrap()).contains("cannot be used"));
-        assert!(!place.parent().unwrap().exists() || fs::read_dir(place.parent().unwrap()).unwrap().count() == 0);
+        assert!(
+            !place.parent().unwrap().exists()
+                || fs::read_dir(place.parent().unwrap()).unwrap().count() == 0
+        );
     }
 }

@@ -83,7 +83,8 @@ pub fn write(
     let recorded = read_recorded(&record)?;
     let verdict: Verdict = read_json(&record.join("verdict.json"))?.ok_or_else(|| {
         let what = format!("{} holds no verdict", record.display());
-        Error::new(Blame::Usage, what).help("the run is not over, or its lab was killed: run it again")
+        Error::new(Blame::Usage, what)
+            .help("the run is not over, or its lab was killed: run it again")
     })?;
     let mask = mask(&record, cache);
     let mut contents = BTreeMap::new();
@@ -136,7 +137,8 @@ fn pack(
     cancel: &CancellationToken,
     phase: &mut Phase,
 ) -> Result<u64> {
-    let json = serde_json::to_vec_pretty(manifest).map_err(|error| Error::lab(error.to_string()))?;
+    let json =
+        serde_json::to_vec_pretty(manifest).map_err(|error| Error::lab(error.to_string()))?;
     let mut pack = Pack::create(file, LEVEL)?;
     pack.bytes(NAME, &json)?;
     for (number, part) in (1..).zip(&manifest.files) {
@@ -170,11 +172,12 @@ fn read_recorded(record: &Path) -> Result<Recorded> {
     }
     match recorded.missing.first() {
         None => Ok(recorded),
-        Some(_) => Err(
-            Error::new(Blame::File, format!("{shown} does not hold all that was run"))
-                .evidence(&recorded.missing.join("\n"))
-                .help("mend that, run it again, and bundle the new record"),
-        ),
+        Some(_) => Err(Error::new(
+            Blame::File,
+            format!("{shown} does not hold all that was run"),
+        )
+        .evidence(&recorded.missing.join("\n"))
+        .help("mend that, run it again, and bundle the new record")),
     }
 }
 
@@ -211,7 +214,11 @@ fn check(built: &Built) -> Result<Part> {
 
 /// The folders that are the reporter's alone.
 fn mask(record: &Path, cache: &Cache) -> Mask {
-    let var = |name: &str| std::env::var_os(name).map(PathBuf::from).unwrap_or_default();
+    let var = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .unwrap_or_default()
+    };
     let project = record.ancestors().find(|dir| dir.ends_with(".lab"));
     let project = project.and_then(Path::parent).unwrap_or(Path::new(""));
     Mask::default()
@@ -222,11 +229,7 @@ fn mask(record: &Path, cache: &Cache) -> Mask {
 }
 
 /// Takes the files of the record.
-fn take_record(
-    record: &Path,
-    mask: &Mask,
-    contents: &mut BTreeMap<String, Content>,
-) -> Result<()> {
+fn take_record(record: &Path, mask: &Mask, contents: &mut BTreeMap<String, Content>) -> Result<()> {
     for (name, path) in entries(record)? {
         if LEFT_OUT.contains(&&*name) {
             continue;
@@ -391,7 +394,9 @@ mod tests {
         let fixture = Fixture::new();
         let written = fixture.bundle("a", true).unwrap();
         let built = written.manifest.files.iter();
-        let built: Vec<_> = built.filter(|file| file.path.starts_with("built")).collect();
+        let built: Vec<_> = built
+            .filter(|file| file.path.starts_with("built"))
+            .collect();
         assert_eq!(built.len(), 1);
         assert_eq!(built[0].path, CONFIG);
     }

@@ -138,7 +138,10 @@ fn shown(file: &Path, bundle: &Bundle, contents: &Contents) -> String {
     };
     let modules = count(origin.modules.len(), "module");
     let steps = count(scenario.steps.len(), "step");
-    line("scenario", format!("{} ({steps}, {modules})", scenario.summary));
+    line(
+        "scenario",
+        format!("{} ({steps}, {modules})", scenario.summary),
+    );
     let below = format!("project/kernels/patches/{}/", origin.run.kernel);
     let patches = manifest.files.iter();
     let patches = patches.filter(|file| file.path.starts_with(&below)).count();
@@ -154,7 +157,10 @@ fn shown(file: &Path, bundle: &Bundle, contents: &Contents) -> String {
         false => "",
     };
     let rest = bytes(manifest.bytes_in("project") + manifest.bytes_in("run"));
-    line("holds", format!("{built} that was built, {rest} of texts{slim}"));
+    line(
+        "holds",
+        format!("{built} that was built, {rest} of texts{slim}"),
+    );
     text
 }
 

@@ -221,7 +221,10 @@ impl Whole {
 
     /// Keeps it in a record.
     pub(super) fn write(&self, record: &Record) -> Result<()> {
-        let kernel = self.kernel.iter().filter_map(|files| files.as_ref().as_ref().ok());
+        let kernel = self
+            .kernel
+            .iter()
+            .filter_map(|files| files.as_ref().as_ref().ok());
         for file in self.scenario.iter().chain(kernel.flatten()) {
             record.write(&format!("{PROJECT}/{}", file.path), &file.data)?;
         }
