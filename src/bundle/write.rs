@@ -430,7 +430,7 @@ mod tests {
         fs::remove_file(verdict).unwrap();
         refused("holds no verdict");
         fixture.record("verdict.json", "{\"outcome\": \"\\u001b[2J\"}");
-        refused("verdict.json: unknown variant `\\\\u{1b}[2J`");
+        refused("verdict.json: unknown variant `\\u{1b}[2J`");
         fs::remove_file(fixture.path("project/.lab/runs/x/run.json")).unwrap();
         refused("does not say what was run");
     }
