@@ -109,3 +109,84 @@ fn is_inside(path: &Path, folder: &Path) -> bool {
     let plain = |part: Component| matches!(part, Component::Normal(_));
     rest.components().all(plain) && fs::symlink_metadata(path).is_ok_and(|data| !data.is_symlink())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::manifest::tests::manifest;
+    use super::*;
+
+    const SCENARIO: &str = "version: 1\nsummary: x\nlivepatches:\n  fix: { klp-build: fix.patch }\n\
+                            steps:\n  - load: fix\n";
+    const KERNEL: &str = "version: 1\nsummary: x\nsource: { git: \"https://x\", revision: v7.3 }\n\
+                          config: [config/1-x.config]\n";
+
+    /// A bundle with these files in its project, as if it had been unpacked.
+    fn bundle(files: &[(&str, &str)]) -> Bundle {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = [
+            ("scenarios/window.yaml", SCENARIO),
+            ("scenarios/fix.patch", "--- a\n"),
+            ("kernels/tags-rfc.yaml", KERNEL),
+            ("kernels/config/1-x.config", "CONFIG_X=y\n"),
+        ];
+        for (name, text) in whole.iter().chain(files) {
+            let path = dir.path().join("project").join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        Bundle::at(manifest(&[]), dir)
+    }
+
+    #[test]
+    fn what_a_bundle_plays_is_all_in_it() {
+        let contents = bundle(&[]).contents().unwrap();
+        assert_eq!(contents.scenario.steps.len(), 1);
+        assert_eq!(contents.cannot_be_built(), None);
+        let with = |from: &str, to: &str| {
+            assert!(SCENARIO.contains(from) || KERNEL.contains(from), "{from}");
+            let scenario = ("scenarios/window.yaml", &*SCENARIO.replace(from, to));
+            let kernel = ("kernels/tags-rfc.yaml", &*KERNEL.replace(from, to));
+            bundle(&[scenario, kernel]).contents()
+        };
+        for (from, to) in [
+            ("config/1-x.config", "/etc/passwd"),
+            ("config/1-x.config", "../../../../../../etc/passwd"),
+            ("config/1-x.config", "config/absent.config"),
+            ("summary: x\nsource", "summary: x\npatches: ../..\nsource"),
+            ("fix.patch", "absent.patch"),
+        ] {
+            let error = with(from, to).unwrap_err();
+            assert_eq!(error.blame, Blame::File);
+            assert!(error.what.ends_with("which is not in it"), "{to}: {error}");
+        }
+        let mistake = with("load: fix", "load: other").unwrap_err();
+        assert_eq!(mistake.exit_code(), 2);
+    }
+
+    #[test]
+    fn a_source_of_the_reporters_own_cannot_be_built_elsewhere() {
+        for source in [
+            "{ path: ../source }",
+            "{ tarball: ../source, sha256: 703e369ddd4cce971452f5a593ee55df3a5c10c83caf0fa0df039633ed181ee3 }",
+        ] {
+            let text = KERNEL.replace("{ git: \"https://x\", revision: v7.3 }", source);
+            let contents = bundle(&[("kernels/tags-rfc.yaml", &text)])
+                .contents()
+                .unwrap();
+            assert!(
+                contents
+                    .cannot_be_built()
+                    .unwrap()
+                    .contains("the reporter's own")
+            );
+        }
+    }
+
+    #[test]
+    fn a_step_that_builds_needs_the_kernels_tree() {
+        let steps = SCENARIO.replace("  - load: fix", "  - klp-build: [--help]\n  - load: fix");
+        let contents = bundle(&[("scenarios/window.yaml", &steps)]).contents();
+        assert!(contents.unwrap().needs_tree().is_some());
+        assert_eq!(bundle(&[]).contents().unwrap().needs_tree(), None);
+    }
+}

@@ -130,6 +130,11 @@ fn unpack(
 }
 
 impl Bundle {
+    #[cfg(test)]
+    pub(super) fn at(manifest: Manifest, dir: TempDir) -> Self {
+        Self { manifest, dir }
+    }
+
     /// Where a file of it is.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

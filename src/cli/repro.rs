@@ -188,20 +188,17 @@ fn would_run(as_shipped: bool, bundle: &Bundle, contents: &Contents) -> String {
         Source::Tarball { location, .. } => location.clone(),
         Source::Path(_) => "a tree of the reporter's own".to_owned(),
     };
-    let names = &bundle.manifest.files;
-    let own = names
-        .iter()
-        .filter(|file| file.path.starts_with("project/kernels/"))
-        .filter(|file| !file.path.ends_with(".yaml"));
-    let own: Vec<_> = own
+    let files = bundle.manifest.files.iter();
+    let own =
+        files.filter(|file| file.path.starts_with("project/") && !file.path.ends_with(".yaml"));
+    let own: String = own
         .map(|file| format!("    {}\n", visible(&file.path)))
         .collect();
     let mut text = format!(
         "It builds kernel {} on this machine, unless it is in the cache, from\n    {}\nwith these \
-         patches and config fragments of the bundle:\n{}",
+         patches and config fragments of the bundle:\n{own}",
         run.kernel,
         visible(&from),
-        own.concat()
     );
     text += "They can make the kernel's build run any program as you. Go on if you trust whoever \
              wrote them;\n--as-shipped runs nothing of the bundle outside of a guest. The modules' C \
