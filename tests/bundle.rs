@@ -262,6 +262,29 @@ fn an_unpacked_bundle_is_a_project() {
     assert_contains(&output.stderr, &["report is there already"]);
 }
 
+#[test]
+fn what_is_no_bundle_and_no_record_is_said_to_be_none() {
+    let elsewhere = Elsewhere::with(&Path::new(ROOT).join("README.md"));
+    let refused = |args: &[&str], what: &str| {
+        let output = lab_env(&elsewhere.path("here"), args, &[]);
+        assert_eq!(output.code, 2, "{}", output.stderr);
+        assert_contains(&output.stderr, &[what, "next: "]);
+    };
+    let repro = |file: &str, what: &str| refused(&["repro", file, "--yes"], what);
+    repro(
+        "report.tar.zst",
+        "report.tar.zst cannot be used: it is damaged",
+    );
+    repro(
+        "/dev/zero",
+        "/dev/zero cannot be used: it is no regular file",
+    );
+    repro("absent", "cannot open absent");
+    refused(&["bundle", "latest"], "latest is no run's record");
+    refused(&["bundle", "."], ". is no run's record");
+    assert!(elsewhere.records().is_empty());
+}
+
 /// What the scenario expects holds, and the states are not those that were accepted.
 #[test]
 fn states_that_differ_from_a_snapshot_differ_from_the_same_one_again() {

@@ -18,7 +18,7 @@ use super::PROJECT;
 use super::manifest::{BYTES_MAX, FILES_MAX, Manifest, NAME, VERSION};
 use crate::cache::members::{self, Bad, Limits, Member};
 use crate::cache::{hex, publish, staging_dir, write_atomically};
-use crate::error::{IoContext, Result};
+use crate::error::{Blame, IoContext, Result};
 use crate::event::Phase;
 use crate::image;
 use crate::module::Module;
@@ -57,6 +57,14 @@ pub fn read(
         done: "used",
         help: "nothing of it was run; ask whoever wrote it for another one",
     };
+    // To open a pipe is to wait for its other end.
+    let data = fs::metadata(file).at("open", file).map_err(|mut error| {
+        error.blame = Blame::File;
+        error.or_help("name a file that `lab bundle` wrote")
+    })?;
+    if !data.is_file() {
+        return Err(bad.error("it is no regular file"));
+    }
     let dir = staging_dir(place)?;
     let mut manifest = None;
     let mut next = 0;
@@ -196,7 +204,6 @@ mod tests {
     use super::super::manifest::tests::{WHOLE, manifest};
     use super::*;
     use crate::cache::pack::{Pack, header};
-    use crate::error::Blame;
     use crate::event::Events;
 
     fn phase() -> Phase {

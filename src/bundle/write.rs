@@ -219,7 +219,8 @@ fn mask(record: &Path, cache: &Cache) -> Mask {
             .map(PathBuf::from)
             .unwrap_or_default()
     };
-    let project = record.ancestors().find(|dir| dir.ends_with(".lab"));
+    let is_lab = |dir: &&Path| dir.file_name() == Some(".lab".as_ref());
+    let project = record.ancestors().find(is_lab);
     let project = project.and_then(Path::parent).unwrap_or(Path::new(""));
     Mask::default()
         .folder(record, "$RECORD")

@@ -46,24 +46,24 @@ impl BundleArgs {
     }
 }
 
-/// The folder of a run's record: one that is named, or one below the project's `.lab/runs`.
+/// The folder of a run's record: one that is named, or one below `.lab/runs`, of the current folder
+/// (where `lab repro` puts them) or of the project.
 pub(super) fn find_record(run: &Path, project: Result<PathBuf>) -> Result<PathBuf> {
-    if run.join("events.jsonl").is_file() {
-        return Ok(run.to_path_buf());
-    }
+    let is_record = |dir: &PathBuf| dir.join("events.jsonl").is_file();
+    let mut places = vec![PathBuf::from(".lab/runs")];
+    places.extend(project.map(|project| project.join(".lab/runs")));
     let is_name = run.components().count() == 1;
-    let runs = match project {
-        Ok(project) => project.join(".lab/runs"),
-        // A folder in which `lab repro` was started is no project.
-        Err(_) => PathBuf::from(".lab/runs"),
-    };
-    let record = runs.join(run);
-    if is_name && record.join("events.jsonl").is_file() {
-        return Ok(record);
-    }
-    let what = format!("{} is no run's record", run.display());
-    let help = format!("name a folder below {}, or `latest`", runs.display());
-    Err(Error::new(Blame::Usage, what).help(help))
+    let below = places.iter().map(|runs| runs.join(run));
+    let mut records = std::iter::once(run.to_path_buf()).chain(below.filter(|_| is_name));
+    records.find(is_record).ok_or_else(|| {
+        let what = format!("{} is no run's record", run.display());
+        let runs = places.last().map(|runs| runs.display().to_string());
+        let help = format!(
+            "name a folder below {}, or `latest`",
+            runs.unwrap_or_default()
+        );
+        Error::new(Blame::Usage, what).help(help)
+    })
 }
 
 /// Writes the bundle.

@@ -83,6 +83,8 @@ pub async fn repro(ctx: &Context, args: &ReproArgs) -> Result<(u8, String)> {
     }
     let _in_use = ctx.cache.in_use().await?;
     let bundle = unpack(ctx, args).await?;
+    // What was reported so far comes first.
+    tokio::task::yield_now().await;
     let contents = bundle.contents()?;
     bundle.complete()?;
     bundle.restore_snapshot(&contents.scenario)?;
@@ -97,7 +99,7 @@ pub async fn repro(ctx: &Context, args: &ReproArgs) -> Result<(u8, String)> {
         return Ok((0, String::new()));
     }
     possible(args, &bundle, &contents)?;
-    agree(args)?;
+    agree(ctx, args).await?;
     prepare(ctx, args, &bundle).await?;
     let ctx = Context {
         project: bundle.project(),
@@ -236,7 +238,7 @@ fn possible(args: &ReproArgs, bundle: &Bundle, contents: &Contents) -> Result<()
 }
 
 /// Asks, where somebody can be asked.
-fn agree(args: &ReproArgs) -> Result<()> {
+async fn agree(ctx: &Context, args: &ReproArgs) -> Result<()> {
     if args.yes {
         return Ok(());
     }
@@ -249,10 +251,17 @@ fn agree(args: &ReproArgs) -> Result<()> {
     }
     let _ = write!(std::io::stderr(), "Go on? [y/N] ");
     let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    std::io::stdin()
-        .read_line(&mut answer)
-        .at("read", "standard input".as_ref())?;
+    let answer = blocking(|| {
+        let mut answer = String::new();
+        let read = std::io::stdin().read_line(&mut answer);
+        read.at("read", "standard input".as_ref())?;
+        Ok(answer)
+    });
+    let answer = tokio::select! {
+        answer = answer => answer?,
+        // The thread goes on waiting, and goes with the process.
+        () = ctx.cancel.cancelled() => return Err(Error::interrupted()),
+    };
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => refuse("nothing was run", "answer with y to run it"),
@@ -300,7 +309,7 @@ async fn play(
         let (manner, record) = once(ctx, args, bundle, &plan, &again).await?;
         let now = std::fs::read_to_string(record.join("observed.txt")).ok();
         again.add(manner, now == observed);
-        text = built_from(args, bundle, &record);
+        text = differences(args, bundle, &record);
     }
     text = again.text() + &text + &image_note(ctx, args, bundle)?;
     let code = match again.same() {
@@ -350,26 +359,42 @@ async fn once(
     Ok((Manner::of(&ended.verdict), ended.record))
 }
 
-/// Whether the kernel that was built is the recorded one.
-fn built_from(args: &ReproArgs, bundle: &Bundle, record: &Path) -> String {
-    if args.as_shipped {
-        return String::new();
-    }
+/// In what the run was, or may have been, another one than the recorded.
+fn differences(args: &ReproArgs, bundle: &Bundle, record: &Path) -> String {
     let data = std::fs::read(record.join(origin::FILE)).unwrap_or_default();
     let Ok(now) = serde_json::from_slice::<Recorded>(&data) else {
+        // It has not come as far as a guest.
         return String::new();
     };
-    let (now, then) = (&now.origin.kernel, &bundle.manifest.origin.kernel);
-    let how = if now.key == then.key {
-        format!("the recorded one, {}", now.release)
-    } else if now.source == then.source {
-        let (now, then) = (&now.release, &then.release);
-        format!("{now}, from the same source as {then}, perhaps by another compiler")
-    } else {
-        let (now, then) = (&now.source, &then.source);
-        format!("another one: its source is {now}, and was {then}")
+    let (now, then) = (&now.origin, &bundle.manifest.origin);
+    let mut text = String::new();
+    let mut line = |name: &str, how: &str| {
+        let _ = writeln!(text, "  {:<9} {}", format!("{name}:"), visible(how));
     };
-    format!("  kernel:   {}\n", visible(&how))
+    if !args.as_shipped {
+        let (now, then) = (&now.kernel, &then.kernel);
+        line(
+            "kernel",
+            &if now.key == then.key {
+                format!("the recorded one, {}", now.release)
+            } else if now.source == then.source {
+                let (now, then) = (&now.release, &then.release);
+                format!("{now}, from the same source as {then}, perhaps by another compiler")
+            } else {
+                let (now, then) = (&now.source, &then.source);
+                format!("another one: its source is {now}, and was {then}")
+            },
+        );
+    }
+    for (name, now, then) in [
+        ("accel", &now.accel, &then.accel),
+        ("qemu", &now.qemu, &then.qemu),
+    ] {
+        if now != then {
+            line(name, &format!("{now}, and was {then}"));
+        }
+    }
+    text
 }
 
 /// Whether the guest's programs were the recorded ones.

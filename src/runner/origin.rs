@@ -226,11 +226,11 @@ impl Whole {
             .iter()
             .filter_map(|files| files.as_ref().as_ref().ok());
         for file in self.scenario.iter().chain(kernel.flatten()) {
-            record.write(&format!("{PROJECT}/{}", file.path), &file.data)?;
+            record.write_bytes(&format!("{PROJECT}/{}", file.path), &file.data)?;
         }
         let json = serde_json::to_string_pretty(&self.recorded);
         let json = json.map_err(|error| Error::lab(error.to_string()))?;
-        record.write(FILE, json)
+        record.write(FILE, &json)
     }
 }
 

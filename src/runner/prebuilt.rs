@@ -10,6 +10,8 @@ use super::run::Guesting;
 use super::share::Share;
 use crate::context::Context;
 use crate::error::{Blame, Result};
+use crate::event::millis;
+use crate::host;
 use crate::image::build::BuiltImage;
 use crate::module::{Module, build::check_vermagic, generate};
 use crate::plan::Run;
@@ -49,6 +51,13 @@ impl Prebuilt {
         }
         let choice = options.accel;
         let accel = accel::choose(ctx, choice, run.arch, &self.kernel, &self.initramfs).await?;
+        let origin = Origin {
+            accel: accel.to_string(),
+            qemu: host::emulator_version(ctx, run.arch).await,
+            timeout_ms: options.timeout.map(millis),
+            warm: options.warm,
+            ..self.origin.clone()
+        };
         Ok(Guesting {
             run: run.id(),
             scenario: run.scenario.clone(),
@@ -65,10 +74,7 @@ impl Prebuilt {
             accel,
             modules: self.modules.clone(),
             options: Arc::clone(options),
-            origin: Arc::new(Whole::of_bundle(Origin {
-                accel: accel.to_string(),
-                ..self.origin.clone()
-            })),
+            origin: Arc::new(Whole::of_bundle(origin)),
             share: Share::Nothing,
         })
     }
