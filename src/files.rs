@@ -34,6 +34,15 @@ pub const ARCHES: List = List {
 /// The longest file that is read at all.
 const FILE_MAX: u64 = 1 << 20;
 
+/// A file of a project, to be written to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectFile {
+    /// Its path in the project, with `/`.
+    pub path: String,
+    /// What is in it.
+    pub data: Vec<u8>,
+}
+
 /// Copies a file. Where the file system can, both share their blocks; where it cannot, the holes of
 /// the one are holes of the other.
 ///

@@ -116,18 +116,7 @@ pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
         if arch == Arch::X86_64 {
             list.extend(KLP_BUILD);
         }
-        list.push(match arch {
-            Arch::X86_64 => package(
-                "qemu-system-x86",
-                "qemu-system-x86_64",
-                "runs x86_64 guests",
-            ),
-            Arch::Arm64 => package(
-                "qemu-system-arm",
-                "qemu-system-aarch64",
-                "runs arm64 guests",
-            ),
-        });
+        list.push(emulator(arch));
         if Arch::host() != Some(arch) {
             list.extend(match arch {
                 Arch::X86_64 => CROSS_X86_64,
@@ -136,6 +125,22 @@ pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
         }
     }
     list
+}
+
+/// What the host needs to run guests of `arch`, and to build nothing.
+pub fn emulator(arch: Arch) -> HostPackage {
+    match arch {
+        Arch::X86_64 => package(
+            "qemu-system-x86",
+            "qemu-system-x86_64",
+            "runs x86_64 guests",
+        ),
+        Arch::Arm64 => package(
+            "qemu-system-arm",
+            "qemu-system-aarch64",
+            "runs arm64 guests",
+        ),
+    }
 }
 
 /// Those of `packages` that are not there.
@@ -181,6 +186,20 @@ pub async fn outdated(
     Ok(outdated)
 }
 
+/// What the QEMU for guests of `arch` says of its version; empty if it says nothing.
+pub async fn emulator_version(ctx: &Context, arch: Arch) -> String {
+    let mut said = String::new();
+    let ask = Cmd::new(emulator(arch).provides).arg("--version");
+    let asked = ask.run(&ctx.cancel, |line| {
+        if said.is_empty() {
+            line.clone_into(&mut said);
+        }
+    });
+    // Whoever boots a guest is told what is wrong with it.
+    let _ = asked.await;
+    said
+}
+
 /// `QEMU emulator version 7.2.22 (Debian …)` → `7.2.22`, (7, 2).
 fn qemu_version(said: &str) -> Option<(&str, (u32, u32))> {
     let (_, rest) = said.split_once("QEMU emulator version ")?;
@@ -223,7 +242,12 @@ pub fn find_tool(name: &str) -> Option<std::path::PathBuf> {
 
 /// Fails with one error that names everything missing.
 pub fn require(archs: &[Arch]) -> Result<()> {
-    let missing = missing(&needed(archs));
+    require_packages(&needed(archs))
+}
+
+/// The same for these packages.
+pub fn require_packages(packages: &[HostPackage]) -> Result<()> {
+    let missing = missing(packages);
     if missing.is_empty() {
         return Ok(());
     }

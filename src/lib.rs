@@ -3,6 +3,7 @@
 
 pub mod apt;
 pub mod arch;
+pub mod bundle;
 pub mod cache;
 pub mod cli;
 pub mod context;

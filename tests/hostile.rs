@@ -175,6 +175,11 @@ fn archives_of_strangers() {
     stands("archive");
 }
 
+#[test]
+fn bundles_of_strangers() {
+    stands("bundle");
+}
+
 /// A target that nobody runs finds nothing.
 #[test]
 fn each_target_is_fuzzed_at_night() {

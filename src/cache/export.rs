@@ -13,16 +13,16 @@
 //! be made again; and entries are finished builds, in which nothing is out of date.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{BufWriter, Read, Write};
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use tar::{EntryType, Header};
+use tar::EntryType;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Item, Kind, MANIFEST, Manifest, VERSION};
+use super::pack::{Pack, header};
 use super::{NOTES, blocking, is_key};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -122,15 +122,8 @@ fn write(
     cancel: &CancellationToken,
     phase: Phase,
 ) -> Result<Exported> {
-    let file = std::path::absolute(file).at("resolve", file)?;
-    let parent = file.parent().unwrap_or(Path::new("/"));
-    let temporary = tempfile::NamedTempFile::new_in(parent).at("create a file in", parent)?;
-    let output = BufWriter::new(temporary);
-    let mut encoder = zstd::Encoder::new(output, 0).at("write", &file)?;
-    encoder.include_checksum(true).at("write", &file)?;
     let mut writer = Writer {
-        file: &file,
-        archive: tar::Builder::new(encoder),
+        pack: Pack::create(file, 0)?,
         links: HashMap::new(),
         cancel,
         phase,
@@ -141,28 +134,16 @@ fn write(
         lab: env!("CARGO_PKG_VERSION").to_owned(),
         entries,
     };
-    writer.manifest(&manifest)?;
+    let json = serde_json::to_vec_pretty(&manifest)
+        .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
+    writer.pack.bytes(MANIFEST, &json)?;
     for item in &manifest.entries {
         writer.tree(cache, item.path())?;
     }
-    let Writer { archive, phase, .. } = writer;
-    let encoder = archive.into_inner().at("write", &file)?;
-    let output = encoder.finish().at("write", &file)?;
-    let temporary = output
-        .into_inner()
-        .map_err(|error| error.into_error())
-        .at("write", &file)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    temporary
-        .as_file()
-        .set_permissions(readable)
-        .at("write", &file)?;
-    let bytes = temporary.as_file().metadata().at("read", &file)?.len();
-    temporary
-        .persist(&file)
-        .map_err(|error| error.error)
-        .at("write", &file)?;
-    phase.done(format!("wrote {}", file.display()));
+    let Writer { pack, phase, .. } = writer;
+    let wrote = format!("wrote {}", pack.file.display());
+    let bytes = pack.finish(true)?;
+    phase.done(wrote);
     Ok(Exported {
         entries: manifest.entries,
         bytes,
@@ -170,9 +151,8 @@ fn write(
 }
 
 /// The archive under way.
-struct Writer<'a, W: Write> {
-    file: &'a Path,
-    archive: tar::Builder<W>,
+struct Writer<'a> {
+    pack: Pack,
     /// The first name of each file that has several.
     links: HashMap<(u64, u64), PathBuf>,
     cancel: &'a CancellationToken,
@@ -181,17 +161,7 @@ struct Writer<'a, W: Write> {
     bytes: u64,
 }
 
-impl<W: Write> Writer<'_, W> {
-    fn manifest(&mut self, manifest: &Manifest) -> Result<()> {
-        let json = serde_json::to_vec_pretty(manifest)
-            .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
-        let mut header = header(EntryType::Regular, 0o644, 0);
-        header.set_size(json.len() as u64);
-        self.archive
-            .append_data(&mut header, MANIFEST, json.as_slice())
-            .at("write", self.file)
-    }
-
+impl Writer<'_> {
     /// Writes what is at `top`, folders before what is in them, by name.
     fn tree(&mut self, cache: &Path, top: PathBuf) -> Result<()> {
         let notes = NOTES.map(|note| top.join(note));
@@ -219,14 +189,14 @@ impl<W: Write> Writer<'_, W> {
     }
 
     fn member(&mut self, from: &Path, path: &Path, data: &fs::Metadata) -> Result<()> {
+        let Pack { file, archive } = &mut self.pack;
         let mode = data.mode() & 0o755;
         let seconds = u64::try_from(data.mtime()).unwrap_or(0);
         if data.is_dir() {
             let mut header = header(EntryType::Directory, mode, seconds);
-            return self
-                .archive
+            return archive
                 .append_data(&mut header, path, std::io::empty())
-                .at("write", self.file);
+                .at("write", file);
         }
         if data.is_symlink() {
             let target = fs::read_link(from).at("read", from)?;
@@ -236,12 +206,11 @@ impl<W: Write> Writer<'_, W> {
                 .set_link_name_literal(target.as_os_str().as_bytes())
                 .is_ok()
             {
-                self.archive
-                    .append_data(&mut header, path, std::io::empty())
+                archive.append_data(&mut header, path, std::io::empty())
             } else {
-                self.archive.append_link(&mut header, path, target)
+                archive.append_link(&mut header, path, target)
             };
-            return written.at("write", self.file);
+            return written.at("write", file);
         }
         if !data.is_file() {
             let what = format!(
@@ -254,39 +223,18 @@ impl<W: Write> Writer<'_, W> {
             let inode = (data.dev(), data.ino());
             if let Some(first) = self.links.get(&inode) {
                 let mut header = header(EntryType::Link, mode, seconds);
-                return self
-                    .archive
+                return archive
                     .append_link(&mut header, path, first)
-                    .at("write", self.file);
+                    .at("write", file);
             }
             self.links.insert(inode, path.to_path_buf());
         }
         let mut header = header(EntryType::Regular, mode, seconds);
         header.set_size(data.len());
-        // A longer or shorter member than its header says would spoil the archive.
-        let mut content = File::open(from).at("open", from)?.take(data.len());
-        self.archive
-            .append_data(&mut header, path, &mut content)
-            .at("write", self.file)?;
-        if content.limit() > 0 {
-            let what = format!("{} became shorter while it was read", from.display());
-            return Err(Error::host(what).help("try again when nobody changes the cache by hand"));
-        }
+        self.pack.content(header, path, from)?;
         self.bytes += data.len();
         let detail = path.to_string_lossy();
         self.phase.progress(self.bytes >> 20, None, &detail);
         Ok(())
     }
-}
-
-/// Nothing of the machine that writes: no owner, no group.
-fn header(kind: EntryType, mode: u32, seconds: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_mtime(seconds);
-    header.set_uid(0);
-    header.set_gid(0);
-    header.set_size(0);
-    header
 }

@@ -17,7 +17,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::archive::{Item, Kind, is_printable};
-use super::unpack::{Bad, Staged, TEXT_MAX, unpack};
+use super::members::Bad;
+use super::unpack::{Staged, TEXT_MAX, bad, unpack};
 use super::{blocking, is_key, publish};
 use crate::context::Context;
 use crate::error::{IoContext, Result};
@@ -45,7 +46,7 @@ pub async fn import(ctx: &Context, file: &Path) -> Result<Imported> {
     let path = file.to_path_buf();
     let staged = blocking(move || {
         let staged = unpack(&path, &cache, &cancel, &mut phase)?;
-        check(Bad(&path), &staged, &cache)?;
+        check(bad(&path), &staged, &cache)?;
         phase.done(format!("read {}", path.display()));
         Ok(staged)
     })

@@ -20,7 +20,7 @@ use crate::kernel::BuiltKernel;
 use crate::vm::template;
 
 /// The folders whose entries are listed one by one, in the order of the listing.
-const KINDS: [&str; 7] = [
+const KINDS: [&str; 8] = [
     "sources",
     "kernels",
     "klp",
@@ -28,6 +28,7 @@ const KINDS: [&str; 7] = [
     "images",
     "templates",
     "apt",
+    "bundles",
 ];
 /// The kind of everything else: notes, locks, the cache's own folders.
 pub const OTHER: &str = "other";

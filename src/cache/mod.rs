@@ -12,6 +12,8 @@ mod archive_tests;
 pub mod export;
 pub mod import;
 pub mod list;
+pub(crate) mod members;
+pub(crate) mod pack;
 pub mod prune;
 #[cfg(test)]
 mod prune_tests;

@@ -96,6 +96,22 @@ pub fn seal_modules(entry: &Path) -> Result<()> {
     seal(entry, &modules)
 }
 
+/// The sum of a file: the one that its entry was sealed with, if it was, without reading it.
+///
+/// # Errors
+///
+/// `Host` if it was not sealed and cannot be read.
+pub(crate) fn sum(path: &Path) -> Result<String> {
+    let sealed = path.ancestors().skip(1).find_map(|entry| {
+        let seal = fs::read_to_string(entry.join(SEAL)).ok()?;
+        let name = path.strip_prefix(entry).ok()?.to_str()?.to_owned();
+        let mut files = seal.lines().filter_map(|line| line.split_once("  "));
+        let (sum, _) = files.find(|(_, file)| *file == name)?;
+        (!sum.starts_with(SPARSE)).then(|| sum.to_owned())
+    });
+    sealed.map_or_else(|| sha256_of(path), Ok)
+}
+
 /// The first file that is not as it was sealed. An entry without a seal is taken as it is: it came
 /// from an older lab.
 pub fn damage(entry: &Path) -> Option<String> {
@@ -172,6 +188,9 @@ mod tests {
         assert_eq!(damage(&entry), None);
         seal_modules(&entry).unwrap();
         assert_eq!(damage(&entry), None);
+        for file in ["a.ko", "a.c"].map(|file| entry.join(file)) {
+            assert_eq!(sum(&file).unwrap(), sha256_of(&file).unwrap());
+        }
         fs::write(entry.join("a.c"), "int b;").unwrap();
         assert_eq!(damage(&entry), None);
         for damaged in ["abb", "ab"] {

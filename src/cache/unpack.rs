@@ -2,33 +2,41 @@
 //! Unpacking a stranger's archive into staging folders; see `cache::import` for the rules.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use tar::{Archive, Entry, EntryType};
+use tar::EntryType;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Item, MANIFEST, Manifest, VERSION};
+use super::members::{self, Bad, Limits, Member};
 use super::{NOTES, staging_dir};
-use crate::error::{Blame, Error, IoContext, Result};
+use crate::error::{IoContext, Result};
 use crate::event::Phase;
 
-/// Bytes that an archive unpacks to at most: some twenty kernels of different sources.
-const BYTES_MAX: u64 = 40 << 30;
-/// Its members at most; a kernel's tree has 110,000.
-const MEMBERS_MAX: u64 = 3_000_000;
+/// Some twenty kernels of different sources; a kernel's tree has 110,000 members.
+const LIMITS: Limits = Limits {
+    bytes: 40 << 30,
+    members: 3_000_000,
+};
 /// The longest manifest or record in bytes.
 pub(super) const TEXT_MAX: u64 = 1 << 20;
-/// The longest name in bytes: with the cache's own folder before it, Linux takes 4095.
-const NAME_MAX: u64 = 2048;
 /// The longest part of a name in bytes.
 const PART_MAX: usize = 255;
+
+/// Errors that are the fault of an archive that is imported.
+pub(super) fn bad(file: &Path) -> Bad<'_> {
+    Bad {
+        file,
+        done: "imported",
+        help: "nothing of it is in the cache; write it anew with `lab cache export`",
+    }
+}
 
 /// Unpacks what the archive declares, each entry into a staging folder next to its place in the
 /// cache, and reads it to its end.
@@ -38,65 +46,21 @@ pub(super) fn unpack(
     cancel: &CancellationToken,
     phase: &mut Phase,
 ) -> Result<Vec<Staged>> {
-    let bad = Bad(file);
-    let input = File::open(file).at("open", file).map_err(|mut error| {
-        error.blame = Blame::File;
-        error
-    })?;
-    let decoder = zstd::Decoder::new(input).map_err(|error| bad.unreadable(&error))?;
+    let bad = bad(file);
     let mut unpacker = Unpacker {
         bad,
         cache,
-        cancel,
         phase,
         entries: Vec::new(),
         index: HashMap::new(),
         folders: HashSet::new(),
-        members: 0,
         now: SystemTime::now(),
     };
-    unpacker.unpack(Bounded {
-        input: decoder,
-        left: BYTES_MAX,
+    members::read(bad, LIMITS, cancel, |member| match member.number {
+        1 => unpacker.manifest(member),
+        _ => unpacker.member(member),
     })?;
     Ok(unpacker.entries)
-}
-
-/// Errors that are the archive's fault.
-#[derive(Clone, Copy)]
-pub(super) struct Bad<'a>(pub &'a Path);
-
-impl Bad<'_> {
-    fn error(self, why: &str) -> Error {
-        let what = format!("{} cannot be imported: {why}", self.0.display());
-        Error::new(Blame::File, what)
-            .help("nothing of it is in the cache; write it anew with `lab cache export`")
-    }
-
-    pub(super) fn member(self, name: &OsStr, why: &str) -> Error {
-        self.error(&format!("{} {why}", name.to_string_lossy().escape_debug()))
-    }
-
-    fn unreadable(self, error: &io::Error) -> Error {
-        self.error(&format!("it is damaged or no such archive ({error})"))
-    }
-}
-
-/// A reader that ends with an error after so many bytes.
-struct Bounded<R> {
-    input: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Bounded<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.input.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(length as u64)
-            .ok_or_else(|| io::Error::other("it unpacks to more than 40 GiB"))?;
-        Ok(length)
-    }
 }
 
 /// An entry that is being unpacked.
@@ -117,70 +81,23 @@ impl Staged {
 struct Unpacker<'a> {
     bad: Bad<'a>,
     cache: &'a Path,
-    cancel: &'a CancellationToken,
     phase: &'a mut Phase,
     entries: Vec<Staged>,
     /// Indices of entries by their path.
     index: HashMap<PathBuf, usize>,
     /// The folders that were made: nothing else is a parent.
     folders: HashSet<PathBuf>,
-    members: u64,
     now: SystemTime,
 }
 
 impl Unpacker<'_> {
-    fn unpack(&mut self, input: impl Read) -> Result<()> {
-        let bad = self.bad;
-        let unreadable = |error: io::Error| bad.unreadable(&error);
-        let mut archive = Archive::new(input);
-        // Raw: the crate would read names of any length into memory.
-        let members = archive.entries().map_err(unreadable)?.raw(true);
-        let (mut name, mut target) = (None, None);
-        for member in members {
-            if self.cancel.is_cancelled() {
-                return Err(Error::interrupted());
-            }
-            let mut member = member.map_err(unreadable)?;
-            self.members += 1;
-            if self.members > MEMBERS_MAX {
-                return Err(bad.error("it has more than 3 million members"));
-            }
-            if self.members == 1 {
-                self.manifest(&mut member)?;
-                continue;
-            }
-            match member.header().entry_type() {
-                EntryType::GNULongName => name = Some(self.long_name(&mut member)?),
-                EntryType::GNULongLink => target = Some(self.long_name(&mut member)?),
-                _ => {
-                    let name = name.take().unwrap_or_else(|| owned(&member.path_bytes()));
-                    let target = target
-                        .take()
-                        .or_else(|| member.link_name_bytes().map(|bytes| owned(&bytes)));
-                    self.member(&mut member, &name, target.as_deref())?;
-                }
-            }
-        }
-        if self.members == 0 {
-            return Err(bad.error("it is empty"));
-        }
-        // The checksum comes last; after tar's own end there are zeros at most.
-        let mut rest = Vec::new();
-        let mut input = archive.into_inner().take(TEXT_MAX);
-        input.read_to_end(&mut rest).map_err(unreadable)?;
-        if input.limit() == 0 || rest.iter().any(|&byte| byte != 0) {
-            return Err(bad.error("something follows its end"));
-        }
-        Ok(())
-    }
-
     /// The first member: makes a staging folder for each entry.
-    fn manifest(&mut self, member: &mut Entry<'_, impl Read>) -> Result<()> {
+    fn manifest(&mut self, member: &mut Member<'_>) -> Result<()> {
         let bad = self.bad;
-        if member.path_bytes() != MANIFEST.as_bytes() || !is_plain(member) {
+        if member.name != MANIFEST || member.kind != EntryType::Regular {
             return Err(bad.error("it does not begin with lab-cache.json"));
         }
-        let text = self.text(member)?;
+        let text = member.text(TEXT_MAX)?;
         // serde quotes what it does not like.
         let wrong = |error: serde_json::Error| {
             let why = error.to_string();
@@ -212,19 +129,10 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn member(
-        &mut self,
-        member: &mut Entry<'_, impl Read>,
-        name: &OsStr,
-        target: Option<&OsStr>,
-    ) -> Result<()> {
+    fn member(&mut self, member: &mut Member<'_>) -> Result<()> {
         let bad = self.bad;
-        let header = member.header();
-        let kind = header.entry_type();
-        let (mode, mtime) = header
-            .mode()
-            .and_then(|mode| Ok((mode, header.mtime()?)))
-            .map_err(|error| bad.unreadable(&error))?;
+        let (kind, mode, mtime) = (member.kind, member.mode, member.mtime);
+        let (name, target) = (&*member.name.clone(), member.target.clone());
         let (index, rest) = self.locate(name)?;
         let entry = &mut self.entries[index];
         let top = rest == Path::new("");
@@ -266,13 +174,13 @@ impl Unpacker<'_> {
             EntryType::Regular => self.file(member, &path, (mode & 0o755) | 0o400, mtime),
             EntryType::Symlink => {
                 let target = target.unwrap_or_default();
-                if !stays_inside(&rest, Path::new(target)) {
+                if !stays_inside(&rest, Path::new(&target)) {
                     return Err(bad.member(name, "is a link that leads out of its entry"));
                 }
-                once(std::os::unix::fs::symlink(target, &path))
+                once(std::os::unix::fs::symlink(&target, &path))
             }
             EntryType::Link => {
-                let (index, rest) = self.locate(target.unwrap_or_default())?;
+                let (index, rest) = self.locate(&target.unwrap_or_default())?;
                 let first = self.entries[index].path(&rest);
                 let known = first.parent().is_some_and(|dir| self.folders.contains(dir));
                 // Unpacked before, as nothing else is in the staging folders; and no link itself.
@@ -311,69 +219,15 @@ impl Unpacker<'_> {
     }
 
     /// Writes a new file. `mtime` is in seconds since 1970; a time in the future becomes now.
-    fn file(
-        &mut self,
-        member: &mut Entry<'_, impl Read>,
-        path: &Path,
-        mode: u32,
-        mtime: u64,
-    ) -> Result<()> {
-        let bad = self.bad;
-        let mut options = OpenOptions::new();
-        let mut file = match options.write(true).create_new(true).mode(mode).open(path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let name = path.file_name().unwrap_or_default();
-                return Err(bad.member(name, "is in the archive twice"));
-            }
-            file => file.at("create", path)?,
-        };
-        let size = member.size();
-        let mut block = vec![0; usize::try_from(size.min(1 << 16)).unwrap_or(1 << 16)];
-        let mut left = size;
-        while left > 0 {
-            let length = member
-                .read(&mut block)
-                .map_err(|error| bad.unreadable(&error))?;
-            if length == 0 {
-                return Err(bad.error("it ends within a file"));
-            }
-            file.write_all(&block[..length]).at("write", path)?;
-            left = left.saturating_sub(length as u64);
-        }
+    fn file(&mut self, member: &mut Member<'_>, path: &Path, mode: u32, mtime: u64) -> Result<()> {
+        let file = member.write(path, mode, |_| {})?;
         // A time in the future would make make build again and again.
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(mtime));
         let time = time.map_or(self.now, |time| time.min(self.now));
         file.set_modified(time).at("write", path)?;
         let detail = path.file_name().unwrap_or_default().to_string_lossy();
-        self.phase.progress(self.members, None, &detail);
+        self.phase.progress(member.number, None, &detail);
         Ok(())
-    }
-
-    /// The name in a member that only holds the next one's name.
-    fn long_name(&self, member: &mut Entry<'_, impl Read>) -> Result<OsString> {
-        let mut bytes = Vec::new();
-        let mut limited = member.take(NAME_MAX + 1);
-        limited
-            .read_to_end(&mut bytes)
-            .map_err(|error| self.bad.unreadable(&error))?;
-        if limited.limit() == 0 {
-            return Err(self.bad.error("a name in it is too long"));
-        }
-        if bytes.last() == Some(&0) {
-            bytes.pop();
-        }
-        Ok(OsString::from_vec(bytes))
-    }
-
-    fn text(&self, member: &mut Entry<'_, impl Read>) -> Result<Vec<u8>> {
-        if member.size() > TEXT_MAX {
-            return Err(self.bad.error("lab-cache.json is too long"));
-        }
-        let mut text = Vec::new();
-        member
-            .read_to_end(&mut text)
-            .map_err(|error| self.bad.unreadable(&error))?;
-        Ok(text)
     }
 }
 
@@ -394,12 +248,4 @@ fn stays_inside(path: &Path, target: &Path) -> bool {
     }
     let is_name = |bytes: &[u8]| !bytes.is_empty() && !bytes.contains(&0);
     ups <= parents && is_name(target.as_os_str().as_bytes())
-}
-
-fn is_plain(member: &Entry<'_, impl Read>) -> bool {
-    member.header().entry_type() == EntryType::Regular
-}
-
-fn owned(bytes: &[u8]) -> OsString {
-    OsStr::from_bytes(bytes).to_owned()
 }

@@ -271,7 +271,7 @@ fn pruned_text(pruned: &Pruned, dry_run: bool) -> String {
 }
 
 /// A size for people, in binary units as `du -h` has them.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|&(shift, _)| count >> shift > 0);
     match unit {

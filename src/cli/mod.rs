@@ -2,12 +2,14 @@
 //! The command line: arguments, and one file per subcommand.
 
 mod build;
+mod bundle;
 mod cache;
 mod check;
 mod export;
 mod list;
 mod plan;
 mod report;
+mod repro;
 mod review;
 mod run;
 mod scenarios;
@@ -102,6 +104,12 @@ enum Command {
     Cache(cache::CacheArgs),
     /// Install the host packages that the lab needs.
     Setup(SetupArgs),
+    /// Put a run and all that it was made from into one file, for somebody else to play again.
+    #[command(after_help = bundle::EXAMPLES)]
+    Bundle(bundle::BundleArgs),
+    /// Play a bundle again, and say whether it ended in the same way.
+    #[command(after_help = repro::EXAMPLES)]
+    Repro(repro::ReproArgs),
     /// Accept or reject what runs observed, snapshot by snapshot.
     Review(review::ReviewArgs),
     /// Print the JSON schema of scenario files, for editors.
@@ -233,6 +241,22 @@ fn dispatch(cli: Cli) -> Result<u8> {
             with_context(project, human()?, async |ctx| {
                 build::build(ctx, &args).await
             })
+        }
+        Command::Bundle(args) => {
+            let record = args.record(project(cli.project))?;
+            with_context(PathBuf::new(), human()?, async |ctx| {
+                bundle::bundle(ctx, &args, record).await
+            })
+        }
+        Command::Repro(args) => {
+            let mut after = String::new();
+            let code = with_context(PathBuf::new(), human()?, async |ctx| {
+                let (code, text) = repro::repro(ctx, &args).await?;
+                after = text;
+                Ok(code)
+            });
+            print(&after);
+            code
         }
         Command::Cache(args) => {
             let project = if args.needs_project() {

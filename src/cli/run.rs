@@ -83,7 +83,7 @@ pub struct RunArgs {
     dry_run: bool,
 }
 
-fn duration(text: &str) -> std::result::Result<Duration, String> {
+pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
     yaml::parse_duration(text)
         .ok_or_else(|| "write a whole number with ms, s, m or h, up to 24h".to_owned())
 }
@@ -185,6 +185,7 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         dump_on_panic: args.dump_on_panic,
         warm: !args.cold,
         records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
+        prebuilt: None,
     }
 }
 

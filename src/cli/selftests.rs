@@ -215,6 +215,7 @@ fn options(ctx: &Context, accel: Choice) -> Options {
         warm: true,
         dump_on_panic: false,
         records: std::path::absolute(&folder).unwrap_or(folder),
+        prebuilt: None,
     }
 }
 

@@ -6,14 +6,18 @@ use std::io::{IsTerminal, Write};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
-use crate::host;
+use crate::host::{self, HostPackage};
 use crate::report::to_stderr;
 
 /// Installs what is missing or too old for guests of `archs`.
 pub async fn setup(ctx: &Context, archs: &[Arch], yes: bool) -> Result<()> {
-    let needed = host::needed(archs);
-    let mut missing = host::missing(&needed);
-    let outdated = host::outdated(ctx, &needed).await?;
+    install(ctx, &host::needed(archs), yes).await
+}
+
+/// Installs what is missing or too old of these packages.
+pub async fn install(ctx: &Context, needed: &[HostPackage], yes: bool) -> Result<()> {
+    let mut missing = host::missing(needed);
+    let outdated = host::outdated(ctx, needed).await?;
     missing.extend(outdated.iter().map(|(package, _)| *package));
     if missing.is_empty() {
         ctx.events.note("every host package is there");
@@ -36,5 +40,5 @@ pub async fn setup(ctx: &Context, archs: &[Arch], yes: bool) -> Result<()> {
         }
     }
     host::install(ctx, &missing).await?;
-    host::require(archs)
+    host::require_packages(needed)
 }

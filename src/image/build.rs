@@ -34,6 +34,13 @@ pub struct BuiltImage {
     pub record: PathBuf,
 }
 
+impl BuiltImage {
+    /// The packages and their versions; none if the record cannot be read.
+    pub fn packages(&self) -> Vec<(String, String)> {
+        recorded(&self.record).unwrap_or_default()
+    }
+}
+
 /// Builds `definition` for `arch`, or finds it in the cache. Which versions were taken is
 /// recorded, so that a later run asks nobody; `refresh` looks for newer ones.
 pub async fn build(

@@ -5,11 +5,13 @@ pub mod archive;
 pub mod build;
 pub mod keys;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::cache::KeyBuilder;
+use crate::error::{IoContext, Result};
 use crate::files;
 use crate::yaml::{Field, Lexis, List, MapOf, Node, Record, Shape, Text};
 
@@ -120,6 +122,23 @@ const IMAGE_FILE: Shape = Shape::Record(&Record {
 /// The image that every run uses.
 pub const DEFAULT: &str = "default";
 
+/// The files of [`DEFAULT`] as they are in the project that this lab was built from: for a lab that
+/// has no project at hand. Its agent is the one that this lab knows how to talk to.
+pub const OWN: [(&str, &str); 3] = [
+    (
+        "images/default.yaml",
+        include_str!("../../images/default.yaml"),
+    ),
+    (
+        "images/guest/agent.c",
+        include_str!("../../images/guest/agent.c"),
+    ),
+    (
+        "images/guest/init.c",
+        include_str!("../../images/guest/init.c"),
+    ),
+];
+
 impl Definition {
     /// Reads `images/<name>.yaml` of the project.
     pub fn read(project: &Path, name: &str) -> Result<Self> {
@@ -149,6 +168,23 @@ impl Definition {
             init: dir.join(text("init")),
             agent: dir.join(text("agent")),
         })
+    }
+
+    /// What tells it from another one of the same name, wherever its files are.
+    ///
+    /// # Errors
+    ///
+    /// `Host` if a file of it cannot be read.
+    pub fn sum(&self) -> Result<String> {
+        let mut sum = KeyBuilder::new("image-definition");
+        sum.part("suite", self.suite.as_bytes());
+        for (package, patterns) in &self.packages {
+            sum.part(package, patterns.join("\n").as_bytes());
+        }
+        for file in [&self.init, &self.agent] {
+            sum.part("file", &fs::read(file).at("read", file)?);
+        }
+        Ok(sum.finish())
     }
 
     /// Whether the first program is to be compiled.

@@ -10,6 +10,7 @@ pub mod ccache;
 pub mod config;
 pub mod definition;
 pub mod patches;
+mod portable;
 mod relative;
 pub mod source;
 pub(crate) mod tree;
@@ -90,6 +91,11 @@ impl BuiltKernel {
     /// What QEMU boots.
     pub fn boot_file(&self, arch: Arch) -> PathBuf {
         self.tree().join(BUILD).join(Toolchain::of(arch).boot_file)
+    }
+
+    /// Its whole configuration.
+    pub fn config(&self) -> PathBuf {
+        self.tree().join(BUILD).join(".config")
     }
 
     /// Reads an entry; `None` if it is not there or unreadable.

@@ -315,7 +315,7 @@ pub(super) fn failure(of: &str, output: &str) -> Error {
 }
 
 /// The release that a module was built for must be the kernel's.
-pub(super) fn check_vermagic(path: &Path, release: &str) -> Result<()> {
+pub(crate) fn check_vermagic(path: &Path, release: &str) -> Result<()> {
     let data = fs::read(path).at("read", path)?;
     let found = vermagic(&data).unwrap_or_default();
     let built_for = found.split(' ').next().unwrap_or_default();

@@ -12,11 +12,14 @@ use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Options;
+use super::origin::{Ingredients, Whole};
 use super::run::Guesting;
 use super::share::Share;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Result};
+use crate::files::ProjectFile;
+use crate::host;
 use crate::image::{self, build::BuiltImage};
 use crate::kernel::{self, BuiltKernel};
 use crate::module::{self, Module, generate, klp_build, kselftest};
@@ -36,6 +39,12 @@ pub(super) async fn prepare_all<'a>(
     options: &Arc<Options>,
     ready: UnboundedSender<Prepared<'a>>,
 ) {
+    if let Some(prebuilt) = &options.prebuilt {
+        for &run in runs {
+            let _ = ready.send((run, prebuilt.put_together(ctx, run, options).await));
+        }
+        return;
+    }
     let builds = Builds {
         ctx,
         options,
@@ -48,8 +57,10 @@ pub(super) async fn prepare_all<'a>(
     let (built, kernels) = unbounded_channel();
     let build_kernels = async move {
         for group in runs.chunk_by(|a, b| (&a.kernel.name, a.arch) == (&b.kernel.name, b.arch)) {
+            // As it is now: it may change while the kernel is built.
+            let definition = Arc::new(group[0].kernel.portable(group[0].arch));
             let kernel = kernel::build::build(ctx, group[0].kernel, group[0].arch, false);
-            if built.send((group, kernel.await)).is_err() {
+            if built.send((group, definition, kernel.await)).is_err() {
                 return;
             }
         }
@@ -64,8 +75,10 @@ pub(super) async fn prepare_all<'a>(
         // Gone when this is over, which ends the building of kernels whose runs nobody takes.
         let mut kernels = kernels;
         let mut slow = Vec::new();
-        while let Some((group, kernel)) = kernels.recv().await {
-            builds.prepare(group, &kernel, &mut slow).await?;
+        while let Some((group, definition, kernel)) = kernels.recv().await {
+            builds
+                .prepare(group, &definition, &kernel, &mut slow)
+                .await?;
         }
         for parts in slow {
             builds.hand_on(parts).await?;
@@ -83,12 +96,16 @@ struct Stopped;
 struct Guest {
     image: OnceCell<Result<BuiltImage>>,
     accel: OnceCell<Result<Accel>>,
+    /// What QEMU says of its version.
+    qemu: OnceCell<String>,
 }
 
 /// What a run is put together from.
 struct Parts<'a> {
     run: Run<'a>,
     kernel: BuiltKernel,
+    /// The kernel's definition, with what that names.
+    definition: Arc<Result<Vec<ProjectFile>>>,
     guest: Result<(BuiltImage, Accel)>,
     /// Those that are generated.
     modules: Result<Vec<Module>>,
@@ -124,6 +141,7 @@ impl<'a> Builds<'a, '_> {
     async fn prepare(
         &self,
         group: &[Run<'a>],
+        definition: &Arc<Result<Vec<ProjectFile>>>,
         kernel: &Result<BuiltKernel>,
         slow: &mut Vec<Parts<'a>>,
     ) -> std::result::Result<(), Stopped> {
@@ -152,6 +170,7 @@ impl<'a> Builds<'a, '_> {
                 let parts = Parts {
                     run,
                     kernel: kernel.clone(),
+                    definition: Arc::clone(definition),
                     guest: guest.clone(),
                     modules,
                 };
@@ -203,17 +222,35 @@ impl<'a> Builds<'a, '_> {
             };
             modules.push(klp_build::build(ctx, &kernel, run.arch, &request).await?);
         }
+        let boot_file = kernel.boot_file(run.arch);
+        let version = || host::emulator_version(ctx, run.arch);
+        let image_sum = image::Definition::read(&ctx.project, image::DEFAULT)
+            .and_then(|definition| definition.sum());
+        let origin = Whole::of(&Ingredients {
+            run: run.id(),
+            scenario: run.scenario,
+            kernel: &kernel,
+            definition: &parts.definition,
+            boot_file: &boot_file,
+            image: &image,
+            image_sum: image_sum.unwrap_or_default(),
+            accel,
+            qemu: self.guests[&run.arch].qemu.get_or_init(version).await,
+            modules: &modules,
+            options: self.options,
+        });
         Ok(Guesting {
             run: run.id(),
             scenario: run.scenario.clone(),
             sources: generate::sources(run.scenario),
-            boot_file: kernel.boot_file(run.arch),
+            boot_file,
             tree: kernel.tree(),
             release: kernel.release,
             image,
             accel,
             modules,
             options: Arc::clone(self.options),
+            origin: Arc::new(origin),
             share: Share::Nothing,
         })
     }

@@ -71,6 +71,8 @@ fn without_numbers(title: &str) -> String {
         };
         let digits = word.strip_prefix("0x").unwrap_or(word);
         let hex = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // Seconds, as in `stuck for 23s`, are a number as well.
+        let digits = digits.strip_suffix('s').unwrap_or(digits);
         let number = digits.starts_with(|c: char| c.is_ascii_digit())
             && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         text.push_str(if number || hex { "N" } else { word });
@@ -97,6 +99,10 @@ mod tests {
             (
                 "kernel BUG at lib/list_debug.c:59!",
                 "kernel BUG at lib/list_debug.c:N!",
+            ),
+            (
+                "watchdog: BUG: soft lockup - CPU#1 stuck for 23s! [lab-agent:97]",
+                "watchdog: BUG: soft lockup - CPU#N stuck for N! [lab-agent:N]",
             ),
             ("Oops: 0002 [#1] SMP PTI", "Oops: N [#N] SMP PTI"),
             (

@@ -11,6 +11,8 @@ mod forensics;
 mod live;
 pub mod manner;
 pub mod memory;
+pub mod origin;
+pub mod prebuilt;
 mod prefix;
 mod queue;
 pub mod record;
@@ -36,6 +38,7 @@ use crate::state::Snapshots;
 use crate::vm::accel::Choice;
 use builds::prepare_all;
 use live::Live;
+use prebuilt::Prebuilt;
 use queue::{Kind, Queue};
 use record::Record;
 use run::{Ended, Guesting, Over};
@@ -68,6 +71,8 @@ pub struct Options {
     pub warm: bool,
     /// The folder of the run records.
     pub records: PathBuf,
+    /// What is booted and loaded instead of what would be built.
+    pub prebuilt: Option<Prebuilt>,
 }
 
 /// Runs a plan. Returns every run with its verdict, in the order in which they ended.

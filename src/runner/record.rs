@@ -82,6 +82,11 @@ impl Record {
 
     /// Keeps a file.
     pub fn write(&self, name: &str, data: &str) -> Result<()> {
+        self.write_bytes(name, data.as_bytes())
+    }
+
+    /// Keeps a file that need not be text.
+    pub fn write_bytes(&self, name: &str, data: &[u8]) -> Result<()> {
         let path = self.dir.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at("create", parent)?;

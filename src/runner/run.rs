@@ -13,6 +13,7 @@ use tokio::sync::SemaphorePermit;
 use super::Options;
 use super::forensics;
 use super::live::{Live, Start, session};
+use super::origin::Whole;
 use super::queue::{Kind, Queue};
 use super::record::Record;
 use super::share::{Promise, Share};
@@ -66,6 +67,8 @@ pub struct Guesting {
     pub modules: Vec<Module>,
     /// How to run it.
     pub options: Arc<Options>,
+    /// What it was made from, for its record.
+    pub origin: Arc<Whole>,
     /// What it shares with other runs.
     pub(super) share: Share,
 }
@@ -247,6 +250,7 @@ impl Attempt<'_> {
             }
         };
         self.record.write_sources(&self.of.sources)?;
+        self.of.origin.write(&self.record)?;
         self.record.event(Event::RunStarted {
             run: self.of.run.clone(),
             attempt: number,
@@ -711,6 +715,9 @@ impl Attempt<'_> {
             Comparison::Missing => "",
             Comparison::Different(accepted) => accepted,
         };
+        if let Comparison::Different(accepted) = &standing.comparison {
+            self.record.write("accepted.txt", accepted)?;
+        }
         let difference = diff::render(accepted, &observed);
         self.record.write("diff.txt", &difference)?;
         if standing.accepted {
@@ -728,6 +735,7 @@ impl Attempt<'_> {
         }
         verdict = verdict.with("states by step (- accepted, + observed)", &difference);
         Ok(verdict.help(match snapshots.policy() {
+            SnapshotPolicy::Fixed => "what was observed is in the record: observed.txt",
             SnapshotPolicy::ReadOnly => "run it without CI=true, then `lab review`",
             _ => "if what was observed is right: `lab review` (or `cargo insta review`)",
         }))

@@ -27,6 +27,8 @@ pub enum SnapshotPolicy {
     Accept,
     /// Write nothing (`CI=true`).
     ReadOnly,
+    /// Write nothing, and ask nobody for a review: the snapshot came in a bundle.
+    Fixed,
     /// Compare with none: states are in the run's record only.
     Ignore,
 }

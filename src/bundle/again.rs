@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How often a run of a bundle ended in the manner that was recorded. Pure.
+
+use std::fmt::Write;
+
+use crate::runner::manner::Manner;
+use crate::runner::verdict::Outcome;
+use crate::visible::visible;
+
+/// What became of it, time after time.
+#[derive(Debug, Clone)]
+pub struct Again {
+    recorded: Manner,
+    came: Vec<(Manner, bool)>,
+}
+
+impl Again {
+    /// Before the first time.
+    pub fn new(recorded: Manner) -> Self {
+        Self {
+            recorded,
+            came: Vec::new(),
+        }
+    }
+
+    /// Whether all that went wrong is that the states differ from the snapshot. Then the manner
+    /// does not say in what they differ.
+    pub fn is_about_states(&self) -> bool {
+        let Manner {
+            outcome,
+            failing,
+            splat,
+        } = &self.recorded;
+        *outcome == Outcome::Failed && failing.is_none() && splat.is_none()
+    }
+
+    /// Takes in how it ended once, and whether its states were those of the record.
+    pub fn add(&mut self, manner: Manner, same_states: bool) {
+        let is_same = match self.recorded.outcome {
+            // It is not tried again here: how it ends is how its first attempt did, or well.
+            Outcome::Flaky => {
+                let of = |manner: &Manner| (manner.failing.clone(), manner.splat.clone());
+                of(&manner) == of(&self.recorded) && manner.outcome != Outcome::Passed
+            }
+            _ => manner == self.recorded && (same_states || !self.is_about_states()),
+        };
+        self.came.push((manner, is_same));
+    }
+
+    /// How often it ended in the same way.
+    pub fn same(&self) -> usize {
+        self.came.iter().filter(|(_, is_same)| *is_same).count()
+    }
+
+    /// Whether nothing but the lab or the host kept it from ending in the same way.
+    pub fn could_not_run(&self) -> bool {
+        let infra = |(manner, _): &(Manner, bool)| manner.outcome == Outcome::Infra;
+        self.same() == 0 && self.came.iter().any(infra)
+    }
+
+    /// What became of it, in words.
+    pub fn text(&self) -> String {
+        let (same, of) = (self.same(), self.came.len());
+        let failed = !matches!(
+            self.recorded.outcome,
+            Outcome::Passed | Outcome::ExpectedFailure
+        );
+        let how = match (failed, same) {
+            (true, 0) => "the failure did not come back in the same way",
+            (true, _) => "the failure came back in the same way",
+            (false, 0) => "it did not end as recorded",
+            (false, _) => "it ended as recorded",
+        };
+        let times = if of == 1 { "time" } else { "times" };
+        let mut text = format!("{how}: {same} of {of} {times}\n");
+        let _ = writeln!(text, "  recorded: {}", visible(&self.recorded.to_string()));
+        let mut others: Vec<(String, usize)> = Vec::new();
+        for (manner, _) in self.came.iter().filter(|(_, is_same)| !is_same) {
+            let how = match manner == &self.recorded {
+                true => format!("{manner}, but with other states"),
+                false => manner.to_string(),
+            };
+            match others.iter_mut().find(|(other, _)| *other == how) {
+                Some((_, count)) => *count += 1,
+                None => others.push((how, 1)),
+            }
+        }
+        for (how, count) in others {
+            let times = if count == 1 { "time" } else { "times" };
+            let _ = writeln!(text, "  {count} {times} instead: {}", visible(&how));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::verdict::Failing;
+
+    fn manner(outcome: Outcome, problem: Option<&str>) -> Manner {
+        let failing = |problem: &str| Failing {
+            step: 5,
+            label: "load pricing-v2".into(),
+            problem: problem.into(),
+        };
+        Manner {
+            outcome,
+            failing: problem.map(failing),
+            splat: None,
+        }
+    }
+
+    #[test]
+    fn it_is_counted_what_came_back_in_the_same_way() {
+        let recorded = manner(Outcome::Failed, Some("shop.stock answers 20, not 21"));
+        let mut again = Again::new(recorded.clone());
+        again.add(recorded.clone(), false);
+        again.add(manner(Outcome::Passed, None), true);
+        again.add(manner(Outcome::Failed, Some("shop.stock answers 19")), true);
+        again.add(manner(Outcome::Passed, None), true);
+        assert_eq!(again.same(), 1);
+        insta::assert_snapshot!(again.text(), @r"
+        the failure came back in the same way: 1 of 4 times
+          recorded: failed at step 5 (load pricing-v2): shop.stock answers 20, not 21
+          2 times instead: passed
+          1 time instead: failed at step 5 (load pricing-v2): shop.stock answers 19
+        ");
+    }
+
+    #[test]
+    fn states_count_where_they_are_what_failed() {
+        let recorded = manner(Outcome::Failed, None);
+        let mut again = Again::new(recorded.clone());
+        assert!(again.is_about_states());
+        again.add(recorded.clone(), false);
+        insta::assert_snapshot!(again.text(), @r"
+        the failure did not come back in the same way: 0 of 1 time
+          recorded: failed
+          1 time instead: failed, but with other states
+        ");
+        again.add(recorded, true);
+        assert_eq!(again.same(), 1);
+    }
+
+    #[test]
+    fn a_flaky_runs_failure_is_that_of_its_first_attempt() {
+        let mut again = Again::new(manner(Outcome::Flaky, Some("x")));
+        again.add(manner(Outcome::Passed, None), true);
+        assert_eq!(again.same(), 0);
+        again.add(manner(Outcome::Failed, Some("x")), true);
+        assert_eq!(again.same(), 1);
+    }
+
+    #[test]
+    fn a_run_that_could_not_be_played_is_no_answer() {
+        let recorded = manner(Outcome::Failed, Some("x"));
+        let mut again = Again::new(recorded.clone());
+        again.add(manner(Outcome::Infra, None), true);
+        assert!(again.could_not_run());
+        again.add(recorded, true);
+        assert!(!again.could_not_run());
+    }
+}
