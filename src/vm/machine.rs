@@ -71,7 +71,7 @@ pub struct Machine {
     /// Its limits.
     pub deadlines: Deadlines,
     /// What is typed on its console.
-    input: File,
+    pub(super) input: File,
     /// What QEMU says on standard error.
     stderr: PathBuf,
     /// Whether its firmware is qboot.
@@ -220,7 +220,7 @@ impl Machine {
     }
 
     /// Lets the guest run.
-    pub(super) async fn go_on(&mut self, cancel: &CancellationToken) -> Result<()> {
+    pub async fn go_on(&mut self, cancel: &CancellationToken) -> Result<()> {
         let going = tokio::select! {
             going = self.qmp.execute(qmp::cont {}) => going,
             () = cancel.cancelled() => Err(Error::interrupted()),
@@ -272,7 +272,10 @@ impl Machine {
         cancel: &CancellationToken,
     ) -> Result<std::result::Result<(), Gone>> {
         let from = self.console.len();
-        let typed = self.input.write_all(identity.as_bytes());
+        let typed = match &self.recorder {
+            Some(_) => self.type_slowly(identity.as_bytes(), limit).await,
+            None => self.input.write_all(identity.as_bytes()),
+        };
         typed.map_err(|error| Error::host(format!("cannot type on a guest's console: {error}")))?;
         let said = [
             (READY, None),
@@ -506,8 +509,8 @@ impl Machine {
 
 /// What distinguishes one start of a machine from another.
 pub(super) struct Spec {
-    boot: Option<(PathBuf, PathBuf)>,
-    memory: Memory,
+    pub(super) boot: Option<(PathBuf, PathBuf)>,
+    pub(super) memory: Memory,
     pub(super) qboot: bool,
     pub(super) log: Option<Log>,
     pub(super) gdb: bool,

@@ -5,9 +5,13 @@
 //! network, random numbers, the host's clocks. With that log the same machine executes the same
 //! instructions, and all that is in there is known by how many it has executed.
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use qapi::qmp::{self, RunState};
+use rustix::io::ioctl_fionread;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::args::Log;
@@ -16,6 +20,12 @@ use crate::error::{Error, Result};
 
 /// Bytes of a log. A second of a guest takes less than a MiB.
 pub const LOG_MAX: u64 = 1 << 30;
+
+/// What fits into half of a serial port.
+const PORT: usize = 8;
+/// Some of a guest's timer ticks. It takes what was typed at the next.
+const TICKS: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(1);
 
 /// What is recorded of a machine.
 #[derive(Debug)]
@@ -97,6 +107,28 @@ impl Machine {
     /// Where gdb finds it.
     pub fn gdb(&self) -> Option<&Path> {
         self.gdb.as_deref()
+    }
+
+    /// Types on the console of a guest that is recorded, for `limit` at most: what comes later is
+    /// lost, and the guest does not say that it is ready. QEMU puts what was typed into the log
+    /// before it puts it into the serial port, and asks the port for room too early: what is typed
+    /// at once overruns it.
+    pub(super) async fn type_slowly(&mut self, text: &[u8], limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        for part in text.chunks(PORT) {
+            self.input.write_all(part)?;
+            let before = self.icount().await;
+            let typed = Instant::now();
+            // QEMU has taken it, and the guest has gone on since.
+            while Instant::now() < deadline
+                && (typed.elapsed() < TICKS
+                    || ioctl_fionread(&self.input)? > 0
+                    || self.icount().await == before)
+            {
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
     }
 
     /// Notes the last instruction of a recording: the guest executes none after it.
