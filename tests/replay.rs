@@ -68,7 +68,10 @@ fn a_run_that_fails_is_recorded_and_replayed_to_its_end_or_to_a_step() {
         let output = sandbox.run_text(FAILS, arch, &["--record"]);
         assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
         assert_contains(&output.stdout, &["shop.price answers 11, not 12"]);
-        assert_contains(&output.stderr, &["one emulated CPU, not two", "; `lab replay .lab/runs/"]);
+        assert_contains(
+            &output.stderr,
+            &["one emulated CPU, not two", "; `lab replay .lab/runs/"],
+        );
         assert!(!latest(&sandbox).join("replay.bin.part").exists());
         let output = replays_the_same(&sandbox, "");
         assert_contains(&output.stdout, &["lab: ready", "'v1': patching complete"]);
@@ -80,7 +83,10 @@ fn a_run_that_fails_is_recorded_and_replayed_to_its_end_or_to_a_step() {
     let second = recording.steps[1].icount;
     assert!(recording.steps[0].icount < second && second < recording.icount);
     let output = replay(&sandbox, &["--to-step=2"]);
-    let said = format!("{second} of {} instructions, step 2 (load v1)", recording.icount);
+    let said = format!(
+        "{second} of {} instructions, step 2 (load v1)",
+        recording.icount
+    );
     assert_contains(&output.stderr, &[&said]);
     assert!(output.stdout.contains("lab: ready") && !output.stdout.contains("'v1'"));
 
@@ -110,7 +116,11 @@ fn is_refused_with_anything_else(sandbox: &Sandbox, recording: &Recording) {
     };
     refused(
         &|other| other.qemu = "QEMU emulator version 8.2.1".into(),
-        &["made with another QEMU", "recorded:  QEMU emulator version 8.2.1", "next: "],
+        &[
+            "made with another QEMU",
+            "recorded:  QEMU emulator version 8.2.1",
+            "next: ",
+        ],
     );
     refused(
         &|other| other.machine = other.machine.replace("256M", "512M"),
@@ -123,7 +133,10 @@ fn is_refused_with_anything_else(sandbox: &Sandbox, recording: &Recording) {
     fs::remove_file(&kernel).unwrap();
     refused(
         &|other| other.kernel.path.clone_from(&kernel),
-        &["the recorded kernel is gone: ", "`lab build kernel mainline --arch x86_64`"],
+        &[
+            "the recorded kernel is gone: ",
+            "`lab build kernel mainline --arch x86_64`",
+        ],
     );
     let mut damaged = bytes.clone();
     damaged[bytes.len() / 2] ^= 1;
@@ -141,7 +154,10 @@ fn looks_the_same_to_gdb(sandbox: &Sandbox, second: u64) {
         let mut lab = common::spawn(dir, &["replay", "--to-step=2", "--gdb"]);
         let mut lines = BufReader::new(lab.stderr.take().unwrap()).lines();
         let mut next = || lines.next().unwrap().unwrap();
-        assert_contains(&next(), &[&format!("stands still after {second} instructions")]);
+        assert_contains(
+            &next(),
+            &[&format!("stands still after {second} instructions")],
+        );
         let line = next();
         let (_, target) = line.split_once(" -ex '").unwrap();
         let gdb = Command::new("gdb")
@@ -173,7 +189,10 @@ fn a_panic_is_recorded_and_happens_again() {
         let text = sandbox::culprit(patch, "  - load: culprit\n  - read: /proc/cmdline");
         let output = sandbox.run_text(&text, arch, &["--record"]);
         assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
-        assert_contains(&output.stdout, &["panicked  culprit on mainline", "provoked"]);
+        assert_contains(
+            &output.stdout,
+            &["panicked  culprit on mainline", "provoked"],
+        );
         let output = replays_the_same(&sandbox, " in the panic");
         assert_contains(&output.stdout, &["Kernel panic - not syncing: provoked"]);
     }
@@ -192,5 +211,8 @@ fn what_cannot_be_recorded_or_replayed_is_said() {
     fs::create_dir_all(&record).unwrap();
     let output = sandbox.lab(&["replay", "one"]);
     assert_eq!(output.code, 2);
-    assert_contains(&output.stderr, &["there is no recording in", "`lab run --record …`"]);
+    assert_contains(
+        &output.stderr,
+        &["there is no recording in", "`lab run --record …`"],
+    );
 }

@@ -88,7 +88,11 @@ fn summary(recording: &Recording, played: &Replayed, ms: u64) -> String {
     );
     match end {
         End::Log | End::Panic => {
-            let how = if *end == End::Panic { " in the panic" } else { "" };
+            let how = if *end == End::Panic {
+                " in the panic"
+            } else {
+                ""
+            };
             format!(
                 "replayed {run}: ended{how} after the same {of} instructions, \
                  with the same console byte for byte; {took}"
@@ -130,7 +134,9 @@ impl Status {
         if self.terminal {
             let (done, of) = (icount / 1_000_000, self.of / 1_000_000);
             let percent = 100 * icount / self.of.max(1);
-            write(&format!("\r\x1b[Kreplay: {percent} %, {done} of {of} million instructions"));
+            write(&format!(
+                "\r\x1b[Kreplay: {percent} %, {done} of {of} million instructions"
+            ));
             self.shown = true;
         }
     }
@@ -163,6 +169,9 @@ mod tests {
         assert_eq!(found(Some("one")).unwrap(), runs.join("one"));
         let there = runs.join("one").display().to_string();
         assert_eq!(found(Some(&there)).unwrap(), runs.join("one"));
-        assert_eq!(found(Some("two")).unwrap_err().what, "there is no record two");
+        assert_eq!(
+            found(Some("two")).unwrap_err().what,
+            "there is no record two"
+        );
     }
 }

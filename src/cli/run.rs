@@ -155,9 +155,8 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
     let plan = selection.plan();
     let options = options(ctx, args, settings);
     if options.record {
-        ctx.events.note(
-            "recording: each guest is booted for its run and has one emulated CPU, not two",
-        );
+        ctx.events
+            .note("recording: each guest is booted for its run and has one emulated CPU, not two");
     }
     ctx.events.send(Event::Planned {
         runs: plan.ids(),

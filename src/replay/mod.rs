@@ -128,7 +128,9 @@ impl Recorded<'_> {
         let (unfinished, log) = (dir.join(UNFINISHED), dir.join(LOG));
         let ended = is_ended(&unfinished)?;
         let Some(icount) = self.icount.filter(|_| ended) else {
-            return Err(Error::host("QEMU was ended before it could end the recording"));
+            return Err(Error::host(
+                "QEMU was ended before it could end the recording",
+            ));
         };
         fs::rename(&unfinished, &log).at("rename", &unfinished)?;
         // A run that was interrupted has its recording all the same.
@@ -353,7 +355,10 @@ mod tests {
         assert_eq!(error.blame, Blame::Usage);
         fs::write(dir.path().join(UNFINISHED), "\0\0\0\0").unwrap();
         let error = Recording::read(dir.path()).unwrap_err();
-        assert!(error.what.ends_with("has no end: QEMU was killed"), "{error}");
+        assert!(
+            error.what.ends_with("has no end: QEMU was killed"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -16,7 +16,11 @@ use crate::vm::accel::describe;
 use crate::vm::console::Console;
 use crate::vm::machine::{Machine, Parts};
 
-/// How often a replay is looked at.
+/// How often QEMU is asked whether it is at the end. Its clocks are those of the log, with which it
+/// cannot tell when to wake up: without questions, a replay waits several times as long as its
+/// guest did.
+const ASK: Duration = Duration::from_millis(1);
+/// How often it is shown how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a replay may execute nothing: it waits for nobody, so it has gone astray.
 const STANDSTILL: Duration = Duration::from_secs(30);
@@ -136,7 +140,7 @@ impl Replay<'_> {
         let (mut last, mut moved) = (0, Instant::now());
         loop {
             // Asked before the console is read: what was written by then is shown.
-            let end = self.end().await?;
+            let end = self.wait_end(LOOK).await?;
             let icount = self.machine.icount().await.unwrap_or(last);
             self.show_console(end.is_some(), show);
             show(Shown::Icount(icount));
@@ -151,7 +155,18 @@ impl Replay<'_> {
                 let what = format!("the replay stands still after {icount} of {of} instructions");
                 return Err(Error::host(what).help(ASTRAY));
             }
-            sleep(LOOK).await;
+        }
+    }
+
+    /// Waits for its end a while.
+    async fn wait_end(&mut self, limit: Duration) -> Result<Option<End>> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let end = self.end().await?;
+            if end.is_some() || Instant::now() >= deadline {
+                return Ok(end);
+            }
+            sleep(ASK).await;
         }
     }
 
@@ -180,10 +195,14 @@ impl Replay<'_> {
             show(Shown::Waits(icount, socket));
         }
         // At the end of the log it stands still, for gdb to look around.
+        let mut looked = Instant::now();
         while self.machine.run_state().await.is_ok() {
-            icount = self.machine.icount().await.unwrap_or(icount);
-            self.show_console(false, show);
-            sleep(LOOK).await;
+            if looked.elapsed() > LOOK {
+                icount = self.machine.icount().await.unwrap_or(icount);
+                self.show_console(false, show);
+                looked = Instant::now();
+            }
+            sleep(ASK).await;
         }
         let end = End::Gdb;
         Ok(Replayed { icount, end })
@@ -205,12 +224,7 @@ impl Replay<'_> {
 const ASTRAY: &str = "QEMU did not repeat what it recorded: record the run again";
 
 /// Makes sure that the guest did what the recorded one did.
-fn same(
-    recording: &Recording,
-    record: &Path,
-    played: &Replayed,
-    console: &Console,
-) -> Result<()> {
+fn same(recording: &Recording, record: &Path, played: &Replayed, console: &Console) -> Result<()> {
     let (icount, of) = (played.icount, recording.icount);
     let recorded = record.join(CONSOLE);
     let before = fs::read(&recorded).at("read", &recorded)?;

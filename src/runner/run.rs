@@ -342,7 +342,8 @@ impl Attempt<'_> {
             live.stop().await?;
             if self.of.options.record {
                 let steps = std::mem::take(&mut played.marks);
-                self.keep_recording(ctx, &live.machine, steps, started).await;
+                self.keep_recording(ctx, &live.machine, steps, started)
+                    .await;
             }
         }
         let recorded = live.record_console(&self.record);

@@ -132,7 +132,10 @@ mod tests {
         let path = dir.path().join("console");
         std::fs::write(&path, b"one\r\ntwo\x07\r\nthr").unwrap();
         let console = Console::new(&path);
-        assert_eq!(console.lines_from(0, false), ("one\ntwo\u{fffd}\n".into(), 11));
+        assert_eq!(
+            console.lines_from(0, false),
+            ("one\ntwo\u{fffd}\n".into(), 11)
+        );
         assert_eq!(console.lines_from(11, false), (String::new(), 11));
         assert_eq!(console.lines_from(11, true), ("thr".into(), 14));
         assert_eq!(console.lines_from(14, true), (String::new(), 14));

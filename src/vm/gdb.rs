@@ -23,7 +23,8 @@ mod tests {
 
     #[test]
     fn a_guest_of_another_architecture_needs_a_gdb_that_knows_it() {
-        let line = |arch| command(arch, "/k/vmlinux".as_ref(), "/tmp/lab-x/gdb".as_ref()).to_string();
+        let line =
+            |arch| command(arch, "/k/vmlinux".as_ref(), "/tmp/lab-x/gdb".as_ref()).to_string();
         let own = Arch::host().unwrap_or(Arch::X86_64);
         let rest = "/k/vmlinux -ex 'target remote /tmp/lab-x/gdb'";
         for arch in Arch::ALL {

@@ -55,11 +55,7 @@ impl Recorder {
 
 impl Machine {
     /// Boots a guest and records it in `log`, a file of QEMU's own until the machine was stopped.
-    pub async fn record(
-        parts: &Parts<'_>,
-        log: &Path,
-        cancel: &CancellationToken,
-    ) -> Result<Self> {
+    pub async fn record(parts: &Parts<'_>, log: &Path, cancel: &CancellationToken) -> Result<Self> {
         let spec = Spec {
             log: Some(Log::Record(log.to_path_buf())),
             ..Spec::boot(parts)
