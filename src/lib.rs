@@ -19,6 +19,7 @@ pub mod module;
 pub mod plan;
 pub mod process;
 pub mod profile;
+pub mod replay;
 pub mod report;
 pub mod runner;
 pub mod scenario;

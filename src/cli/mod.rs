@@ -8,6 +8,7 @@ mod check;
 mod export;
 mod list;
 mod plan;
+mod replay;
 mod report;
 mod repro;
 mod review;
@@ -76,6 +77,9 @@ enum Command {
     /// Show what would run and what would not, for people or for an engine that spreads it.
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::PlanArgs),
+    /// Repeat a recorded run, instruction by instruction.
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(replay::ReplayArgs),
     /// Join and show the results of several commands.
     Report(report::ReportArgs),
     /// Look for mistakes in scenario files; build and boot nothing.
@@ -209,6 +213,12 @@ fn dispatch(cli: Cli) -> Result<u8> {
             Ok(0)
         }
         Command::Plan(args) => plan::plan(&project(cli.project)?, &args, cli.color),
+        Command::Replay(args) => {
+            let project = project(cli.project)?;
+            with_context(project, human()?, async |ctx| {
+                replay::replay(ctx, &args).await
+            })
+        }
         Command::Report(args) => report::report(&args, cli.color),
         Command::Review(args) => review::review(&project(cli.project)?, &args, cli.color),
         Command::Run(args) => {

@@ -26,7 +26,8 @@ Examples:
   lab run scenarios/legacy-replace.yaml --accept  take what is observed as the snapshot
   lab run scenarios --report junit=junit.xml --report ktap=results.ktap
   lab run scenarios --shard 2/6 --output results  a part of it, on one of six machines
-  lab run scenarios --resume results              only what has no verdict in there yet";
+  lab run scenarios --resume results              only what has no verdict in there yet
+  lab run scenarios/tagged-replace.yaml --record  for `lab replay`, instruction by instruction";
 
 /// Guests at the same time for each CPU, unless --jobs or memory says otherwise. A guest mostly
 /// waits (for the kernel's retry of a transition, a second later). Measured with 2, 4 and 6 to a
@@ -55,6 +56,10 @@ pub struct RunArgs {
     /// further runs as long as they are as they were.
     #[arg(long)]
     cold: bool,
+    /// Record each guest so that `lab replay` can repeat it instruction by instruction. A guest has
+    /// one emulated CPU then, and is booted for its run.
+    #[arg(long)]
+    record: bool,
     /// Keep the memory of a guest that panics in its record, for crash and drgn (256 MiB each).
     #[arg(long)]
     dump_on_panic: bool,
@@ -102,6 +107,11 @@ impl RunArgs {
                     .help("snapshots are accepted by a person: run it outside CI"),
             );
         }
+        if self.record && self.accel == Some(Choice::Kvm) {
+            let what = "--record does not go with --accel kvm";
+            return Err(Error::new(Blame::Usage, what)
+                .help("only QEMU's translator counts instructions: leave --accel out"));
+        }
         let more = Settings {
             accel: self.accel,
             jobs: self.jobs,
@@ -144,6 +154,10 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
     let _in_use = ctx.cache.in_use().await?;
     let plan = selection.plan();
     let options = options(ctx, args, settings);
+    if options.record {
+        ctx.events
+            .note("recording: each guest is booted for its run and has one emulated CPU, not two");
+    }
     ctx.events.send(Event::Planned {
         runs: plan.ids(),
         skipped: plan.skipped.clone(),
@@ -175,7 +189,10 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         .output()
         .map_or_else(|| ctx.project.join(".lab"), Path::to_path_buf);
     Options {
-        accel: settings.accel.unwrap_or(Choice::Auto),
+        accel: match args.record {
+            true => Choice::Tcg,
+            false => settings.accel.unwrap_or(Choice::Auto),
+        },
         snapshots: Snapshots::new(ctx.project.clone(), policy),
         jobs: settings.jobs.map_or_else(default_jobs, usize::from),
         boots: tokio::sync::Semaphore::new(cpus()),
@@ -183,7 +200,8 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         timeout: settings.timeout,
         fail_fast: settings.fail_fast.unwrap_or(false),
         dump_on_panic: args.dump_on_panic,
-        warm: !args.cold,
+        warm: !args.cold && !args.record,
+        record: args.record,
         records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
         prebuilt: None,
     }

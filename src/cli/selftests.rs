@@ -213,6 +213,7 @@ fn options(ctx: &Context, accel: Choice) -> Options {
         timeout: None,
         fail_fast: false,
         warm: true,
+        record: false,
         dump_on_panic: false,
         records: std::path::absolute(&folder).unwrap_or(folder),
         prebuilt: None,

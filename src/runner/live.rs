@@ -12,6 +12,7 @@ use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
 use crate::guest::{Answer, Guest};
 use crate::image::keys::RunKeys;
+use crate::replay::UNFINISHED;
 use crate::vm::console::CONSOLE_MAX;
 use crate::vm::machine::{Gone, Machine, Parts};
 use crate::vm::template::{self, Found, Making, Template};
@@ -41,6 +42,8 @@ pub(super) struct Live {
 pub(super) enum Start<'a> {
     /// It is booted.
     Cold,
+    /// It is booted and recorded.
+    Recorded,
     /// It is a fork of the template for its parts, which is made if need be.
     Warm,
     /// The same, and it is to be kept later on.
@@ -72,6 +75,11 @@ impl Live {
         let keepable = matches!(start, Start::Keepable);
         let found = match start {
             Start::Cold => None,
+            Start::Recorded => {
+                let log = parts.record.join(UNFINISHED);
+                let machine = Machine::record(parts, &log, &ctx.cancel).await?;
+                return Self::new(parts, keys, machine, From::Boot);
+            }
             Start::Warm | Start::Keepable => template::find(ctx, parts).await?,
             Start::Middle(template) => {
                 let machine = Machine::fork(parts, template, None, &ctx.cancel).await?;

@@ -69,6 +69,8 @@ pub struct Options {
     pub dump_on_panic: bool,
     /// Whether guests are forks of templates, and play several runs.
     pub warm: bool,
+    /// Whether guests are recorded, each for itself.
+    pub record: bool,
     /// The folder of the run records.
     pub records: PathBuf,
     /// What is booted and loaded instead of what would be built.

@@ -27,6 +27,7 @@ use crate::image::build::BuiltImage;
 use crate::image::keys::RunKeys;
 use crate::module::Module;
 use crate::module::generate::SourceFile;
+use crate::replay::{Mark, Recorded};
 use crate::scenario::{ExpectedFailure, Scenario};
 use crate::state::observed::run_text;
 use crate::state::snapshot::Comparison;
@@ -125,6 +126,8 @@ pub(super) struct Played {
     pub(super) spawned: step::Spawned,
     /// Bytes of what the guest has said of its states.
     pub(super) said: usize,
+    /// Where the steps of a recording begin.
+    pub(super) marks: Vec<Mark>,
 }
 
 impl Guesting {
@@ -341,6 +344,11 @@ impl Attempt<'_> {
                 dump = self.dump(&mut live.machine).await;
             }
             live.stop().await?;
+            if self.of.options.record {
+                let steps = std::mem::take(&mut played.marks);
+                self.keep_recording(ctx, &live.machine, steps, started)
+                    .await;
+            }
         }
         let recorded = live.record_console(&self.record);
         let splat = live.machine.console.splat(&self.allowed());
@@ -426,9 +434,41 @@ impl Attempt<'_> {
         }
     }
 
+    /// Makes a recording of what QEMU has written, however the run ended. Nothing else depends on
+    /// it.
+    async fn keep_recording(
+        &self,
+        ctx: &Context,
+        machine: &Machine,
+        steps: Vec<Mark>,
+        started: Instant,
+    ) {
+        let recorded = Recorded {
+            run: self.of.run.clone(),
+            parts: self.parts(),
+            qboot: machine.has_qboot(),
+            vmlinux: self.of.tree.join("build/vmlinux"),
+            icount: machine.recorded(),
+            ms: millis(started.elapsed()),
+            steps,
+        };
+        let shown = self.record.shown();
+        // One that was interrupted is kept as well.
+        ctx.events.note(match recorded.keep().await {
+            Ok((recording, length)) => format!(
+                "recorded {}: {} million instructions, {} KiB; `lab replay {shown}`",
+                self.of.run,
+                recording.icount / 1_000_000,
+                length >> 10
+            ),
+            Err(error) => format!("{} was not recorded: {error}", self.of.run),
+        });
+    }
+
     /// How a guest of this run's own starts.
     fn start(&self) -> Start<'_> {
         match self.share {
+            _ if self.of.options.record => Start::Recorded,
             _ if !self.of.options.warm => Start::Cold,
             Share::Leads(_) => Start::Keepable,
             Share::Forks(kept) => Start::Middle(&kept.template),

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{Blame, Error};
 use crate::event::{Event, millis};
 use crate::guest::Guest;
+use crate::replay::Mark;
 use crate::scenario::{Action, Step};
 use crate::state::{Names, Observed, witness};
 use crate::step;
@@ -130,6 +131,15 @@ impl Attempt<'_> {
         let Live { machine, guest, .. } = live;
         let guest = session(guest.as_ref())?;
         let begun = Instant::now();
+        if self.of.options.record
+            && let Some(icount) = machine.icount().await
+        {
+            played.marks.push(Mark {
+                step: played.states.len() + 1,
+                label: step.action.label(),
+                icount,
+            });
+        }
         self.started(step, played);
         let doing = &doing(step, played);
         let done = match &step.action {

@@ -33,6 +33,19 @@ pub struct MachineSpec {
     pub sandbox: bool,
     /// Whether QEMU has qboot, which takes 20 ms where `SeaBIOS` takes 90.
     pub qboot: bool,
+    /// Where all that gets to the guest from outside is written, or comes from.
+    pub log: Option<Log>,
+    /// Where gdb finds the guest.
+    pub gdb: Option<PathBuf>,
+}
+
+/// The log of a machine that is recorded or replayed: all that its instructions do not decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Log {
+    /// It is written.
+    Record(PathBuf),
+    /// It is read, and nothing else gets to the guest.
+    Replay(PathBuf),
 }
 
 /// A machine's memory.
@@ -59,6 +72,11 @@ pub const MEMORY_MIB: u32 = 256;
 pub const QBOOT: &str = "qboot.rom";
 /// Two CPUs: a transition is about tasks on other CPUs.
 const CPUS: &str = "2,sockets=2";
+/// QEMU takes turns between the CPUs of a machine whose instructions are counted; with one there
+/// is no turn to repeat.
+const RECORDED_CPUS: &str = "1";
+/// The guest's nanoseconds for an instruction, as a power of two.
+const SHIFT: &str = "auto";
 
 /// QEMU's program for an architecture.
 pub fn program(arch: Arch) -> &'static str {
@@ -96,20 +114,39 @@ pub fn command(spec: &MachineSpec) -> Cmd {
     let command = Cmd::new(program(spec.arch))
         .args(sandbox.iter().filter(|_| spec.sandbox))
         .arg("-S")
-        .args(hardware(spec.arch, spec.accel, &spec.memory));
+        .args(hardware(
+            spec.arch,
+            spec.accel,
+            &spec.memory,
+            spec.log.as_ref(),
+        ));
     let command = match spec.has_qboot() {
         true => command.args(["-bios", QBOOT]),
         false => command,
     };
+    let input = match &spec.log {
+        // What was typed is in the log.
+        Some(Log::Replay(_)) => String::new(),
+        _ => format!(",input-path={}", path(&spec.input)),
+    };
+    let gdb = spec.gdb.iter().flat_map(|gdb| {
+        let socket = format!("socket,id=gdb,path={},server=on,wait=off", path(gdb));
+        [
+            "-chardev".to_owned(),
+            socket,
+            "-gdb".to_owned(),
+            "chardev:gdb".to_owned(),
+        ]
+    });
     command
         .args(start)
+        .args(gdb)
         // The short forms know no escape for a comma.
         .args([
             "-chardev",
             &format!(
-                "file,id=console,path={},append=on,input-path={}",
-                path(&spec.console),
-                path(&spec.input)
+                "file,id=console,path={},append=on{input}",
+                path(&spec.console)
             ),
             "-serial",
             "chardev:console",
@@ -126,13 +163,25 @@ pub fn command(spec: &MachineSpec) -> Cmd {
 pub fn by_hand(parts: &Parts<'_>) -> Cmd {
     let append = kernel_command_line(parts.arch) + " rdinit=/bin/sh";
     Cmd::new(program(parts.arch))
-        .args(hardware(parts.arch, parts.accel, &Memory::Own))
+        .args(hardware(parts.arch, parts.accel, &Memory::Own, None))
         .args(boot(&parts.kernel, parts.image, append))
         .args(["-serial", "mon:stdio"])
 }
 
+/// What a recording rests on besides QEMU and files: the machine as it is made here. A replay in
+/// another one would go astray.
+pub fn recorded_machine(arch: Arch, qboot: bool) -> String {
+    let log = Log::Record(PathBuf::new());
+    let firmware = ["-bios", QBOOT];
+    Cmd::new(program(arch))
+        .args(hardware(arch, Accel::Tcg, &Memory::Own, Some(&log)))
+        .args(firmware.iter().filter(|_| qboot && arch == Arch::X86_64))
+        .args(["-append", &kernel_command_line(arch)])
+        .to_string()
+}
+
 /// What the kernel finds.
-fn hardware(arch: Arch, accel: Accel, memory: &Memory) -> Vec<String> {
+fn hardware(arch: Arch, accel: Accel, memory: &Memory, log: Option<&Log>) -> Vec<String> {
     let (machine, cpu) = match (arch, accel) {
         (Arch::X86_64, Accel::Kvm) => ("q35", "host"),
         // What Debian's programs need and no more: XSAVE and page tables of five levels cost an
@@ -152,6 +201,29 @@ fn hardware(arch: Arch, accel: Accel, memory: &Memory) -> Vec<String> {
         let file = escape_commas(&file.to_string_lossy());
         format!("memory-backend-file,id=ram,size={size},mem-path={file},share={share}")
     });
+    let cpus = if log.is_some() { RECORDED_CPUS } else { CPUS };
+    // The guest reaches nothing; the host reaches its ssh through a port that QEMU picks.
+    let forward = match log {
+        Some(Log::Replay(_)) => "",
+        _ => ",hostfwd=tcp:127.0.0.1:0-10.0.2.15:22",
+    };
+    // A queue that is handled in another thread of QEMU is handled at another instruction.
+    let same_thread = if log.is_some() { ",ioeventfd=off" } else { "" };
+    // The last instruction of a machine that went down can be asked for.
+    let down = if log.is_some() { ",shutdown=pause" } else { "" };
+    let counted = log.into_iter().flat_map(|log| {
+        let (mode, file) = match log {
+            Log::Record(file) => ("record", file),
+            Log::Replay(file) => ("replay", file),
+        };
+        let file = escape_commas(&file.to_string_lossy());
+        [
+            "-icount".to_owned(),
+            format!("shift={SHIFT},rr={mode},rrfile={file}"),
+            "-object".to_owned(),
+            "filter-replay,id=log,netdev=net".to_owned(),
+        ]
+    });
     let fixed = [
         "-nodefaults",
         "-no-user-config",
@@ -164,14 +236,13 @@ fn hardware(arch: Arch, accel: Accel, memory: &Memory) -> Vec<String> {
         "-cpu",
         cpu,
         "-smp",
-        CPUS,
+        cpus,
         "-m",
         &size,
-        // The guest reaches nothing; the host reaches its ssh through a port that QEMU picks.
         "-netdev",
-        "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22",
+        &format!("user,id=net,restrict=on{forward}"),
         "-device",
-        "virtio-net-pci,netdev=net,romfile=",
+        &format!("virtio-net-pci,netdev=net,romfile={same_thread}"),
         "-device",
         "virtio-rng-pci",
         // A panic stops the machine so that evidence can be taken; with QEMU's default it would
@@ -179,12 +250,13 @@ fn hardware(arch: Arch, accel: Accel, memory: &Memory) -> Vec<String> {
         "-device",
         "pvpanic-pci",
         "-action",
-        "panic=pause,reboot=shutdown",
+        &format!("panic=pause,reboot=shutdown{down}"),
     ];
     let fixed = fixed.map(str::to_owned).into_iter();
     let backend = backend.into_iter();
     fixed
         .chain(backend.flat_map(|backend| ["-object".to_owned(), backend]))
+        .chain(counted)
         .collect()
 }
 
@@ -238,6 +310,8 @@ mod tests {
             qmp: "/tmp/lab-x/qmp".into(),
             sandbox: true,
             qboot: true,
+            log: None,
+            gdb: None,
         }
     }
 
@@ -269,6 +343,27 @@ mod tests {
         spec.boot = None;
         spec.memory = Memory::Private("/cache/t,1/memory".into());
         insta::assert_snapshot!(lines(&spec));
+    }
+
+    #[test]
+    fn a_recording_and_its_replay_are_of_the_same_machine() {
+        let mut recorded = spec(Arch::X86_64, Accel::Tcg);
+        recorded.log = Some(Log::Record("/runs/a,b/replay.bin".into()));
+        insta::assert_snapshot!(lines(&recorded));
+        let mut replayed = recorded.clone();
+        replayed.log = Some(Log::Replay("/runs/a,b/replay.bin".into()));
+        replayed.gdb = Some("/tmp/lab-x/gdb".into());
+        insta::assert_snapshot!(lines(&replayed));
+        // Nothing gets in but what is in the log.
+        let line = command(&replayed).to_string();
+        assert!(!line.contains("hostfwd") && !line.contains("input-path"));
+    }
+
+    #[test]
+    fn what_a_recording_rests_on_names_no_file_of_it() {
+        for arch in Arch::ALL {
+            insta::assert_snapshot!(recorded_machine(arch, true));
+        }
     }
 
     #[test]

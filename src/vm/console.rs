@@ -60,6 +60,22 @@ impl Console {
         cleaned(&bytes)
     }
 
+    /// Whole lines from byte `from` on, some of them if there are many, and where the next begins;
+    /// with `all`, also what has no end yet.
+    pub fn lines_from(&self, from: u64, all: bool) -> (String, u64) {
+        let mut bytes = Vec::new();
+        if let Ok(mut file) = File::open(&self.path) {
+            let _ = file.seek(SeekFrom::Start(from));
+            let _ = file.take(TAIL_MAX).read_to_end(&mut bytes);
+        }
+        let is_full = bytes.len() as u64 == TAIL_MAX;
+        let end = bytes.iter().rposition(|&byte| byte == b'\n');
+        if !all && !(is_full && end.is_none()) {
+            bytes.truncate(end.map_or(0, |end| end + 1));
+        }
+        (cleaned(&bytes), from + bytes.len() as u64)
+    }
+
     /// The last `count` lines.
     pub fn tail(&self, count: usize) -> String {
         let text = self.text();
@@ -108,6 +124,24 @@ mod tests {
         let path = dir.path().join("console");
         std::fs::write(&path, b"a\x1b[2Jb\r\nc\xff\n").unwrap();
         assert_eq!(Console::new(path).text(), "a\u{fffd}[2Jb\nc\u{fffd}\n");
+    }
+
+    #[test]
+    fn lines_come_when_they_have_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        std::fs::write(&path, b"one\r\ntwo\x07\r\nthr").unwrap();
+        let console = Console::new(&path);
+        assert_eq!(
+            console.lines_from(0, false),
+            ("one\ntwo\u{fffd}\n".into(), 11)
+        );
+        assert_eq!(console.lines_from(11, false), (String::new(), 11));
+        assert_eq!(console.lines_from(11, true), ("thr".into(), 14));
+        assert_eq!(console.lines_from(14, true), (String::new(), 14));
+        // A line without end is shown in pieces.
+        std::fs::write(&path, vec![b'x'; 2 * TAIL_MAX as usize]).unwrap();
+        assert_eq!(console.lines_from(0, false).1, TAIL_MAX);
     }
 
     #[test]

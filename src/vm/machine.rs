@@ -11,9 +11,10 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{self, MachineSpec, Memory};
+use super::args::{self, Log, MachineSpec, Memory};
 use super::console::{CONSOLE_MAX, Console};
 use super::qmp::{MachineState, Qmp};
+use super::replay::Recorder;
 use super::scratch::Scratch;
 use super::template::Template;
 use super::{Accel, Deadlines};
@@ -29,7 +30,7 @@ const NOT_READY: &str = "lab: dropbear did not start";
 /// How long QEMU may take to open its QMP socket.
 const START: Duration = Duration::from_secs(30);
 /// How long QEMU may take to say whether it runs: it does nothing else meanwhile.
-const ALIVE: Duration = Duration::from_secs(10);
+pub(super) const ALIVE: Duration = Duration::from_secs(10);
 /// How long a guest may go on without an answer after a complaint of its kernel.
 const AFTER_SPLAT: Duration = Duration::from_secs(10);
 /// How often the console is searched for one.
@@ -70,11 +71,15 @@ pub struct Machine {
     /// Its limits.
     pub deadlines: Deadlines,
     /// What is typed on its console.
-    input: File,
+    pub(super) input: File,
     /// What QEMU says on standard error.
     stderr: PathBuf,
     /// Whether its firmware is qboot.
     pub(super) qboot: bool,
+    /// What is recorded of it.
+    pub(super) recorder: Option<Recorder>,
+    /// Where gdb finds it.
+    pub(super) gdb: Option<PathBuf>,
     /// Its sockets and pipes; removed with it.
     _scratch: Scratch,
 }
@@ -101,10 +106,10 @@ impl Machine {
         memory: Option<&Path>,
         cancel: &CancellationToken,
     ) -> Result<Self> {
+        let memory = memory.map_or(Memory::Own, |file| Memory::Shared(file.to_path_buf()));
         let spec = Spec {
-            boot: Some((parts.kernel.clone(), parts.image.to_path_buf())),
-            memory: memory.map_or(Memory::Own, |file| Memory::Shared(file.to_path_buf())),
-            qboot: true,
+            memory,
+            ..Spec::boot(parts)
         };
         let mut machine = Self::start(parts, spec, b"", cancel).await?;
         machine.go_on(cancel).await?;
@@ -126,6 +131,8 @@ impl Machine {
                 |file| Memory::Shared(file.to_path_buf()),
             ),
             qboot: template.has_qboot(),
+            log: None,
+            gdb: false,
         };
         let console = template.console()?;
         let mut machine = Self::start(parts, spec, &console, cancel).await?;
@@ -142,7 +149,7 @@ impl Machine {
     }
 
     /// Starts QEMU; the guest stands still.
-    async fn start(
+    pub(super) async fn start(
         parts: &Parts<'_>,
         of: Spec,
         console: &[u8],
@@ -159,6 +166,8 @@ impl Machine {
             qmp: scratch.path().join("qmp"),
             sandbox: true,
             qboot: of.qboot,
+            gdb: of.gdb.then(|| scratch.path().join("gdb")),
+            log: of.log,
         };
         std::fs::write(&spec.console, console).at("write", &spec.console)?;
         let input = pipe(&spec.input)?;
@@ -174,14 +183,21 @@ impl Machine {
             };
             let error = match connected {
                 Ok(qmp) => {
+                    let recorder = Recorder::of(spec.log);
+                    let deadlines = Deadlines::of(parts.accel, parts.arch);
                     return Ok(Self {
                         process,
                         qmp,
                         console: Console::new(spec.console),
-                        deadlines: Deadlines::of(parts.accel, parts.arch),
+                        deadlines: match recorder {
+                            Some(_) => deadlines.recorded(),
+                            None => deadlines,
+                        },
                         input,
                         stderr,
                         qboot: spec.qboot,
+                        recorder,
+                        gdb: spec.gdb,
                         _scratch: scratch,
                     });
                 }
@@ -204,7 +220,7 @@ impl Machine {
     }
 
     /// Lets the guest run.
-    async fn go_on(&mut self, cancel: &CancellationToken) -> Result<()> {
+    pub async fn go_on(&mut self, cancel: &CancellationToken) -> Result<()> {
         let going = tokio::select! {
             going = self.qmp.execute(qmp::cont {}) => going,
             () = cancel.cancelled() => Err(Error::interrupted()),
@@ -256,7 +272,10 @@ impl Machine {
         cancel: &CancellationToken,
     ) -> Result<std::result::Result<(), Gone>> {
         let from = self.console.len();
-        let typed = self.input.write_all(identity.as_bytes());
+        let typed = match &self.recorder {
+            Some(_) => self.type_slowly(identity.as_bytes(), limit).await,
+            None => self.input.write_all(identity.as_bytes()),
+        };
         typed.map_err(|error| Error::host(format!("cannot type on a guest's console: {error}")))?;
         let said = [
             (READY, None),
@@ -336,6 +355,9 @@ impl Machine {
         if self.disk_is_full() {
             let what = "the disk of the console is full: No space left on device";
             return Some(Gone::Qemu(what.to_owned()));
+        }
+        if let Some(why) = self.recorder.as_ref().and_then(Recorder::is_too_long) {
+            return Some(Gone::Qemu(why));
         }
         (self.console.len() > CONSOLE_MAX).then_some(Gone::Flooded)
     }
@@ -470,6 +492,7 @@ impl Machine {
 
     /// Ends QEMU: `quit`, then SIGTERM, then SIGKILL.
     pub async fn stop(&mut self) -> Result<()> {
+        self.end_recording().await;
         let quit = self
             .qmp
             .execute_within(qmp::quit {}, Duration::from_secs(2))
@@ -485,10 +508,25 @@ impl Machine {
 }
 
 /// What distinguishes one start of a machine from another.
-struct Spec {
-    boot: Option<(PathBuf, PathBuf)>,
-    memory: Memory,
-    qboot: bool,
+pub(super) struct Spec {
+    pub(super) boot: Option<(PathBuf, PathBuf)>,
+    pub(super) memory: Memory,
+    pub(super) qboot: bool,
+    pub(super) log: Option<Log>,
+    pub(super) gdb: bool,
+}
+
+impl Spec {
+    /// A machine that boots.
+    pub(super) fn boot(parts: &Parts<'_>) -> Self {
+        Self {
+            boot: Some((parts.kernel.clone(), parts.image.to_path_buf())),
+            memory: Memory::Own,
+            qboot: true,
+            log: None,
+            gdb: false,
+        }
+    }
 }
 
 /// A pipe that has a writer from the start: QEMU would wait for one.

@@ -5,9 +5,11 @@
 pub mod accel;
 pub mod args;
 pub mod console;
+pub mod gdb;
 pub mod machine;
 pub mod qmp;
 pub mod registers;
+pub mod replay;
 mod scratch;
 pub mod splat;
 pub mod template;
@@ -71,6 +73,18 @@ impl Deadlines {
             answer: Duration::from_secs(10) * scale,
             transition: Duration::from_secs(30) * scale,
             script: Duration::from_secs(300) * scale,
+        }
+    }
+
+    /// The same while a guest is recorded, which makes it slower.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        const SLOWER: u32 = 2;
+        Self {
+            boot: self.boot * SLOWER,
+            answer: self.answer * SLOWER,
+            transition: self.transition * SLOWER,
+            script: self.script * SLOWER,
         }
     }
 }

@@ -302,6 +302,8 @@ fn key(parts: &Parts<'_>) -> Result<String> {
         qmp: file("qmp"),
         sandbox: false,
         qboot: true,
+        log: None,
+        gdb: None,
     });
     let mut key = KeyBuilder::new(RECIPE);
     key.part("command", command.to_string().as_bytes());

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `lab replay`: a recorded run once more.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::context::Context;
+use crate::error::{Blame, Error, Result};
+use crate::event::millis;
+use crate::replay::Recording;
+use crate::replay::play::{self, End, Replayed, Shown, Wanted};
+use crate::report::text::seconds;
+use crate::report::to_stderr;
+use crate::vm::gdb;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  lab run scenarios/tagged-replace.yaml --record   record a run
+  lab replay                                       repeat the latest one, and compare
+  lab replay .lab/runs/20261125-… --to-step 4      up to where step 4 begins
+  lab replay --to-step 4 --gdb                     and look into it with gdb from there on";
+
+/// Arguments of `lab replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The record of the run: its folder, or the folder's name [default: the latest run].
+    #[arg(value_name = "RUN")]
+    run: Option<PathBuf>,
+    /// Stop where step N begins.
+    #[arg(long, value_name = "N")]
+    to_step: Option<usize>,
+    /// Stop after N instructions.
+    #[arg(long, value_name = "N", conflicts_with = "to_step")]
+    to_icount: Option<u64>,
+    /// Wait for gdb where it stops, or else before the first instruction.
+    #[arg(long)]
+    gdb: bool,
+}
+
+/// Replays a run and compares it with what was recorded.
+pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
+    let record = record(&ctx.project, args.run.as_deref())?;
+    let recording = Recording::read(&record)?;
+    let to = match args.to_step {
+        Some(step) => Some(recording.step(step)?),
+        None => args.to_icount,
+    };
+    if let Some(to) = to.filter(|&to| to > recording.icount) {
+        let what = format!("the recording ends after {} instructions", recording.icount);
+        return Err(Error::new(Blame::Usage, what).help(format!("{to} come after that")));
+    }
+    let _in_use = ctx.cache.in_use().await?;
+    recording.check(&record, &ctx.cancel).await?;
+    let started = Instant::now();
+    let mut status = Status::new(recording.icount);
+    let wanted = Wanted { to, gdb: args.gdb };
+    let played = play::play(ctx, (&recording, &record), wanted, |shown| match shown {
+        Shown::Console(text) => {
+            status.clear();
+            super::print(text);
+        }
+        Shown::Icount(icount) => status.show(icount),
+        Shown::Waits(icount, socket) => {
+            status.clear();
+            let line = gdb::command(recording.run.arch, &recording.vmlinux, socket);
+            to_stderr(&format!(
+                "the guest stands still after {icount} instructions; look into it with\n  {line}\n\
+                 `kill` in gdb or Ctrl-C here ends it"
+            ));
+        }
+    })
+    .await;
+    status.clear();
+    to_stderr(&summary(&recording, &played?, millis(started.elapsed())));
+    Ok(0)
+}
+
+/// What came of it.
+fn summary(recording: &Recording, played: &Replayed, ms: u64) -> String {
+    let Replayed { icount, end } = played;
+    let (run, of, took) = (&recording.run, recording.icount, seconds(ms));
+    let at = recording.at(*icount).map_or_else(
+        || "before the first step".to_owned(),
+        |mark| format!("step {} ({})", mark.step, mark.label),
+    );
+    match end {
+        End::Log | End::Panic => {
+            let how = if *end == End::Panic {
+                " in the panic"
+            } else {
+                ""
+            };
+            format!(
+                "replayed {run}: ended{how} after the same {of} instructions, \
+                 with the same console byte for byte; {took}"
+            )
+        }
+        End::Wanted => format!("replayed {run}: {icount} of {of} instructions, {at}; {took}"),
+        End::Gdb => format!("replayed {run}: gdb ended it after {icount} of {of} instructions"),
+    }
+}
+
+/// The folder of a run's record.
+fn record(project: &Path, run: Option<&Path>) -> Result<PathBuf> {
+    let runs = project.join(".lab/runs");
+    let run = run.unwrap_or(Path::new("latest"));
+    let places = [run.to_path_buf(), runs.join(run)];
+    places.into_iter().find(|dir| dir.is_dir()).ok_or_else(|| {
+        let what = format!("there is no record {}", run.display());
+        Error::new(Blame::Usage, what).help(format!("look for it in {}", runs.display()))
+    })
+}
+
+/// How far it is: one line on a terminal, below the console.
+struct Status {
+    of: u64,
+    terminal: bool,
+    shown: bool,
+}
+
+impl Status {
+    fn new(of: u64) -> Self {
+        Self {
+            of,
+            terminal: std::io::stderr().is_terminal(),
+            shown: false,
+        }
+    }
+
+    fn show(&mut self, icount: u64) {
+        if self.terminal {
+            let (done, of) = (icount / 1_000_000, self.of / 1_000_000);
+            let percent = 100 * icount / self.of.max(1);
+            write(&format!(
+                "\r\x1b[Kreplay: {percent} %, {done} of {of} million instructions"
+            ));
+            self.shown = true;
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            write("\r\x1b[K");
+        }
+    }
+}
+
+fn write(text: &str) {
+    let mut stderr = std::io::stderr();
+    let _ = stderr.write_all(text.as_bytes());
+    let _ = stderr.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_by_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs = dir.path().join(".lab/runs");
+        std::fs::create_dir_all(runs.join("one")).unwrap();
+        std::os::unix::fs::symlink("one", runs.join("latest")).unwrap();
+        let found = |run: Option<&str>| record(dir.path(), run.map(Path::new));
+        assert_eq!(found(None).unwrap(), runs.join("latest"));
+        assert_eq!(found(Some("one")).unwrap(), runs.join("one"));
+        let there = runs.join("one").display().to_string();
+        assert_eq!(found(Some(&there)).unwrap(), runs.join("one"));
+        assert_eq!(
+            found(Some("two")).unwrap_err().what,
+            "there is no record two"
+        );
+    }
+}
