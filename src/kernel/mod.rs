@@ -87,6 +87,11 @@ impl BuiltKernel {
         self.dir.join(TREE)
     }
 
+    /// Its objects, its config and its tables of symbols.
+    pub fn build_dir(&self) -> PathBuf {
+        self.tree().join(BUILD)
+    }
+
     /// What QEMU boots.
     pub fn boot_file(&self, arch: Arch) -> PathBuf {
         self.tree().join(BUILD).join(Toolchain::of(arch).boot_file)

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::error::{Blame, Result};
 use crate::image::{self, build::BuiltImage};
 use crate::kernel::{self, BuiltKernel};
-use crate::module::{self, Module, generate, klp_build, kselftest};
+use crate::module::{self, Module, generate, klp_build, kselftest, prebuilt};
 use crate::plan::Run;
 use crate::vm::Accel;
 use crate::vm::accel;
@@ -203,6 +203,8 @@ impl<'a> Builds<'a, '_> {
             };
             modules.push(klp_build::build(ctx, &kernel, run.arch, &request).await?);
         }
+        let prebuilt = prebuilt::take(ctx, &kernel, run.arch, run.scenario, &modules).await?;
+        modules.extend(prebuilt);
         Ok(Guesting {
             run: run.id(),
             scenario: run.scenario.clone(),
