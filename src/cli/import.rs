@@ -78,7 +78,12 @@ pub fn run(args: &ImportArgs, project: impl FnOnce() -> Result<PathBuf>) -> Resu
     let (files, found) = modules(args.modules.as_deref(), &name)?;
     let from = match args.file.as_os_str() == DASH {
         true => "standard input".to_owned(),
-        false => args.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        false => args
+            .file
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
     };
     let request = Request {
         text: &text,
@@ -88,7 +93,9 @@ pub fn run(args: &ImportArgs, project: impl FnOnce() -> Result<PathBuf>) -> Resu
     };
     let Some(imported) = import(&request) else {
         let what = match &args.test {
-            Some(test) => format!("{from} has no case `{test}` with commands that the lab understands"),
+            Some(test) => {
+                format!("{from} has no case `{test}` with commands that the lab understands")
+            }
             None => format!("{from} holds no command that the lab understands"),
         };
         return Err(Error::new(Blame::File, what)
@@ -124,10 +131,13 @@ fn said(imported: &Imported, has_modules: bool) -> String {
     let mut text = String::new();
     if !imported.unknown.is_empty() {
         let (unknown, lines) = (imported.unknown.len(), imported.lines);
-        text += &format!("{unknown} of {} not understood:\n", match lines {
-            1 => "1 line was".to_owned(),
-            n => format!("{n} lines were"),
-        });
+        text += &format!(
+            "{unknown} of {} not understood:\n",
+            match lines {
+                1 => "1 line was".to_owned(),
+                n => format!("{n} lines were"),
+            }
+        );
         for line in imported.unknown.iter().take(UNKNOWN_MAX) {
             let shown: String = line.text.chars().take(60).collect();
             text += &format!("  line {}: {shown} ({})\n", line.line, line.why);
@@ -165,8 +175,16 @@ fn read(file: &Path) -> Result<String> {
 
 /// The scenario's name: as it is said, or as the file's is.
 fn name(args: &ImportArgs) -> Result<String> {
-    let output = args.output.as_deref().filter(|path| path.as_os_str() != DASH);
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let output = args
+        .output
+        .as_deref()
+        .filter(|path| path.as_os_str() != DASH);
+    let stem = |path: &Path| {
+        path.file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
     let name = match (&args.name, output) {
         (Some(name), None) => name.clone(),
         (_, Some(output)) => stem(output),

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::kernel::{self, Definition};
 use crate::module::prebuilt::klp::KlpSymbol;
-use crate::module::prebuilt::{self, Finding, Ko, KernelFacts, findings};
+use crate::module::prebuilt::{self, Finding, KernelFacts, Ko, findings};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -87,7 +87,10 @@ pub async fn compare(ctx: &Context, args: &InspectArgs, modules: &[Ko]) -> Resul
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// What a module is, in a few lines.
@@ -132,7 +135,10 @@ fn description(ko: &Ko, file: &str) -> String {
         }
     }
     for (object, symbols) in wanted {
-        row("klp symbols", &format!("{object}: {}", list(symbols.into_iter())));
+        row(
+            "klp symbols",
+            &format!("{object}: {}", list(symbols.into_iter())),
+        );
     }
     row("exports", &list(ko.exports.iter().cloned()));
     row("wants", &list(ko.undefined.iter().cloned()));

@@ -46,7 +46,9 @@ pub fn run(args: &NewArgs, project: impl FnOnce() -> Result<PathBuf>) -> Result<
             return Ok(0);
         }
         Some(path) => path.clone(),
-        None => project()?.join("scenarios").join(format!("{}.yaml", args.name)),
+        None => project()?
+            .join("scenarios")
+            .join(format!("{}.yaml", args.name)),
     };
     if output.file_stem().is_none_or(|stem| stem != &*args.name) {
         let what = format!("{} would not be called `{}`", output.display(), args.name);
@@ -105,7 +107,9 @@ pub(super) fn write_new(path: &Path, text: &str) -> Result<()> {
     if path.exists() {
         return Err(exists(path));
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(parent).at("write to", parent)?;
     file.write_all(text.as_bytes()).at("write", path)?;
@@ -142,12 +146,17 @@ mod tests {
             let text = text(tags);
             let source = Source::new("x.yaml", text.clone());
             let scenario = parse("x", &source);
-            let scenario =
-                scenario.unwrap_or_else(|errors| panic!("{text}\n{}", errors.render(&source, false)));
+            let scenario = scenario
+                .unwrap_or_else(|errors| panic!("{text}\n{}", errors.render(&source, false)));
             assert!(scenario.cleans_up() && scenario.livepatches.len() == 3);
             assert_eq!(scenario.requires.replace.is_some(), tags);
-            let placeholders = ["REQUIRES", "FIRST", "SECOND", "OTHER", "STACK", "STOCK", "WHY", "GONE"];
-            assert!(placeholders.iter().all(|word| !text.contains(word)), "{text}");
+            let placeholders = [
+                "REQUIRES", "FIRST", "SECOND", "OTHER", "STACK", "STOCK", "WHY", "GONE",
+            ];
+            assert!(
+                placeholders.iter().all(|word| !text.contains(word)),
+                "{text}"
+            );
         }
     }
 }

@@ -84,8 +84,6 @@ enum Entry {
     Test(String),
     /// A line that was not understood.
     Unknown(Unknown),
-    /// Something to say about the next step.
-    Note(String),
     Step(Box<Placed>),
 }
 
@@ -144,6 +142,9 @@ impl Reader {
         if matches!(line.kind, Kind::Blank | Kind::Comment | Kind::Log) {
             return;
         }
+        if is_prose(&line.text) || is_library(&line.text) {
+            return;
+        }
         self.lines += 1;
         if let Some(errno) = steps::failure(&line.text) {
             if !self.fails(errno) {
@@ -174,10 +175,14 @@ impl Reader {
 
     /// Says that the last step failed, if there is one that can.
     fn fails(&mut self, errno: Errno) -> bool {
-        let mut steps = self.entries.iter_mut().rev().filter_map(|entry| match entry {
-            Entry::Step(placed) => Some(placed),
-            _ => None,
-        });
+        let mut steps = self
+            .entries
+            .iter_mut()
+            .rev()
+            .filter_map(|entry| match entry {
+                Entry::Step(placed) => Some(placed),
+                _ => None,
+            });
         steps.next().is_some_and(|placed| placed.step.fail(errno))
     }
 
@@ -204,7 +209,10 @@ impl Reader {
                 if last != "done" {
                     self.blocks.push(Block::Taken);
                 }
-                self.unknown(line, LOOP);
+                // Steps wait for transitions by themselves.
+                if !text.contains("/transition") {
+                    self.unknown(line, LOOP);
+                }
             }
             "else" | "elif" => {
                 if let Some(block) = self.blocks.last_mut() {
@@ -262,7 +270,10 @@ impl Reader {
                 (false, None) => {}
             }
         }
-        let start = self.entries.iter().rposition(|e| matches!(e, Entry::Test(_)));
+        let start = self
+            .entries
+            .iter()
+            .rposition(|e| matches!(e, Entry::Test(_)));
         let steps = self.entries[start.unwrap_or(0)..].iter_mut();
         let mut steps: Vec<&mut Placed> = steps
             .filter_map(|entry| match entry {
@@ -286,14 +297,30 @@ impl Reader {
     }
 }
 
+/// Whether a line is a sentence or a salutation, and no command.
+fn is_prose(text: &str) -> bool {
+    let ends = text.ends_with([',', '.', ':', '?', '!']);
+    let begins = text.split_whitespace().next().unwrap_or_default();
+    let is_word = begins
+        .chars()
+        .all(|c| c.is_alphabetic() || ",.:!'".contains(c));
+    ends && is_word && !text.contains(['/', '$', '|', '>', '"'])
+}
+
+/// Whether a script reads the functions of the selftests here.
+fn is_library(text: &str) -> bool {
+    let reads = text.starts_with(". ") || text.starts_with("source ");
+    reads && text.ends_with("functions.sh")
+}
+
 /// A line of livepatching or of a module, as it is in an expectation; the script's own are left out.
 fn own_line(line: &str) -> Option<String> {
     let scripts = ["livepatch: kernel.", "livepatch: sysctl:", "livepatch: ok"];
-    if scripts.iter().any(|own| line.starts_with(own)) {
+    if scripts.iter().any(|own| line.starts_with(own)) || line.ends_with(": ") {
         return None;
     }
     if let Some(rest) = line.strip_prefix("livepatch: ") {
-        return Some(one_line(rest));
+        return Some(one_line(rest)).filter(|line| !line.trim().is_empty());
     }
     let (module, rest) = line.split_once(": ")?;
     let is_module = kernel_module_name(module).starts_with("test_klp");

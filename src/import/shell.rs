@@ -61,9 +61,15 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
     let all: Vec<&str> = text.lines().collect();
     let mut variables = BTreeMap::from([
         ("SYSFS_KERNEL_DIR".to_owned(), "/sys/kernel".to_owned()),
-        ("SYSFS_KLP_DIR".to_owned(), "/sys/kernel/livepatch".to_owned()),
+        (
+            "SYSFS_KLP_DIR".to_owned(),
+            "/sys/kernel/livepatch".to_owned(),
+        ),
         ("SYSFS_DEBUG_DIR".to_owned(), "/sys/kernel/debug".to_owned()),
-        ("SYSFS_TRACING_DIR".to_owned(), "/sys/kernel/tracing".to_owned()),
+        (
+            "SYSFS_TRACING_DIR".to_owned(),
+            "/sys/kernel/tracing".to_owned(),
+        ),
     ]);
     let mut lines = Vec::new();
     let mut at = 0;
@@ -160,7 +166,10 @@ fn kind(text: &str, variables: &mut BTreeMap<String, String>) -> Kind {
 
 /// `if [[ "$(cat FILE)" != "TEXT" ]]`, which the selftests write, as the words of a comparison.
 fn compared(text: &str, variables: &BTreeMap<String, String>) -> Option<Command> {
-    let rest = text.strip_prefix("if ").unwrap_or(text).strip_prefix("[[ \"$(cat ")?;
+    let rest = text
+        .strip_prefix("if ")
+        .unwrap_or(text)
+        .strip_prefix("[[ \"$(cat ")?;
     let (path, rest) = rest.split_once(")\" ")?;
     let (operator, rest) = rest.split_once(" \"")?;
     let inside = &rest[..end_of_quoted(rest)?];
@@ -179,7 +188,11 @@ fn is_log(text: &str) -> bool {
     };
     let before = &text[..start];
     let is_syslog = before.is_empty() || before.ends_with("kernel: ") || before.starts_with('<');
-    let inside = text[start + 1..].split(']').next().unwrap_or_default().trim();
+    let inside = text[start + 1..]
+        .split(']')
+        .next()
+        .unwrap_or_default()
+        .trim();
     let time = inside.split_once('.');
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_syslog && time.is_some_and(|(seconds, rest)| digits(seconds) && digits(rest))
@@ -236,7 +249,11 @@ fn piped(mut pipeline: Vec<Command>) -> Result<Command, &'static str> {
     let last = pipeline.len() - 1;
     if last > 0 {
         without_sudo(&mut pipeline[last]);
-        let file = pipeline[last].words.iter().skip(1).find(|w| !w.starts_with('-'));
+        let file = pipeline[last]
+            .words
+            .iter()
+            .skip(1)
+            .find(|w| !w.starts_with('-'));
         if pipeline[last].name() == "tee"
             && let Some(file) = file.cloned()
         {
@@ -277,7 +294,9 @@ fn without_sudo(command: &mut Command) {
     }
     // `/sbin/insmod`
     if let Some(name) = command.words.first_mut()
-        && ["/sbin/", "/usr/sbin/", "/bin/", "/usr/bin/"].iter().any(|p| name.starts_with(p))
+        && ["/sbin/", "/usr/sbin/", "/bin/", "/usr/bin/"]
+            .iter()
+            .any(|p| name.starts_with(p))
         && let Some(at) = name.rfind('/')
     {
         *name = name.split_off(at + 1);
@@ -435,7 +454,13 @@ mod tests {
                     [root@vm ~]# sudo -n modprobe c\n# insmod is what loads it";
         assert_eq!(
             seen(text),
-            ["insmod·./a.ko·x=1", "insmod·b.ko", "rmmod·b", "modprobe·c", "Comment"]
+            [
+                "insmod·./a.ko·x=1",
+                "insmod·b.ko",
+                "rmmod·b",
+                "modprobe·c",
+                "Comment"
+            ]
         );
     }
 
@@ -470,7 +495,8 @@ mod tests {
 
     #[test]
     fn what_belongs_together_is_one_line() {
-        let text = "insmod a.ko \\\n  x=1\ncheck_result \"% insmod a\nlivepatch: \\\"a\\\"\"\nrmmod a";
+        let text =
+            "insmod a.ko \\\n  x=1\ncheck_result \"% insmod a\nlivepatch: \\\"a\\\"\"\nrmmod a";
         let lines = lines(text);
         let places: Vec<_> = lines.iter().map(|l| (l.number, l.count)).collect();
         assert_eq!(places, [(1, 2), (3, 2), (5, 1)]);

@@ -105,8 +105,18 @@ pub(super) fn is_root_command(begins: &str, text: &str) -> bool {
 /// The errno that a line of a tool's output means.
 pub(super) fn failure(line: &str) -> Option<Errno> {
     let tools = [
-        "insmod:", "modprobe:", "rmmod:", "cat:", "tee:", "bash:", "-bash:", "sh:", "-sh:", "zsh:",
-        "echo:", "sysctl:",
+        "insmod:",
+        "modprobe:",
+        "rmmod:",
+        "cat:",
+        "tee:",
+        "bash:",
+        "-bash:",
+        "sh:",
+        "-sh:",
+        "zsh:",
+        "echo:",
+        "sysctl:",
     ];
     if !tools.iter().any(|tool| line.starts_with(tool)) && !line.contains(": write error: ") {
         return None;
@@ -134,9 +144,10 @@ pub(super) fn understood(command: &Command) -> Act {
         ("disable_lp", [module]) => livepatch(module, |module| Step::Disable(module, None)),
         ("unload_lp" | "unload_mod", [module]) => unload(&[module]),
         ("set_dynamic_debug" | "setup_config", []) => debug(&DEBUG),
-        ("set_pre_patch_ret", [module, value]) => {
-            write(&format!("/sys/module/{module}/parameters/pre_patch_ret"), value)
-        }
+        ("set_pre_patch_ret", [module, value]) => write(
+            &format!("/sys/module/{module}/parameters/pre_patch_ret"),
+            value,
+        ),
         ("set_ftrace_enabled", ["--fail", value]) => {
             let mut act = write(FTRACE, value);
             if let Act::Steps(steps) = &mut act
@@ -183,9 +194,37 @@ pub(super) fn understood(command: &Command) -> Act {
 /// waiting, which steps do by themselves.
 fn is_needless(name: &str) -> bool {
     [
-        ".", ":", "cd", "clear", "date", "die", "dmesg", "exit", "hostname", "id", "is_root",
-        "journalctl", "log", "loop_until", "ls", "lsmod", "modinfo", "pwd", "return", "set", "skip",
-        "sleep", "source", "sync", "test", "trap", "true", "uname", "unset", "wait", "whoami",
+        ".",
+        ":",
+        "cd",
+        "clear",
+        "date",
+        "die",
+        "dmesg",
+        "exit",
+        "hostname",
+        "id",
+        "is_root",
+        "journalctl",
+        "log",
+        "loop_until",
+        "ls",
+        "lsmod",
+        "modinfo",
+        "pwd",
+        "return",
+        "set",
+        "skip",
+        "sleep",
+        "source",
+        "sync",
+        "test",
+        "trap",
+        "true",
+        "uname",
+        "unset",
+        "wait",
+        "whoami",
     ]
     .contains(&name)
 }
@@ -282,7 +321,9 @@ fn debug(queries: &[&str]) -> Act {
 
 /// What echo(1) says.
 fn echoed(words: &[&str]) -> String {
-    let flags = words.iter().take_while(|word| ["-n", "-e", "-E", "-ne", "-en"].contains(*word));
+    let flags = words
+        .iter()
+        .take_while(|word| ["-n", "-e", "-E", "-ne", "-en"].contains(*word));
     words[flags.count()..].join(" ")
 }
 

@@ -65,7 +65,10 @@ fn a_report_of_commands_becomes_steps_and_comments() {
 fn files_say_what_a_module_is() {
     let imported = with_files(REPORT, None, &[("shop", false), ("vendor_v1", true)]);
     let scenario = scenario(&imported);
-    let files: Vec<_> = scenario.prebuilt().map(|(name, _)| name.to_owned()).collect();
+    let files: Vec<_> = scenario
+        .prebuilt()
+        .map(|(name, _)| name.to_owned())
+        .collect();
     assert_eq!(files, ["shop", "vendor-v1"]);
     assert_eq!(imported.used, ["shop", "vendor_v1"]);
     assert!(imported.stand_ins.is_empty());
@@ -118,7 +121,11 @@ fn one_case_of_a_script_can_be_had_alone() {
     let imported = with_files(SCRIPT, Some("refusal"), &[]);
     let scenario = scenario(&imported);
     assert_eq!(scenario.summary, "a refusal");
-    let labels: Vec<_> = scenario.steps.iter().map(|step| step.action.label()).collect();
+    let labels: Vec<_> = scenario
+        .steps
+        .iter()
+        .map(|step| step.action.label())
+        .collect();
     assert_eq!(labels[1..], ["load test_klp_callbacks_demo"]);
     assert!(labels[0].starts_with("dynamic-debug"), "{labels:?}");
 }
@@ -128,7 +135,10 @@ fn a_busy_target_holds_the_transition() {
     let text = "load_mod test_klp_callbacks_busy block_transition=Y\n\
                 load_lp_nowait test_klp_callbacks_demo\ndisable_lp test_klp_callbacks_demo\n";
     let yaml = imported(text).yaml;
-    assert!(yaml.contains("transition: held\n    held_in: busymod_work_func\n"), "{yaml}");
+    assert!(
+        yaml.contains("transition: held\n    held_in: busymod_work_func\n"),
+        "{yaml}"
+    );
 }
 
 #[test]
@@ -137,9 +147,17 @@ fn what_is_in_other_branches_is_not_done() {
                 f() {\n  rmmod c\n}\nfor i in 1 2; do\n  rmmod d\ndone\nrmmod e\n";
     let imported = imported(text);
     let scenario = scenario(&imported);
-    let labels: Vec<_> = scenario.steps.iter().map(|step| step.action.label()).collect();
+    let labels: Vec<_> = scenario
+        .steps
+        .iter()
+        .map(|step| step.action.label())
+        .collect();
     assert_eq!(labels, ["unload a", "unload d", "unload e"]);
-    let lines: Vec<_> = imported.unknown.iter().map(|unknown| unknown.line).collect();
+    let lines: Vec<_> = imported
+        .unknown
+        .iter()
+        .map(|unknown| unknown.line)
+        .collect();
     assert_eq!(lines, [1, 3, 4, 6, 7, 9]);
 }
 
@@ -150,7 +168,11 @@ fn a_strangers_text_leads_nowhere() {
                 echo '}\\n- load: x' > /sys/kernel/x\nrmmod true\n";
     let imported = imported(text);
     let scenario = scenario(&imported);
-    let labels: Vec<_> = scenario.steps.iter().map(|step| step.action.label()).collect();
+    let labels: Vec<_> = scenario
+        .steps
+        .iter()
+        .map(|step| step.action.label())
+        .collect();
     assert_eq!(labels, ["load a", "write /sys/kernel/x", "unload true"]);
     assert_eq!(imported.unknown.len(), 7);
     assert!(!imported.yaml.contains(['\u{1b}', '\u{202e}']));
@@ -174,7 +196,9 @@ fn mangled_reports_give_scenarios_without_mistakes() {
     let words: Vec<&str> = text.split_inclusive([' ', '\n', '/', '"']).collect();
     let mut state = 1_u64;
     let mut random = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(state >> 33).unwrap() % below
     };
     let files = BTreeMap::new();

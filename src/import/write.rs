@@ -55,16 +55,16 @@ pub(super) fn imported(request: &Request<'_>, reader: Reader) -> Imported {
             Entry::Test(title) => {
                 let _ = writeln!(steps, "  # TEST: {title}");
             }
-            Entry::Note(note) => {
-                let _ = writeln!(steps, "  # {note}");
-            }
             Entry::Unknown(line) => {
                 let mut text: String = line.text.chars().take(QUOTED_MAX).collect();
                 if text.len() < line.text.len() {
                     text += " …";
                 }
                 let (number, why) = (line.line, line.why);
-                let _ = writeln!(steps, "  # line {number}, not understood ({why}):\n  #   {text}");
+                let _ = writeln!(
+                    steps,
+                    "  # line {number}, not understood ({why}):\n  #   {text}"
+                );
                 unknown.push(line);
             }
             Entry::Step(placed) => {
@@ -86,14 +86,16 @@ pub(super) fn imported(request: &Request<'_>, reader: Reader) -> Imported {
     let stand_ins = named(|kind| matches!(kind, ModuleKind::StandIn));
     let used = named(|kind| matches!(kind, ModuleKind::Prebuilt(_)));
     let tests: Vec<_> = reader.tests.clone();
-    let title = request.test.and_then(|part| tests.iter().find(|t| t.contains(part)));
+    let title = request
+        .test
+        .and_then(|part| tests.iter().find(|t| t.contains(part)));
     let summary = match (&tests[..], title) {
         (_, Some(title)) => title.clone(),
         ([title], None) => title.clone(),
         _ => format!("What {} tells.", request.from),
     };
     let mut yaml = format!(
-        "# Imported from {} by `lab import`: {} of {} lines are not understood.\n\
+        "# Imported from {} by `lab import`; not understood: {} of {} lines.\n\
          version: 1\nsummary: {}\n",
         one_line(request.from),
         unknown.len(),
@@ -121,7 +123,9 @@ fn modules(entries: &[Entry], files: &BTreeMap<String, Prebuilt>) -> BTreeMap<St
             Step::Load {
                 module, livepatch, ..
             } => names.push((module, livepatch.unwrap_or(false))),
-            Step::Disable(livepatch, _) | Step::Force(livepatch, _) => names.push((livepatch, true)),
+            Step::Disable(livepatch, _) | Step::Force(livepatch, _) => {
+                names.push((livepatch, true))
+            }
             Step::Unload(modules, _) => names.extend(modules.iter().map(|name| (&**name, false))),
             _ => {}
         }
@@ -159,7 +163,9 @@ fn livepatch_of_path(entry: &Entry) -> Option<&str> {
     else {
         return None;
     };
-    path.strip_prefix("/sys/kernel/livepatch/")?.split('/').next()
+    path.strip_prefix("/sys/kernel/livepatch/")?
+        .split('/')
+        .next()
 }
 
 /// `targets:` and `livepatches:`.
@@ -169,7 +175,10 @@ fn definitions(modules: &BTreeMap<String, Module>, yaml: &mut String) {
     let stand_in = targets
         .iter()
         .find(|module| matches!(module.kind, ModuleKind::StandIn));
-    if modules.values().any(|module| matches!(module.kind, ModuleKind::StandIn)) {
+    if modules
+        .values()
+        .any(|module| matches!(module.kind, ModuleKind::StandIn))
+    {
         *yaml += "\n# Stand-ins: of these modules only the names are known. Put their files beside this\n\
                   # one and write `{ ko: NAME.ko }`, or say what they do (docs/scenarios.md).";
     }
@@ -242,7 +251,9 @@ fn step(placed: &Placed, modules: &BTreeMap<String, Module>, busy: bool, yaml: &
             }
             match (errno, fails) {
                 (Some(errno), _) => more.push(format!("errno: {errno}")),
-                (None, true) => more.push("errno: EINVAL   # a guess: the report does not say".into()),
+                (None, true) => {
+                    more.push("errno: EINVAL   # a guess: the report does not say".into())
+                }
                 (None, false) if *nowait && busy => {
                     more.push(format!("transition: held\n    held_in: {}", BUSY.1));
                 }
@@ -275,8 +286,16 @@ fn step(placed: &Placed, modules: &BTreeMap<String, Module>, busy: bool, yaml: &
             errno,
         } => {
             fails(errno);
-            more.extend(equals.iter().map(|text| format!("equals: {}", quoted(text))));
-            more.extend(contains.iter().map(|text| format!("contains: {}", quoted(text))));
+            more.extend(
+                equals
+                    .iter()
+                    .map(|text| format!("equals: {}", quoted(text))),
+            );
+            more.extend(
+                contains
+                    .iter()
+                    .map(|text| format!("contains: {}", quoted(text))),
+            );
             format!("read: {}", quoted(path))
         }
         Step::Write { path, data, errno } => {

@@ -137,7 +137,12 @@ mod tests {
         }
         assert_eq!(Errno::from_name("EINVAL").map(Errno::number), Some(22));
         assert_eq!(Errno::from_name("22"), None);
-        for errno in [Errno::ENOENT, Errno::ENOEXEC, Errno::EINVAL, Errno::EKEYREJECTED] {
+        for errno in [
+            Errno::ENOENT,
+            Errno::ENOEXEC,
+            Errno::EINVAL,
+            Errno::EKEYREJECTED,
+        ] {
             assert_eq!(Errno::from_name(errno.name()), Some(errno));
         }
     }

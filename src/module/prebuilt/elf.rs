@@ -256,7 +256,9 @@ impl<'a> File<'a> {
     }
 
     fn exported(&self) -> Vec<String> {
-        let data = self.section("__ksymtab_strings").map_or(&[][..], |s| s.data);
+        let data = self
+            .section("__ksymtab_strings")
+            .map_or(&[][..], |s| s.data);
         let names = data.split(|&byte| byte == 0);
         let names = names.filter(|name| !name.is_empty() && name.len() <= TEXT_MAX);
         names.map(shown).collect()
@@ -273,7 +275,10 @@ impl<'a> File<'a> {
         let extended = extended.map(|crc| u32::from_le_bytes([crc[0], crc[1], crc[2], crc[3]]));
         let names = bytes("__version_ext_names").split(|&byte| byte == 0);
         let names = names.map(shown);
-        entries.filter_map(entry).chain(names.zip(extended)).collect()
+        entries
+            .filter_map(entry)
+            .chain(names.zip(extended))
+            .collect()
     }
 }
 

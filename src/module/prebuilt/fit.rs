@@ -71,7 +71,11 @@ pub fn findings(
     if ko.arch != arch {
         return vec![check.other_arch(arch)];
     }
-    let mut findings: Vec<_> = check.signature().into_iter().chain(check.vermagic()).collect();
+    let mut findings: Vec<_> = check
+        .signature()
+        .into_iter()
+        .chain(check.vermagic())
+        .collect();
     findings.extend(check.versions());
     findings.extend(check.undefined());
     findings.extend(check.unmarked());
@@ -98,7 +102,7 @@ impl Check<'_> {
             what: format!("{} {what}: loading it will give {errno}", self.file),
             details,
             help: format!(
-                "{help}; if the refusal is the point: `load: {}, errno: {errno}`",
+                "{help}; or expect it: `load: {}, errno: {errno}`",
                 self.ko.name
             ),
             errno,
@@ -129,8 +133,7 @@ impl Check<'_> {
         if found == wanted || (!release_counts && rest(found) == rest(wanted)) {
             return None;
         }
-        let help = "build it for this kernel, or boot the kernel that it was built for \
-                    (docs/reproducing.md)";
+        let help = "build it for this kernel, or boot its own";
         let what = match found.is_empty() {
             true => "does not say which kernel it was built for",
             false => "was built for another kernel",
@@ -195,7 +198,11 @@ impl Check<'_> {
 
     /// A livepatch must say that it is one.
     fn unmarked(&self) -> Option<Finding> {
-        let registers = self.ko.undefined.iter().any(|name| name == "klp_enable_patch");
+        let registers = self
+            .ko
+            .undefined
+            .iter()
+            .any(|name| name == "klp_enable_patch");
         let refused = registers && self.ko.info("livepatch").is_none();
         let what = "registers a livepatch, but .modinfo does not say `livepatch=Y`".to_owned();
         let help = "add MODULE_INFO(livepatch, \"Y\") to its source and build it again";

@@ -135,8 +135,10 @@ mod tests {
 
     #[test]
     fn exports_and_symbols_are_read_line_by_line() {
-        let found = exports("0x0000000a\tkfree\tvmlinux\tEXPORT_SYMBOL\t\nnonsense\n\
-                             0x00000000\tklp_enable_patch\tvmlinux\tEXPORT_SYMBOL_GPL\t\n");
+        let found = exports(
+            "0x0000000a\tkfree\tvmlinux\tEXPORT_SYMBOL\t\nnonsense\n\
+                             0x00000000\tklp_enable_patch\tvmlinux\tEXPORT_SYMBOL_GPL\t\n",
+        );
         assert_eq!((found["kfree"].crc, found["kfree"].gpl), (10, false));
         assert!(found["klp_enable_patch"].gpl && found.len() == 2);
         let stub = "ffffffffffffffff B The real System.map is in the dbg package\n";

@@ -200,7 +200,9 @@ impl Reader<'_> {
         let new = self.follow(place, SECOND);
         let new = new.and_then(|(section, _)| self.file.sections.get(section));
         new.is_some_and(|section| section.is_code)
-            && self.follow(place, 0).is_some_and(|name| self.text(name).is_some())
+            && self
+                .follow(place, 0)
+                .is_some_and(|name| self.text(name).is_some())
     }
 
     /// The places at which pointers begin, from one on, in its section.

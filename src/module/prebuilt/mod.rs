@@ -113,7 +113,10 @@ pub async fn take(
     for module in built {
         others.push(read(&module.path)?.0);
     }
-    let all: Vec<&Ko> = others.iter().chain(files.iter().map(|file| &file.2)).collect();
+    let all: Vec<&Ko> = others
+        .iter()
+        .chain(files.iter().map(|file| &file.2))
+        .collect();
     let mut found = Vec::new();
     for (_, path, ko, _) in &files {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -138,7 +141,9 @@ fn refusal(findings: &[Finding]) -> Option<Error> {
     for finding in rest {
         error.evidence.push(finding.what.clone());
         let details = finding.details.iter();
-        error.evidence.extend(details.map(|line| format!("  {line}")));
+        error
+            .evidence
+            .extend(details.map(|line| format!("  {line}")));
     }
     Some(error)
 }
@@ -161,3 +166,6 @@ async fn keep(ctx: &Context, name: &str, data: &[u8]) -> Result<Module> {
         path: entry.join(file),
     })
 }
+
+#[cfg(test)]
+mod tests;
