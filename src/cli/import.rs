@@ -122,7 +122,10 @@ pub fn run(args: &ImportArgs, project: impl FnOnce() -> Result<PathBuf>) -> Resu
             },
         ));
     }
-    to_stderr(&said(&imported, args.modules.is_some()));
+    let said = said(&imported, args.modules.is_some());
+    if !said.is_empty() {
+        to_stderr(said.trim_end());
+    }
     Ok(0)
 }
 
@@ -131,13 +134,7 @@ fn said(imported: &Imported, has_modules: bool) -> String {
     let mut text = String::new();
     if !imported.unknown.is_empty() {
         let (unknown, lines) = (imported.unknown.len(), imported.lines);
-        text += &format!(
-            "{unknown} of {} not understood:\n",
-            match lines {
-                1 => "1 line was".to_owned(),
-                n => format!("{n} lines were"),
-            }
-        );
+        text += &format!("not understood: {unknown} of {}:\n", count(lines, "line"));
         for line in imported.unknown.iter().take(UNKNOWN_MAX) {
             let shown: String = line.text.chars().take(60).collect();
             text += &format!("  line {}: {shown} ({})\n", line.line, line.why);

@@ -207,6 +207,19 @@ impl Facts {
                 return Err(missing(what, &path).help(help));
             }
         }
+        // `make O=` leaves a Makefile that includes that of the source, by its whole path.
+        let makefile = read("Makefile", "Makefile")?;
+        let mut included = makefile
+            .lines()
+            .filter_map(|line| line.strip_prefix("include /"));
+        let gone = included.find(|path| !Path::new("/").join(path.trim()).is_file());
+        if let Some(path) = gone {
+            let build = prebuilt.build.display();
+            let what = format!("the source of kernel {name} is not at /{}", path.trim());
+            return Err(Error::new(Blame::File, what)
+                .evidence(&format!("{build}/Makefile includes it"))
+                .help("put the source there, or correct the path in that Makefile"));
+        }
         Ok(Self { config, release })
     }
 }
@@ -349,6 +362,14 @@ mod tests {
         write("build/Module.symvers", "");
         write("build/Makefile", "");
         assert_eq!(read().unwrap().release, "6.1-x");
+        write(
+            "build/Makefile",
+            "export KBUILD_OUTPUT = .\ninclude /no/such/Makefile\n",
+        );
+        assert_eq!(
+            missing(),
+            "the source of kernel mine is not at /no/such/Makefile"
+        );
         write("build/include/config/kernel.release", "../x\n");
         assert_eq!(
             missing(),
