@@ -235,12 +235,11 @@ fn build_folder(of: &Path, to: &Path) {
         symlink(entry.path(), to.join(entry.file_name())).unwrap();
     }
     let source = of.parent().unwrap().join("Makefile");
-    let makefile = fs::read_to_string(of.join("Makefile")).unwrap();
-    let line = makefile
-        .lines()
-        .find(|line| line.starts_with("include "))
-        .unwrap();
-    let makefile = makefile.replace(line, &format!("include {}", source.display()));
+    let makefile = format!(
+        "export KBUILD_OUTPUT = {}\ninclude {}\n",
+        to.display(),
+        source.display()
+    );
     fs::remove_file(to.join("Makefile")).unwrap();
     fs::write(to.join("Makefile"), makefile).unwrap();
 }

@@ -207,18 +207,19 @@ impl Facts {
                 return Err(missing(what, &path).help(help));
             }
         }
-        // `make O=` leaves a Makefile that includes that of the source, by its whole path.
+        // `make O=` leaves a Makefile with the whole paths of source and build.
         let makefile = read("Makefile", "Makefile")?;
-        let mut included = makefile
-            .lines()
-            .filter_map(|line| line.strip_prefix("include /"));
-        let gone = included.find(|path| !Path::new("/").join(path.trim()).is_file());
-        if let Some(path) = gone {
-            let build = prebuilt.build.display();
-            let what = format!("the source of kernel {name} is not at /{}", path.trim());
+        let path = |line: &str| {
+            let path = ["include ", "export KBUILD_OUTPUT = "];
+            let path = path.iter().find_map(|before| line.strip_prefix(before))?;
+            path.starts_with('/').then(|| PathBuf::from(path.trim()))
+        };
+        let mut paths = makefile.lines().filter_map(path);
+        if let Some(gone) = paths.find(|path| !path.exists()) {
+            let what = format!("kernel {name} was moved: there is no {}", gone.display());
             return Err(Error::new(Blame::File, what)
-                .evidence(&format!("{build}/Makefile includes it"))
-                .help("put the source there, or correct the path in that Makefile"));
+                .evidence(&format!("{}/Makefile names it", prebuilt.build.display()))
+                .help("move it back, or correct the paths in that Makefile"));
         }
         Ok(Self { config, release })
     }
@@ -368,7 +369,7 @@ mod tests {
         );
         assert_eq!(
             missing(),
-            "the source of kernel mine is not at /no/such/Makefile"
+            "kernel mine was moved: there is no /no/such/Makefile"
         );
         write("build/include/config/kernel.release", "../x\n");
         assert_eq!(
