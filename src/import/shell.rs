@@ -67,6 +67,10 @@ pub(super) fn lines(text: &str) -> Vec<Line> {
         ),
         ("SYSFS_DEBUG_DIR".to_owned(), "/sys/kernel/debug".to_owned()),
         (
+            "SYSFS_KPROBES_DIR".to_owned(),
+            "/sys/kernel/debug/kprobes".to_owned(),
+        ),
+        (
             "SYSFS_TRACING_DIR".to_owned(),
             "/sys/kernel/tracing".to_owned(),
         ),

@@ -360,6 +360,10 @@ fn write(path: &str, data: &str) -> Act {
 }
 
 fn read(path: &str, equals: Option<&str>, contains: Option<&str>) -> Act {
+    // Whether the kernel has a function: that is asked to skip a case.
+    if path == "/proc/kallsyms" {
+        return Act::Needless;
+    }
     if !is_kernel_path(path) {
         return Act::Unknown("it reads a file outside of /proc, /sys and /dev");
     }
