@@ -14,6 +14,7 @@ pub mod files;
 pub mod guest;
 pub mod host;
 pub mod image;
+pub mod import;
 pub mod kernel;
 pub mod module;
 pub mod plan;

@@ -275,7 +275,7 @@ steps: [expect: { patched: { one: { vmlinux: true, any-module: false } } }]
     );
     let patches = |livepatch: usize| match &scenario.livepatches[livepatch].code {
         Code::KlpBuild { patches } => patches,
-        Code::Generated(_) | Code::Kselftest => panic!(),
+        Code::Generated(_) | Code::Kselftest | Code::Prebuilt { .. } => panic!(),
     };
     assert_eq!(scenario.livepatches[0].replace, Replace::Tag(2));
     assert_eq!(scenario.livepatches[0].generated(), None);

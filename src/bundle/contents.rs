@@ -41,8 +41,10 @@ impl Bundle {
             error
         })?;
         let klp_build = scenario.from_klp_build().flat_map(|(_, patches)| patches);
+        let modules = scenario.prebuilt().map(|(_, file)| file);
         let named = kernel.config_for(run.arch).into_iter();
-        for path in named.chain(kernel.patches.clone()).chain(klp_build) {
+        let named = named.chain(kernel.patches.clone());
+        for path in named.chain(klp_build).chain(modules) {
             if !is_inside(&path, &self.project()) {
                 let what = format!("the bundle names {}, which is not in it", path.display());
                 return Err(Error::new(Blame::File, what)
@@ -89,6 +91,7 @@ impl Contents {
             Source::Tarball { location, .. } if !location.contains("://") => {
                 Some("its source is a file of the reporter's own")
             }
+            Source::Prebuilt(_) => Some("the reporter did not build it with the lab"),
             _ => None,
         }
     }

@@ -6,7 +6,10 @@ mod bundle;
 mod cache;
 mod check;
 mod export;
+mod import;
+mod inspect;
 mod list;
+mod new;
 mod plan;
 mod replay;
 mod report;
@@ -92,6 +95,15 @@ enum Command {
     /// Write a scenario as a test of the kernel's own selftests, with its modules' source.
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
+    /// Write a scenario to begin with.
+    #[command(after_help = new::EXAMPLES)]
+    New(new::NewArgs),
+    /// Make a scenario of the commands in a report, or of a script of the kernel's selftests.
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::ImportArgs),
+    /// Show what a module is that was built elsewhere, and what a kernel would refuse of it.
+    #[command(after_help = inspect::EXAMPLES)]
+    Inspect(inspect::InspectArgs),
     /// List scenarios, kernels, images or profiles.
     List {
         /// What to list.
@@ -199,6 +211,23 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Check { paths } => check::check(&paths, cli.color),
         Command::Export(args) => export::export(&args, cli.color),
+        Command::New(args) => new::run(&args, || project(cli.project)),
+        Command::Import(args) => import::run(&args, || project(cli.project)),
+        Command::Inspect(args) => {
+            let (text, modules) = inspect::describe(&args)?;
+            print(&text);
+            if !args.needs_project() {
+                return Ok(0);
+            }
+            let mut said = String::new();
+            let code = with_context(project(cli.project)?, human()?, async |ctx| {
+                let (code, text) = inspect::compare(ctx, &args, &modules).await?;
+                said = text;
+                Ok(code)
+            });
+            print(&said);
+            code
+        }
         Command::List { what } => list::list(&project(cli.project)?, what).map(|()| 0),
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&scenario::schema());

@@ -189,6 +189,7 @@ fn would_run(as_shipped: bool, bundle: &Bundle, contents: &Contents) -> String {
         } => format!("{revision} of {repository}"),
         Source::Tarball { location, .. } => location.clone(),
         Source::Path(_) => "a tree of the reporter's own".to_owned(),
+        Source::Prebuilt(_) => "a build of the reporter's own".to_owned(),
     };
     let files = bundle.manifest.files.iter();
     let own =
@@ -351,6 +352,7 @@ async fn once(
         // Forks are of a kernel that is in the cache.
         warm: origin.warm && args.times > 1 && !args.as_shipped,
         records: here.join(".lab/runs"),
+        record: false,
         prebuilt: bundle.prebuilt().filter(|_| args.as_shipped),
     };
     let ended = runner::run_all(ctx, plan, options).await?;

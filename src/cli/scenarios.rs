@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::files;
+use crate::module::prebuilt;
 use crate::scenario::{self, Scenario};
 use crate::yaml::{Diagnostics, Source};
 
@@ -44,6 +45,7 @@ pub fn read(paths: &[PathBuf]) -> Result<(Vec<Scenario>, Vec<Rejected>)> {
         match scenario::parse(&name, &source) {
             Ok(scenario) => {
                 patches_are_there(&file, &scenario)?;
+                prebuilt::check(&scenario)?;
                 scenarios.push(scenario);
             }
             Err(diagnostics) => rejected.push(Rejected {

@@ -61,6 +61,16 @@ pub(super) fn insmod(errno: Errno) -> &'static str {
     }
 }
 
+/// The errno that a tool's words mean, of a tool that loads modules or of another one.
+pub(crate) fn errno_of(words: &str, of_module: bool) -> Option<Errno> {
+    let all = || Errno::NAMES.into_iter().filter_map(Errno::from_name);
+    let means = |errno: &Errno| match of_module {
+        true => insmod(*errno) == words,
+        false => strerror(*errno) == words,
+    };
+    all().find(means)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

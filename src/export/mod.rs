@@ -12,6 +12,8 @@ mod quote;
 mod script;
 mod steps;
 
+pub(crate) use errors::errno_of;
+
 use std::collections::BTreeSet;
 
 use crate::module::generate::SourceFile;
@@ -74,13 +76,19 @@ fn foreign_modules(scenario: &Scenario) -> Vec<Inexpressible> {
         let first = scenario.steps.iter().find(|step| loads(&step.action));
         first.map(|step| step.line)
     };
-    let targets = scenario.targets.iter().filter(|t| t.is_kselftest);
-    let targets = targets.map(|target| (&target.name, "is one of the kernel's own selftests"));
+    const KSELFTEST: &str = "is one of the kernel's own selftests";
+    const PREBUILT: &str = "was built elsewhere";
+    let targets = scenario.targets.iter().filter(|t| !t.is_generated());
+    let targets = targets.map(|target| match target.ko {
+        Some(_) => (&target.name, PREBUILT),
+        None => (&target.name, KSELFTEST),
+    });
     let livepatches = scenario.livepatches.iter().filter_map(|livepatch| {
         let whose = match livepatch.code {
             Code::Generated(_) => return None,
             Code::KlpBuild { .. } => "is made by klp-build",
-            Code::Kselftest => "is one of the kernel's own selftests",
+            Code::Kselftest => KSELFTEST,
+            Code::Prebuilt { .. } => PREBUILT,
         };
         Some((&livepatch.name, whose))
     });

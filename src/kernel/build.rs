@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use super::config::{self, Fragment};
 use super::definition::Definition;
 use super::patches::{self, Patch};
+use super::prebuilt;
 use super::relative::{self, Relative};
 use super::source::{self, Source, SourceTree};
 use super::tree::{Cloned, clone_tree};
@@ -35,6 +36,9 @@ pub async fn build(
     arch: Arch,
     refresh: bool,
 ) -> Result<BuiltKernel> {
+    if let Source::Prebuilt(prebuilt) = &definition.source {
+        return prebuilt::take(ctx, definition, prebuilt, arch).await;
+    }
     let plan = Plan::make(ctx, definition, arch, refresh).await?;
     let kernels = ctx.cache.kind("kernels")?;
     let entry = kernels.join(&plan.key);
@@ -85,6 +89,7 @@ pub async fn build(
         source: plan.source.label.clone(),
         family: plan.family.clone(),
         objects,
+        prebuilt: None,
         dir: entry.clone(),
     };
     let manifest = serde_json::to_vec_pretty(&kernel)
@@ -105,6 +110,10 @@ pub async fn check_sources(
     definition: &Definition,
     arch: Arch,
 ) -> Result<Vec<String>> {
+    if let Source::Prebuilt(prebuilt) = &definition.source {
+        let kernel = prebuilt::take(ctx, definition, prebuilt, arch).await?;
+        return Ok(vec![kernel.source]);
+    }
     let mut labels = Vec::new();
     for source in definition.source.candidates() {
         let definition = Definition {
@@ -365,13 +374,14 @@ impl Plan {
 }
 
 /// `make` in a tree, with its objects below [`BUILD`] and nothing in them that differs from
-/// build to build.
+/// build to build. A kernel that was built elsewhere has nothing but that folder.
 pub fn make(tree: &Path, tools: Toolchain) -> Cmd {
-    Cmd::new("make")
-        .arg("-C")
-        .arg(tree)
-        .arg(format!("O={BUILD}"))
-        .arg(format!("ARCH={}", tools.kernel_arch))
+    let make = Cmd::new("make").arg("-C");
+    let make = match tree.join("Makefile").exists() {
+        true => make.arg(tree).arg(format!("O={BUILD}")),
+        false => make.arg(tree.join(BUILD)),
+    };
+    make.arg(format!("ARCH={}", tools.kernel_arch))
         .arg(format!("CROSS_COMPILE={}", tools.prefix))
         .env("LC_ALL", "C")
         .env("KBUILD_BUILD_USER", "lab")

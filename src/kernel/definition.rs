@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::prebuilt::Prebuilt;
 use super::source::{DebianSource, Source};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
@@ -191,6 +192,32 @@ const CAPABILITIES: Record = Record {
     rules: &[],
 };
 
+const PREBUILT: Record = Record {
+    what: "a kernel that was built elsewhere",
+    example: "{ image: ../bzImage, build: ../linux, arch: x86_64 }",
+    fields: &[
+        Field::required(
+            "image",
+            Shape::Text(&text("a kernel image", "../linux/arch/x86/boot/bzImage")),
+            "What is booted: a bzImage, an Image or a vmlinux.",
+        ),
+        Field::required(
+            "build",
+            Shape::Text(&text("a build folder", "../linux")),
+            "The folder in which it was built; modules are built against it.",
+        ),
+        Field::required(
+            "arch",
+            Shape::OneOf(&OneOf {
+                what: "an architecture",
+                names: &Arch::NAMES,
+            }),
+            "What it is for.",
+        ),
+    ],
+    rules: &[],
+};
+
 const CONFIG: List = List {
     what: "a list of config fragments below kernels/",
     example: "[config/base.config, \"config/{arch}.config\"]",
@@ -221,6 +248,11 @@ const KERNEL_FILE: Shape = Shape::Record(&Record {
             "Where the source comes from.",
         ),
         Field::optional(
+            "prebuilt",
+            Shape::Record(&PREBUILT),
+            "A kernel that was built elsewhere, which is booted as it is.",
+        ),
+        Field::optional(
             "patches",
             Shape::Text(&FOLDER),
             "The folder of the patch series.",
@@ -236,7 +268,12 @@ const KERNEL_FILE: Shape = Shape::Record(&Record {
             "What it can do.",
         ),
     ],
-    rules: &[],
+    rules: &[
+        Rule::AtMostOne(&["prebuilt", "source"]),
+        Rule::AtMostOne(&["prebuilt", "extends"]),
+        Rule::AtMostOne(&["prebuilt", "patches"]),
+        Rule::AtMostOne(&["prebuilt", "config"]),
+    ],
 });
 
 impl Definition {
@@ -276,6 +313,12 @@ impl Definition {
             _ => ReplaceCapability::Bool,
         };
         let own = chain.first().map(|(_, root)| root);
+        let prebuilt = find("prebuilt");
+        if prebuilt.is_some() && chain.len() > 1 {
+            let what = format!("kernels/{name}.yaml extends a kernel that is built already");
+            return Err(Error::new(Blame::File, what)
+                .help("write `prebuilt:` and `capabilities:` in it, without `extends:`"));
+        }
         let own_text = |key: &str| own.and_then(|root| root.get(key)).and_then(Node::as_str);
         Ok(Self {
             name: name.to_owned(),
@@ -284,11 +327,15 @@ impl Definition {
                 .and_then(|root| root.get("default"))
                 .and_then(Node::as_bool)
                 .unwrap_or(false),
-            source: read_source(dir, find("source").ok_or_else(|| missing("source"))?),
+            source: match prebuilt {
+                Some(node) => Source::Prebuilt(read_prebuilt(dir, node)),
+                None => read_source(dir, find("source").ok_or_else(|| missing("source"))?),
+            },
             patches: find("patches")
                 .and_then(Node::as_str)
                 .map(|folder| dir.join(folder)),
             config: find("config")
+                .or(prebuilt)
                 .ok_or_else(|| missing("config"))?
                 .items()
                 .iter()
@@ -313,6 +360,14 @@ impl Definition {
             .collect()
     }
 
+    /// The only architecture that it is for, if it was built elsewhere.
+    pub fn only_arch(&self) -> Option<Arch> {
+        match &self.source {
+            Source::Prebuilt(prebuilt) => Some(prebuilt.arch),
+            _ => None,
+        }
+    }
+
     /// The config fragments for `arch`.
     pub fn config_for(&self, arch: Arch) -> Vec<PathBuf> {
         let named = |path: &PathBuf| path.to_string_lossy().replace("{arch}", arch.name());
@@ -326,6 +381,15 @@ impl Definition {
 fn archs(list: &Node) -> Vec<Arch> {
     let names = list.items().iter().filter_map(Node::as_str);
     names.filter_map(|name| name.parse().ok()).collect()
+}
+
+fn read_prebuilt(dir: &Path, node: &Node) -> Prebuilt {
+    let text = |key: &str| node.get(key).and_then(Node::as_str).unwrap_or_default();
+    Prebuilt {
+        image: dir.join(text("image")),
+        build: dir.join(text("build")),
+        arch: text("arch").parse().unwrap_or(Arch::X86_64),
+    }
 }
 
 fn read_source(dir: &Path, node: &Node) -> Source {
@@ -417,6 +481,28 @@ mod tests {
         let error = Definition::read(dir.path(), "mainlin").unwrap_err();
         assert_eq!(error.exit_code(), 2);
         assert!(error.help.unwrap().contains("did you mean `mainline`?"));
+    }
+
+    #[test]
+    fn a_kernel_that_is_built_has_no_source_and_no_config() {
+        let own = "version: 1\nsummary: x\nprebuilt: { image: b/bzImage, build: b, arch: arm64 }\n";
+        let dir = project(&[
+            ("own.yaml", own),
+            ("both.yaml", &format!("{own}config: [x.config]\n")),
+            (
+                "more.yaml",
+                "version: 1\nsummary: x\nextends: own\npatches: p\n",
+            ),
+        ]);
+        let kernel = Definition::read(dir.path(), "own").unwrap();
+        assert_eq!(
+            (kernel.only_arch(), kernel.config.len()),
+            (Some(Arch::Arm64), 0)
+        );
+        for wrong in ["both", "more"] {
+            let error = Definition::read(dir.path(), wrong).unwrap_err();
+            assert_eq!(error.blame, Blame::File, "{wrong}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod config;
 pub mod definition;
 pub mod patches;
 mod portable;
+pub mod prebuilt;
 mod relative;
 pub mod source;
 pub(crate) mod tree;
@@ -77,6 +78,10 @@ pub struct BuiltKernel {
     pub family: String,
     /// Objects that its build made.
     pub objects: u64,
+    /// What it is for, if it was built elsewhere. Its `tree/build` is a link to where, and its image
+    /// is in the entry itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prebuilt: Option<Arch>,
     /// The entry's folder.
     #[serde(skip)]
     pub dir: PathBuf,
@@ -88,8 +93,19 @@ impl BuiltKernel {
         self.dir.join(TREE)
     }
 
+    /// Its objects, its config and its tables of symbols.
+    pub fn build_dir(&self) -> PathBuf {
+        self.tree().join(BUILD)
+    }
+
     /// What QEMU boots.
     pub fn boot_file(&self, arch: Arch) -> PathBuf {
+        match self.prebuilt {
+            // As a file that is not there, as for any kernel of another architecture.
+            Some(other) if other != arch => return self.dir.join(arch.name()),
+            Some(_) => return self.dir.join(BOOT),
+            None => {}
+        }
         self.tree().join(BUILD).join(Toolchain::of(arch).boot_file)
     }
 
@@ -114,5 +130,7 @@ const TREE: &str = "tree";
 /// The objects, a direct child of the tree: the build system then uses relative paths only, and
 /// the whole can be copied and renamed without a rebuild.
 pub const BUILD: &str = "build";
+/// The image of a kernel that was built elsewhere.
+const BOOT: &str = "boot";
 /// Written last.
 const MANIFEST: &str = "kernel.json";

@@ -40,7 +40,7 @@ impl Definition {
         let mut lines = vec![
             "version: 1".to_owned(),
             format!("summary: {}", json!(summary)),
-            format!("source: {}", source_text(source)),
+            source_text(source),
         ];
         if let Some(dir) = patches {
             let below = format!("patches/{name}");
@@ -63,7 +63,9 @@ impl Definition {
             });
             fragments.push(json!(below).to_string());
         }
-        lines.push(format!("config: [{}]", fragments.join(", ")));
+        if !fragments.is_empty() {
+            lines.push(format!("config: [{}]", fragments.join(", ")));
+        }
         let mut able = vec![format!("replace: {}", capabilities.replace.name())];
         for (capability, archs) in &capabilities.others {
             let archs: Vec<_> = archs.iter().map(|arch| arch.name()).collect();
@@ -102,8 +104,13 @@ fn source_text(source: &Source) -> String {
             field("tarball", location) + ", " + &field("sha256", sha256)
         }
         Source::Path(_) => field("path", ELSEWHERE),
+        Source::Prebuilt(prebuilt) => {
+            let place = json!(ELSEWHERE);
+            let arch = prebuilt.arch.name();
+            return format!("prebuilt: {{ image: {place}, build: {place}, arch: {arch} }}");
+        }
     };
-    format!("{{ {fields} }}")
+    format!("source: {{ {fields} }}")
 }
 
 fn file_name(path: &Path) -> String {

@@ -293,6 +293,7 @@ mod tests {
                 source: "x".to_owned(),
                 family: "x".to_owned(),
                 objects: 0,
+                prebuilt: None,
                 dir: dir.to_path_buf(),
             },
             renewed: BTreeMap::new(),

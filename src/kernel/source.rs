@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::prebuilt::Prebuilt;
 use super::tree;
 use crate::apt::AptRoot;
 use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
@@ -38,6 +39,8 @@ pub enum Source {
     },
     /// The user's own tree, which is only read.
     Path(PathBuf),
+    /// None: the kernel was built elsewhere.
+    Prebuilt(Prebuilt),
 }
 
 impl Source {
@@ -109,6 +112,7 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
         } => git(ctx, repository, revision).await?,
         Source::Tarball { location, sha256 } => tarball(ctx, location, sha256).await?,
         Source::Path(_) => unreachable!("handled above"),
+        Source::Prebuilt(_) => return Err(Error::lab("a kernel that is built has no source")),
     };
     let dir = tree.dir.clone();
     tree.sum = Some(blocking(move || tree::sum(&dir)).await?);

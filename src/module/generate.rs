@@ -49,7 +49,7 @@ pub struct ModuleSources {
 /// the same module share it.
 pub fn modules(scenario: &Scenario) -> Vec<ModuleSources> {
     let targets = scenario.targets.iter();
-    let targets = targets.filter(|target| !target.is_kselftest);
+    let targets = targets.filter(|target| target.is_generated());
     let livepatches = scenario.livepatches.iter();
     let livepatches = livepatches.filter_map(|livepatch| Some((livepatch, livepatch.generated()?)));
     targets
@@ -102,7 +102,7 @@ fn livepatch_module(
     generated: &Generated,
 ) -> ModuleSources {
     let module = kernel_module_name(&livepatch.name);
-    let is_target = |object: &str| scenario.target(object).is_some();
+    let is_target = |object: &str| scenario.target(object).is_some_and(Target::is_generated);
     let holds = generated.objects.iter().any(|o| is_target(&o.object));
     let text = livepatch_source(livepatch, generated, &is_target);
     ModuleSources {

@@ -6,6 +6,7 @@ pub mod generate;
 mod headers;
 pub mod klp_build;
 pub mod kselftest;
+pub mod prebuilt;
 
 use std::fs::File;
 use std::path::PathBuf;

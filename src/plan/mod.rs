@@ -82,6 +82,9 @@ pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[A
 
 /// Why a run makes no sense, if it makes none.
 fn unmet(run: Run<'_>) -> Option<String> {
+    if let Some(only) = run.kernel.only_arch().filter(|only| *only != run.arch) {
+        return Some(format!("the kernel was built for {only} only"));
+    }
     let requires = &run.scenario.requires;
     let mut needed = requires.capabilities.clone();
     if run.scenario.uses_klp_build() {

@@ -22,7 +22,7 @@ use crate::files::ProjectFile;
 use crate::host;
 use crate::image::{self, build::BuiltImage};
 use crate::kernel::{self, BuiltKernel};
-use crate::module::{self, Module, generate, klp_build, kselftest};
+use crate::module::{self, Module, generate, klp_build, kselftest, prebuilt};
 use crate::plan::Run;
 use crate::vm::Accel;
 use crate::vm::accel;
@@ -222,6 +222,8 @@ impl<'a> Builds<'a, '_> {
             };
             modules.push(klp_build::build(ctx, &kernel, run.arch, &request).await?);
         }
+        let prebuilt = prebuilt::take(ctx, &kernel, run.arch, run.scenario, &modules).await?;
+        modules.extend(prebuilt);
         let boot_file = kernel.boot_file(run.arch);
         let version = || host::emulator_version(ctx, run.arch);
         let image_sum = image::Definition::read(&ctx.project, image::DEFAULT)

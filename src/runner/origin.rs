@@ -30,8 +30,8 @@ pub const VERSION: u32 = 1;
 pub const FILE: &str = "run.json";
 /// The folder in a record with the files of the project.
 pub const PROJECT: &str = "project";
-/// The longest scenario or source patch.
-const TEXT_MAX: u64 = 16 << 20;
+/// The longest scenario, source patch or module.
+const TEXT_MAX: u64 = 64 << 20;
 
 /// What a run was made from, for programs and for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,7 +234,7 @@ impl Whole {
     }
 }
 
-/// The scenario's file and the source patches that it names, which must still be what is played.
+/// The scenario's file, and the source patches and modules that it names, which must still be what is played.
 fn scenario_files(scenario: &Scenario) -> Result<Vec<ProjectFile>> {
     let file = scenario.folder.join(format!("{}.yaml", scenario.name));
     let data = read_regular(&file, TEXT_MAX)?;
@@ -249,18 +249,18 @@ fn scenario_files(scenario: &Scenario) -> Result<Vec<ProjectFile>> {
         path: format!("scenarios/{}.yaml", scenario.name),
         data,
     }];
-    for (_, patches) in scenario.from_klp_build() {
-        for patch in patches {
-            let below = patch.strip_prefix(&scenario.folder).unwrap_or(&patch);
-            let path = inside(&folder.join(below)).ok_or_else(|| {
-                let patch = patch.display();
-                Error::lab(format!("{patch} is outside of the scenario's folder"))
-            })?;
-            // Two livepatches may be made from the same one.
-            if files.iter().all(|file| file.path != path) {
-                let data = read_regular(&patch, TEXT_MAX)?;
-                files.push(ProjectFile { path, data });
-            }
+    let patches = scenario.from_klp_build().flat_map(|(_, patches)| patches);
+    let modules = scenario.prebuilt().map(|(_, file)| file);
+    for named in patches.chain(modules) {
+        let below = named.strip_prefix(&scenario.folder).unwrap_or(&named);
+        let path = inside(&folder.join(below)).ok_or_else(|| {
+            let named = named.display();
+            Error::lab(format!("{named} is outside of the scenario's folder"))
+        })?;
+        // Two livepatches may be made from the same one.
+        if files.iter().all(|file| file.path != path) {
+            let data = read_regular(&named, TEXT_MAX)?;
+            files.push(ProjectFile { path, data });
         }
     }
     Ok(files)

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::scenario::{Action, Scenario, Step, Transition};
+use crate::scenario::{Action, Scenario, Step, Target, Transition};
 
 /// What a step takes that waits for a transition, and what any other one takes.
 const TRANSITION: Duration = Duration::from_secs(1);
@@ -123,10 +123,15 @@ fn is_same_module(a: &Scenario, b: &Scenario, name: &str) -> bool {
     let livepatch = a.livepatch(name);
     let generated = livepatch.and_then(|livepatch| livepatch.generated());
     let mut objects = generated.iter().flat_map(|generated| &generated.objects);
-    a.target(name) == b.target(name)
+    // A file is only known by its path.
+    let prebuilt = a.prebuilt().any(|(prebuilt, _)| prebuilt == name);
+    (!prebuilt || a.folder == b.folder)
+        && a.target(name) == b.target(name)
         && livepatch == b.livepatch(name)
         && objects.all(|patched| {
-            a.target(&patched.object).is_some() == b.target(&patched.object).is_some()
+            let is_target =
+                |of: &Scenario| of.target(&patched.object).is_some_and(Target::is_generated);
+            is_target(a) == is_target(b)
         })
 }
 

@@ -58,6 +58,19 @@ const TABLE: [(&str, i32); 40] = [
 ];
 
 impl Errno {
+    /// There is no such thing.
+    pub const ENOENT: Self = Self::new("ENOENT", 2);
+    /// A module that is not for this kernel.
+    pub const ENOEXEC: Self = Self::new("ENOEXEC", 8);
+    /// What livepatching does not accept.
+    pub const EINVAL: Self = Self::new("EINVAL", 22);
+    /// A module without a signature that counts.
+    pub const EKEYREJECTED: Self = Self::new("EKEYREJECTED", 129);
+
+    const fn new(name: &'static str, number: i32) -> Self {
+        Self { name, number }
+    }
+
     /// The names of all that a scenario can expect.
     pub const NAMES: [&'static str; TABLE.len()] = {
         let mut names = [""; TABLE.len()];
@@ -124,5 +137,13 @@ mod tests {
         }
         assert_eq!(Errno::from_name("EINVAL").map(Errno::number), Some(22));
         assert_eq!(Errno::from_name("22"), None);
+        for errno in [
+            Errno::ENOENT,
+            Errno::ENOEXEC,
+            Errno::EINVAL,
+            Errno::EKEYREJECTED,
+        ] {
+            assert_eq!(Errno::from_name(errno.name()), Some(errno));
+        }
     }
 }

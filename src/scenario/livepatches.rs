@@ -53,12 +53,13 @@ impl<'a> Reader<'a> {
         };
         // Even beside `klp-build`, where it does not belong, what is wrong in it is found.
         let generated = self.generated(node);
-        let code = match node.get("klp-build") {
+        let code = match (node.get("klp-build"), text(node, "ko")) {
             _ if node.as_str().is_some() => Code::Kselftest,
-            Some(patches) => Code::KlpBuild {
+            (Some(patches), _) => Code::KlpBuild {
                 patches: texts(Some(patches)),
             },
-            None => Code::Generated(generated),
+            (None, Some(ko)) => Code::Prebuilt { ko },
+            (None, None) => Code::Generated(generated),
         };
         Livepatch {
             name: key.name.clone(),
@@ -138,12 +139,14 @@ impl<'a> Reader<'a> {
 
     fn function(&mut self, object: &Key, (key, node): &(Key, Node)) -> PatchedFunction {
         let target = targets::find(self.targets, &object.name);
-        if let (Some(target), Some(symbol)) = (target, symbol(&key.name)) {
+        if let (Some(target), Some(symbol)) = (target, symbol(&key.name))
+            && target.is_generated()
+        {
             self.function_of_target(target, &symbol, key.span);
         }
         let symbol = lenient_symbol(&key.name);
         let new = if let Some(returns) = node.as_int() {
-            if target.is_none() {
+            if target.is_none_or(|target| !target.is_generated()) {
                 self.value_of_unknown_function(object, key, node);
             }
             NewFunction::Returns(returns)
@@ -197,7 +200,8 @@ impl<'a> Reader<'a> {
 
     fn value_of_unknown_function(&mut self, object: &Key, key: &Key, node: &Node) {
         let targets = self.targets.iter().map(|target| target.name.as_str());
-        let help = match suggest(&object.name, targets) {
+        let meant = suggest(&object.name, targets).filter(|meant| *meant != object.name);
+        let help = match meant {
             Some(meant) => format!(
                 "did you mean target `{meant}` instead of `{}`?",
                 object.name

@@ -29,6 +29,8 @@ pub use model::{
     Symbol, Target, TargetFunction, Transition, VMLINUX, WaitUntil,
 };
 pub use names::kernel_module_name;
+pub(crate) use names::{is_data, is_function_name, is_kernel_path, is_rights, is_scenario_name};
+pub(crate) use shape::{is_module_name, is_param};
 pub(crate) use steps::spawned_pids;
 
 use std::path::Path;

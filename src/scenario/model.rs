@@ -99,10 +99,25 @@ impl Scenario {
             .chain(livepatches.map(|livepatch| &*livepatch.name))
     }
 
+    /// The modules that were built elsewhere, each with its file.
+    pub fn prebuilt(&self) -> impl Iterator<Item = (&str, PathBuf)> {
+        let targets = self.targets.iter();
+        let targets = targets.filter_map(|target| Some((&*target.name, target.ko.as_ref()?)));
+        let livepatches = self.livepatches.iter().filter_map(|livepatch| {
+            let Code::Prebuilt { ko } = &livepatch.code else {
+                return None;
+            };
+            Some((&*livepatch.name, ko))
+        });
+        targets
+            .chain(livepatches)
+            .map(|(name, ko)| (name, self.folder.join(ko)))
+    }
+
     /// Whether the lab generates any of its modules.
     #[must_use]
     pub fn has_generated(&self) -> bool {
-        self.targets.iter().any(|target| !target.is_kselftest)
+        self.targets.iter().any(Target::is_generated)
             || self.livepatches.iter().any(|l| l.generated().is_some())
     }
 
@@ -232,8 +247,8 @@ impl ReplaceCapability {
     }
 }
 
-/// A module that is no livepatch: one that the lab generates, with functions to patch, or one of
-/// the kernel's own selftests.
+/// A module that is no livepatch: one that the lab generates, with functions to patch, one of the
+/// kernel's own selftests, or one that was built elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Target {
     /// Its name, perhaps with `-`; see [`super::kernel_module_name`].
@@ -241,8 +256,19 @@ pub struct Target {
     /// Whether it is built from the kernel tree's `tools/testing/selftests/livepatch/test_modules`;
     /// its functions are not known then.
     pub is_kselftest: bool,
+    /// Its file, relative to the scenario's folder, if it was built elsewhere; its functions are
+    /// not known then.
+    pub ko: Option<String>,
     /// Its functions, each `int name(void)`. Those of the same name follow each other by sympos.
     pub functions: Vec<TargetFunction>,
+}
+
+impl Target {
+    /// Whether the lab generates it, and so knows its functions.
+    #[must_use]
+    pub fn is_generated(&self) -> bool {
+        !self.is_kselftest && self.ko.is_none()
+    }
 }
 
 /// A function of a [`Target`].
@@ -282,7 +308,7 @@ impl Livepatch {
     pub fn generated(&self) -> Option<&Generated> {
         match &self.code {
             Code::Generated(generated) => Some(generated),
-            Code::KlpBuild { .. } | Code::Kselftest => None,
+            Code::KlpBuild { .. } | Code::Kselftest | Code::Prebuilt { .. } => None,
         }
     }
 }
@@ -300,6 +326,11 @@ pub enum Code {
     },
     /// It is built from the kernel tree's `tools/testing/selftests/livepatch/test_modules`.
     Kselftest,
+    /// It was built elsewhere.
+    Prebuilt {
+        /// The module's file, relative to the scenario's folder.
+        ko: String,
+    },
 }
 
 /// What a generated [`Livepatch`] consists of.

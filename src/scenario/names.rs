@@ -36,7 +36,7 @@ pub(super) fn is_kbuilds_own(module: &str) -> bool {
 }
 
 /// Whether a file can be named so. The name ends up in file names and in reports.
-pub(super) fn is_scenario_name(name: &str) -> bool {
+pub(crate) fn is_scenario_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
         && name.chars().all(inner)
@@ -90,7 +90,7 @@ const RESERVED: &[&str] = &[
 
 /// Whether a C function can have this name. 128 is the kernel's own limit for a symbol that a
 /// livepatch names.
-pub(super) fn is_function_name(name: &str) -> bool {
+pub(crate) fn is_function_name(name: &str) -> bool {
     let mut chars = name.chars();
     chars
         .next()
@@ -150,8 +150,17 @@ pub(super) fn is_option(text: &str) -> bool {
 
 /// Whether this names a source patch within the scenario's folder. Whether it is there is not asked.
 pub(super) fn is_source_patch(path: &str) -> bool {
-    (path.ends_with(".patch") || path.ends_with(".diff"))
-        && path.chars().all(is_plain)
+    (path.ends_with(".patch") || path.ends_with(".diff")) && stays_within(path)
+}
+
+/// Whether this names a module's file within the scenario's folder. Whether it is there is not asked.
+pub(super) fn is_module_file(path: &str) -> bool {
+    path.ends_with(".ko") && stays_within(path)
+}
+
+/// A plain path that leads out of no folder.
+fn stays_within(path: &str) -> bool {
+    path.chars().all(is_plain)
         && path.len() <= 1024
         && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
@@ -160,12 +169,12 @@ pub(super) fn is_source_patch(path: &str) -> bool {
 const LONGEST_DATA: usize = 4096;
 
 /// Whether a step can write this: it travels to the guest in a line with tabs between fields.
-pub(super) fn is_data(text: &str) -> bool {
+pub(crate) fn is_data(text: &str) -> bool {
     !text.chars().any(is_hidden) && text.chars().count() <= LONGEST_DATA
 }
 
 /// Whether a step may read or write this file: in one of the kernel's own file systems, without detours.
-pub(super) fn is_kernel_path(path: &str) -> bool {
+pub(crate) fn is_kernel_path(path: &str) -> bool {
     ["/proc/", "/sys/", "/dev/"]
         .iter()
         .any(|root| path.starts_with(root))
@@ -178,7 +187,7 @@ pub(super) fn is_kernel_path(path: &str) -> bool {
 }
 
 /// Whether these are rights as ls(1) shows them: `drwxr-xr-x`.
-pub(super) fn is_rights(text: &str) -> bool {
+pub(crate) fn is_rights(text: &str) -> bool {
     let mut chars = text.chars();
     chars.next().is_some_and(|kind| "-bcdlps".contains(kind))
         && chars.clone().count() == 9
@@ -273,6 +282,14 @@ mod tests {
             "a.patch/",
         ] {
             assert!(!is_source_patch(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn module_files_stay_there_too() {
+        assert!(is_module_file("fix.ko") && is_module_file("a-report/livepatch-fix.ko"));
+        for wrong in ["", ".ko/", "fix.ko.xz", "/fix.ko", "../fix.ko", "a b.ko"] {
+            assert!(!is_module_file(wrong), "{wrong:?}");
         }
     }
 

@@ -116,7 +116,7 @@ impl<'a> References<'a> {
         let mut function = lenient_function(node.as_str()?);
         if let Some(target) = targets::find(self.targets, object) {
             function.object.clone_from(&target.name);
-            if !target.is_kselftest && targets::functions_named(target, name).is_empty() {
+            if target.is_generated() && targets::functions_named(target, name).is_empty() {
                 let message = format!("target `{}` has no function `{name}`", target.name);
                 let mut names: Vec<_> = target.functions.iter().map(|f| &*f.symbol.name).collect();
                 names.dedup();
@@ -151,7 +151,7 @@ impl<'a> References<'a> {
         let generated = match &livepatch.code {
             Code::Generated(generated) => generated,
             // Which objects these patch is not known here.
-            Code::KlpBuild { .. } | Code::Kselftest => {
+            Code::KlpBuild { .. } | Code::Kselftest | Code::Prebuilt { .. } => {
                 return targets::find(self.targets, &object.name)
                     .map_or(&object.name, |target| &target.name)
                     .clone();
@@ -198,6 +198,11 @@ fn unknown_function(target: &Target, function: &FunctionRef) -> Option<(String, 
     let namesakes = targets::functions_named(target, &symbol.name);
     if namesakes.contains(&symbol) {
         return None;
+    }
+    if !target.is_generated() {
+        let message = format!("the functions of target `{}` are not known", target.name);
+        let help = "only those of a target with `functions:` can be called and held".to_owned();
+        return Some((message, Some(help)));
     }
     let missing = format!("target `{}` has no function `{symbol}`", target.name);
     Some(match namesakes[..] {

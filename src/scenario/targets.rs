@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::definitions::text;
 use super::model::{Symbol, Target, TargetFunction};
 use super::names::{kernel_module_name, lenient_symbol, symbol};
 use crate::yaml::{Diagnostic, Diagnostics, Key, Node, Span};
@@ -66,6 +67,7 @@ fn target((key, node): &(Key, Node), diagnostics: &mut Diagnostics) -> Target {
     Target {
         name: key.name.clone(),
         is_kselftest: node.as_str().is_some(),
+        ko: text(node, "ko"),
         functions: functions.map(|(function, _)| function).collect(),
     }
 }

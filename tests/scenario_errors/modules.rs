@@ -326,3 +326,34 @@ fn modules_of_the_kernels_selftests_have_no_content() {
 "
     ));
 }
+
+#[test]
+fn what_does_not_go_with_a_module_that_was_built_elsewhere() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+summary: x
+requires: { replace: tags }
+targets:
+  shop: { ko: shop.ko, functions: { price: 10 } }
+  depot: { ko: depot.ko }
+  empty: {}
+livepatches:
+  tagged: { ko: tagged.ko, tag: 1 }
+  both: { ko: both.ko, patches: { vmlinux: { f: { signature: int f(void), body: return 0; } } } }
+  own: { patches: { depot: { price: 1 } } }
+steps:
+  - call: depot.price
+"
+    ));
+}
+
+#[test]
+fn files_that_no_module_has() {
+    insta::assert_snapshot!(with_livepatches(
+        "  a: { ko: /lib/modules/a.ko }
+  b: { ko: ../b.ko }
+  c: { ko: c.ko.xz }
+  d: { ko: $(id).ko }
+"
+    ));
+}

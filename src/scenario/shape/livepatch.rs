@@ -2,7 +2,7 @@
 //! What a livepatch looks like.
 
 use super::super::{Errno, names};
-use super::{FUNCTION, KSELFTEST, MODULE, OBJECT, RETURN_VALUE, TAG};
+use super::{FUNCTION, KO, KSELFTEST, MODULE, OBJECT, RETURN_VALUE, TAG};
 use crate::visible::is_hidden;
 use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 
@@ -35,6 +35,11 @@ const LIVEPATCH: Record = Record {
             "Source patches from which klp-build makes it, relative to the scenario's folder.",
         ),
         Field::optional(
+            "ko",
+            KO,
+            "Its file, built elsewhere, relative to the scenario's folder.",
+        ),
+        Field::optional(
             "include",
             Shape::OneOrMany(&HEADERS),
             "Headers for all of its code, beside those of every livepatch.",
@@ -53,8 +58,11 @@ const LIVEPATCH: Record = Record {
     ],
     rules: &[
         Rule::AtMostOne(&["replace", "tag"]),
-        Rule::AtMostOne(&["patches", "klp-build"]),
-        Rule::AtLeastOne(&["patches", "klp-build"]),
+        Rule::AtMostOne(&["patches", "klp-build", "ko"]),
+        Rule::AtLeastOne(&["patches", "klp-build", "ko"]),
+        // What it replaces is in the file.
+        Rule::AtMostOne(&["replace", "ko"]),
+        Rule::AtMostOne(&["tag", "ko"]),
         needs_patches("include"),
         needs_patches("preamble"),
         needs_patches("states"),

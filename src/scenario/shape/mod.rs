@@ -9,7 +9,7 @@ pub(super) use step::FUNCTION_REF;
 
 use super::{Capability, ReplaceCapability, names};
 use crate::files::ARCHES;
-use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Shape, Text};
+use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 
 /// A whole scenario file.
 pub(super) const SCENARIO: Shape = Shape::Record(&Record {
@@ -90,6 +90,17 @@ pub(super) const MODULE: Text = Text {
     rule: "starts with a lower-case letter, goes on with those, digits, `-` and `_`, \
            and has 40 characters at most",
 };
+
+/// Whether a module can have this name in a scenario.
+pub(crate) fn is_module_name(name: &str) -> bool {
+    let name_is_free = !names::is_kbuilds_own(&names::kernel_module_name(name));
+    MODULE.lexis.accepts(name) && name_is_free && !["vmlinux", "none"].contains(&name)
+}
+
+/// Whether a module can be loaded with this parameter.
+pub(crate) fn is_param(name: &str, value: &str) -> bool {
+    step::PARAM_NAME.lexis.accepts(name) && names::is_param_value(value)
+}
 
 const FUNCTION: Text = Text {
     what: "a C function name",
@@ -191,17 +202,39 @@ const TARGETS: Shape = Shape::MapOf(&MapOf {
         Shape::Record(&Record {
             what: "a target",
             example: "{ functions: { price: 10 } }",
-            fields: &[Field::required(
-                "functions",
-                FUNCTIONS,
-                "Functions `int name(void)` and what they return; several of one name are \
-                 `name,1`, `name,2` and so on.",
-            )],
-            rules: &[],
+            fields: &[
+                Field::optional(
+                    "functions",
+                    FUNCTIONS,
+                    "Functions `int name(void)` and what they return; several of one name are \
+                     `name,1`, `name,2` and so on.",
+                ),
+                Field::optional(
+                    "ko",
+                    KO,
+                    "Its file, built elsewhere, relative to the scenario's folder.",
+                ),
+            ],
+            rules: &[
+                Rule::AtMostOne(&["functions", "ko"]),
+                Rule::AtLeastOne(&["functions", "ko"]),
+            ],
         }),
         KSELFTEST,
     ]),
     non_empty: false,
+});
+
+/// The file of a module that was built elsewhere.
+const KO: Shape = Shape::Text(&Text {
+    what: "a module's file",
+    example: "fix.ko",
+    lexis: Lexis::Custom {
+        accepts: names::is_module_file,
+        pattern: r"^(?!/)[A-Za-z0-9_./+,=-]*\.ko$",
+    },
+    rule: "is a relative path of letters, digits and `_./+,=-`, without `.`, `..` and empty \
+           components, and ends in `.ko`",
 });
 
 /// Instead of what a module consists of: it is one of the kernel's own.

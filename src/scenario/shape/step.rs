@@ -317,7 +317,7 @@ const PARAMS: Shape = Shape::MapOf(&MapOf {
     non_empty: true,
 });
 
-const PARAM_NAME: Text = Text {
+pub(super) const PARAM_NAME: Text = Text {
     what: "a parameter name",
     example: "verbose",
     lexis: Lexis::Word {

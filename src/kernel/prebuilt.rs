@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Kernels that were built elsewhere: an image, and the build folder that it came from.
+//!
+//! Such a kernel is booted as it is. The image is copied into the cache; the build folder is only
+//! linked to from there, since modules are built against it and it may have gigabytes. The release
+//! of such a kernel does not carry its key, so the key holds what can tell two of them apart: the
+//! image, the symbols and the config.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::definition::Definition;
+use super::{BOOT, BUILD, BuiltKernel, MANIFEST, TREE};
+use crate::arch::Arch;
+use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
+use crate::context::Context;
+use crate::error::{Blame, Error, IoContext, Result};
+
+/// Counts up when the way such a kernel is taken changes.
+const RECIPE: &str = "prebuilt-kernel-1";
+/// The longest release that a kernel has.
+const RELEASE_MAX: usize = 64;
+
+/// A kernel that was built elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Prebuilt {
+    /// What QEMU boots: a bzImage, an Image or a vmlinux.
+    pub image: PathBuf,
+    /// Its build folder, against which modules are built.
+    pub build: PathBuf,
+    /// What it is for.
+    pub arch: Arch,
+}
+
+/// What a guest needs built in, for which architecture, and why. `kernels/config/base.config` has
+/// all that the lab's own kernels have.
+const NEEDED: [(&str, Option<Arch>, &str); 18] = [
+    ("LIVEPATCH", None, "there is nothing to test without it"),
+    ("MODULES", None, "livepatches are modules"),
+    ("MODULE_UNLOAD", None, "scenarios unload modules"),
+    (
+        "BLK_DEV_INITRD",
+        None,
+        "the guest's programs are in an initramfs",
+    ),
+    ("BINFMT_ELF", None, "the guest's programs are ELF files"),
+    ("DEVTMPFS", None, "the guest's init mounts it"),
+    ("PROC_FS", None, "the guest's init mounts it"),
+    (
+        "SYSFS",
+        None,
+        "livepatches are seen and disabled through it",
+    ),
+    ("DEBUG_FS", None, "what is observed of ftrace is in it"),
+    ("PRINTK", None, "the console is the evidence"),
+    (
+        "UNIX98_PTYS",
+        None,
+        "the guest's init mounts their file system",
+    ),
+    ("INET", None, "the lab talks to the guest over ssh"),
+    ("PCI", None, "the guest's devices are on it"),
+    ("VIRTIO_PCI", None, "the network is a virtio device"),
+    ("VIRTIO_NET", None, "the lab talks to the guest over ssh"),
+    (
+        "SERIAL_8250_CONSOLE",
+        Some(Arch::X86_64),
+        "the console is the evidence",
+    ),
+    (
+        "SERIAL_AMBA_PL011_CONSOLE",
+        Some(Arch::Arm64),
+        "the console is the evidence",
+    ),
+    (
+        "PCI_HOST_GENERIC",
+        Some(Arch::Arm64),
+        "QEMU's virt machine has this PCI host",
+    ),
+];
+
+/// What the lab is better off with, and why.
+const WANTED: [(&str, &str); 3] = [
+    ("PVPANIC_PCI", "a panic is only seen on the console"),
+    ("HW_RANDOM_VIRTIO", "programs may wait for randomness"),
+    (
+        "DYNAMIC_DEBUG",
+        "livepatching logs less, so that `log:` may not find its lines",
+    ),
+];
+
+/// Takes a kernel into the cache, or finds it there.
+///
+/// # Errors
+///
+/// `File` if the files are not there or are for another architecture; `Kernel` if the kernel cannot
+/// be a guest's.
+pub async fn take(
+    ctx: &Context,
+    definition: &Definition,
+    prebuilt: &Prebuilt,
+    arch: Arch,
+) -> Result<BuiltKernel> {
+    let name = &definition.name;
+    let facts = Facts::read(name, prebuilt)?;
+    if arch != prebuilt.arch {
+        let what = format!("kernel {name} is for {} only", prebuilt.arch);
+        return Err(Error::new(Blame::Usage, what).help(format!("--arch {}", prebuilt.arch)));
+    }
+    check_config(name, &facts.config, arch)?;
+    let key = key(prebuilt, &facts, arch).await?;
+    let entry = ctx.cache.kind("kernels")?.join(&key);
+    cache::mark_used(&entry);
+    let lock = format!("kernel-{key}");
+    let _lock = ctx.cache.lock(&lock, &ctx.cancel, || {}).await?;
+    let found = BuiltKernel::load(&entry);
+    if seal::reuse(&ctx.events, &entry, found.is_some())?
+        && let Some(kernel) = found
+    {
+        return Ok(kernel);
+    }
+    let missing = WANTED
+        .iter()
+        .filter(|(option, _)| !has(&facts.config, option));
+    for (option, why) in missing {
+        ctx.events
+            .note(format!("kernel {name} has no CONFIG_{option}: {why}"));
+    }
+    let kernel = BuiltKernel {
+        name: name.clone(),
+        key: key.clone(),
+        release: facts.release,
+        source: format!("built elsewhere ({name})"),
+        family: key,
+        objects: 0,
+        prebuilt: Some(arch),
+        dir: entry.clone(),
+    };
+    let staging = cache::staging_dir(&entry)?;
+    let tree = staging.path().join(TREE);
+    fs::create_dir(&tree).at("create", &tree)?;
+    let link =
+        |from: &Path, name: &str| symlink(from, tree.join(name)).at("link", &tree.join(name));
+    link(&prebuilt.build, BUILD)?;
+    // Where the source is beside the objects, the selftests' modules can be built from it.
+    let source = [prebuilt.build.join("source"), prebuilt.build.clone()];
+    let tools = source.map(|source| source.join("tools"));
+    if let Some(tools) = tools.iter().find(|tools| tools.is_dir()) {
+        link(tools, "tools")?;
+    }
+    let image = staging.path().join(BOOT);
+    fs::copy(&prebuilt.image, &image).at("copy", &prebuilt.image)?;
+    let manifest = serde_json::to_vec_pretty(&kernel)
+        .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
+    write_atomically(&staging.path().join(MANIFEST), &manifest)?;
+    seal::seal(staging.path(), &[BOOT.to_owned()])?;
+    cache::publish(staging, &entry)?;
+    Ok(kernel)
+}
+
+/// What a build folder says.
+struct Facts {
+    config: String,
+    release: String,
+}
+
+impl Facts {
+    fn read(name: &str, prebuilt: &Prebuilt) -> Result<Self> {
+        let missing = |what: &str, path: &Path| {
+            let what = format!(
+                "kernel {name} has no {what}: there is no {}",
+                path.display()
+            );
+            Error::new(Blame::File, what)
+        };
+        if !prebuilt.image.is_file() {
+            return Err(missing("image", &prebuilt.image)
+                .help("paths after `prebuilt:` are relative to kernels/"));
+        }
+        let help = "name the folder in which the image was built, with all that make left there; \
+                    of a package, that of its headers";
+        let read = |file: &str, what: &str| {
+            let path = prebuilt.build.join(file);
+            fs::read_to_string(&path).map_err(|_| missing(what, &path).help(help))
+        };
+        let config = read(".config", "config")?;
+        // The headers of a package need not have the file.
+        let release = read("include/config/kernel.release", "release").or_else(|error| {
+            let header = read("include/generated/utsrelease.h", "release").map_err(|_| error)?;
+            Ok(header.split('"').nth(1).unwrap_or_default().to_owned())
+        })?;
+        let release = release.trim().to_owned();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
+        if release.is_empty() || release.len() > RELEASE_MAX || !release.chars().all(plain) {
+            let what = format!("the build folder of kernel {name} names no release");
+            return Err(Error::new(Blame::File, what).help(help));
+        }
+        for (file, what) in [
+            ("Module.symvers", "list of symbols"),
+            ("Makefile", "Makefile"),
+        ] {
+            let path = prebuilt.build.join(file);
+            if !path.is_file() {
+                return Err(missing(what, &path).help(help));
+            }
+        }
+        // `make O=` leaves a Makefile with the whole paths of source and build.
+        let makefile = read("Makefile", "Makefile")?;
+        let path = |line: &str| {
+            let path = ["include ", "export KBUILD_OUTPUT = "];
+            let path = path.iter().find_map(|before| line.strip_prefix(before))?;
+            path.starts_with('/').then(|| PathBuf::from(path.trim()))
+        };
+        let mut paths = makefile.lines().filter_map(path);
+        if let Some(gone) = paths.find(|path| !path.exists()) {
+            let what = format!("kernel {name} was moved: there is no {}", gone.display());
+            return Err(Error::new(Blame::File, what)
+                .evidence(&format!("{}/Makefile names it", prebuilt.build.display()))
+                .help("move it back, or correct the paths in that Makefile"));
+        }
+        Ok(Self { config, release })
+    }
+}
+
+async fn key(prebuilt: &Prebuilt, facts: &Facts, arch: Arch) -> Result<String> {
+    let (image, build) = (prebuilt.image.clone(), prebuilt.build.clone());
+    let sums = blocking(move || {
+        let symbols = build.join("Module.symvers");
+        Ok([sha256_of(&image)?, sha256_of(&symbols)?])
+    });
+    let [image, symbols] = sums.await?;
+    let mut key = KeyBuilder::new(RECIPE);
+    key.part("arch", arch.name().as_bytes())
+        .part("image", image.as_bytes())
+        .part("symbols", symbols.as_bytes())
+        .part("config", facts.config.as_bytes())
+        .part("release", facts.release.as_bytes())
+        // Where modules are built.
+        .part("build", prebuilt.build.as_os_str().as_encoded_bytes());
+    Ok(key.finish())
+}
+
+fn has(config: &str, option: &str) -> bool {
+    let line = format!("CONFIG_{option}=y");
+    config.lines().any(|other| other == line)
+}
+
+/// Whether a kernel with this config can be a guest's.
+fn check_config(name: &str, config: &str, arch: Arch) -> Result<()> {
+    let own = match arch {
+        Arch::X86_64 => "X86_64",
+        Arch::Arm64 => "ARM64",
+    };
+    if !has(config, own) {
+        let what = format!("the build folder of kernel {name} is not for {arch}");
+        return Err(Error::new(Blame::File, what)
+            .help("correct `arch:` in its definition, or name another build folder"));
+    }
+    let applies = |(_, only, _): &&(&str, Option<Arch>, &str)| only.is_none_or(|only| only == arch);
+    let missing = NEEDED
+        .iter()
+        .filter(applies)
+        .filter(|(option, ..)| !has(config, option));
+    let line = |(option, _, why): &(&str, Option<Arch>, &str)| {
+        let module = format!("CONFIG_{option}=m");
+        match config.lines().any(|line| line == module) {
+            true => format!("CONFIG_{option} is a module, and must be built in: {why}"),
+            false => format!("CONFIG_{option} is not set: {why}"),
+        }
+    };
+    let lines: Vec<_> = missing.map(line).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let what = format!("kernel {name} lacks what a guest needs");
+    Err(Error::new(Blame::Kernel, what)
+        .evidence(&lines.join("\n"))
+        .help("set these to y and build it again; kernels/config/ has what the lab's own have"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A config that has all that is needed on x86_64.
+    fn config() -> String {
+        let options = NEEDED
+            .iter()
+            .filter(|(_, only, _)| *only != Some(Arch::Arm64));
+        let lines: String = options
+            .map(|(option, ..)| format!("CONFIG_{option}=y\n"))
+            .collect();
+        format!("CONFIG_X86_64=y\n{lines}")
+    }
+
+    #[test]
+    fn a_config_that_lacks_something_is_refused_with_the_reasons() {
+        assert!(check_config("mine", &config(), Arch::X86_64).is_ok());
+        let lacking = config()
+            .replace("CONFIG_VIRTIO_NET=y", "CONFIG_VIRTIO_NET=m")
+            .replace("CONFIG_LIVEPATCH=y", "# CONFIG_LIVEPATCH is not set");
+        let error = check_config("mine", &lacking, Arch::X86_64).unwrap_err();
+        assert_eq!((error.blame, error.exit_code()), (Blame::Kernel, 3));
+        assert_eq!(
+            error.evidence,
+            [
+                "CONFIG_LIVEPATCH is not set: there is nothing to test without it",
+                "CONFIG_VIRTIO_NET is a module, and must be built in: the lab talks to the guest over ssh"
+            ]
+        );
+        let error = check_config("mine", &config(), Arch::Arm64).unwrap_err();
+        assert_eq!(
+            error.what,
+            "the build folder of kernel mine is not for arm64"
+        );
+    }
+
+    /// Every option that is needed is one that the lab's own kernels have.
+    #[test]
+    fn the_labs_own_kernels_have_what_is_needed() {
+        let fragments = [
+            include_str!("../../kernels/config/base.config"),
+            include_str!("../../kernels/config/x86_64.config"),
+            include_str!("../../kernels/config/arm64.config"),
+        ];
+        let all = fragments.concat();
+        for (option, ..) in NEEDED {
+            assert!(has(&all, option), "{option}");
+        }
+        for (option, _) in WANTED {
+            assert!(has(&all, option), "{option}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_missing_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let prebuilt = Prebuilt {
+            image: dir.path().join("bzImage"),
+            build: dir.path().join("build"),
+            arch: Arch::X86_64,
+        };
+        let read = || Facts::read("mine", &prebuilt);
+        let missing = || read().err().unwrap().what;
+        assert!(missing().starts_with("kernel mine has no image: "));
+        write("bzImage", "");
+        assert!(missing().starts_with("kernel mine has no config: "));
+        write("build/.config", "");
+        assert!(missing().starts_with("kernel mine has no release: "));
+        write(
+            "build/include/generated/utsrelease.h",
+            "#define UTS_RELEASE \"6.1-x\"\n",
+        );
+        assert!(missing().starts_with("kernel mine has no list of symbols: "));
+        write("build/Module.symvers", "");
+        write("build/Makefile", "");
+        assert_eq!(read().unwrap().release, "6.1-x");
+        write(
+            "build/Makefile",
+            "export KBUILD_OUTPUT = .\ninclude /no/such/Makefile\n",
+        );
+        assert_eq!(
+            missing(),
+            "kernel mine was moved: there is no /no/such/Makefile"
+        );
+        write("build/include/config/kernel.release", "../x\n");
+        assert_eq!(
+            missing(),
+            "the build folder of kernel mine names no release"
+        );
+    }
+}
