@@ -21,6 +21,7 @@ pub mod profile;
 pub mod report;
 pub mod runner;
 pub mod scenario;
+pub mod search;
 pub mod selftests;
 pub mod state;
 pub mod step;
