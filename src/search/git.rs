@@ -383,4 +383,125 @@ mod tests {
             format!("Bisecting: 3 revisions left to test\n[{id}] x is the first bad commit");
         assert_eq!(found(&lines(&goes_on)), None);
     }
+
+    /// A repository with these commits, and its worktree; returns the commits' names.
+    async fn history(ctx: &Context, dir: &Path, subjects: &[&str]) -> Vec<String> {
+        let git = async |args: &[&str]| {
+            let identity = [
+                "-c",
+                "user.name=Jane Doe",
+                "-c",
+                "user.email=jane@example.org",
+            ];
+            let cmd = git(dir)
+                .env("GIT_CONFIG_GLOBAL", "/dev/null")
+                .args(identity)
+                .args(args);
+            cmd.output(&ctx.cancel).await.unwrap().trim().to_owned()
+        };
+        std::fs::create_dir_all(dir).unwrap();
+        git(&["init", "--quiet"]).await;
+        let mut commits = Vec::new();
+        for (number, subject) in subjects.iter().enumerate() {
+            std::fs::write(dir.join("file"), number.to_string()).unwrap();
+            git(&["add", "file"]).await;
+            git(&["commit", "--quiet", "-m", subject]).await;
+            commits.push(git(&["rev-parse", "HEAD"]).await);
+        }
+        commits
+    }
+
+    fn context(dir: &Path) -> Context {
+        Context {
+            project: dir.to_path_buf(),
+            cache: crate::cache::Cache::at(&dir.join("cache")),
+            events: crate::event::Events::channel().0,
+            cancel: tokio_util::sync::CancellationToken::new(),
+        }
+    }
+
+    /// What is found in a history whose commits say `said`.
+    async fn walk(said: &[Said], first: First) -> (Vec<usize>, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = context(dir.path());
+        let subjects: Vec<_> = (0..said.len())
+            .map(|number| format!("Commit {number}"))
+            .collect();
+        let subjects: Vec<_> = subjects.iter().map(String::as_str).collect();
+        let repo = dir.path().join("linux");
+        let commits = history(&ctx, &repo, &subjects).await;
+        let repository = Repository::new(&ctx, &repo).await.unwrap();
+        let last = repository.commit("HEAD", "--bad").await.unwrap();
+        assert_eq!(last, commits[said.len() - 1]);
+        let worktree = repository.worktree().await.unwrap();
+        worktree.check_out(&last).await.unwrap();
+        let mut next = worktree.start(&commits[0], &last, first).await.unwrap();
+        let place = |commit: &String| commits.iter().position(|one| one == commit).unwrap();
+        let found = loop {
+            match next {
+                Next::Found(found) => break found,
+                Next::Test(commit) => {
+                    let at = place(&commit);
+                    let file = std::fs::read_to_string(worktree.dir.join("file")).unwrap();
+                    assert_eq!(file, at.to_string(), "it is checked out");
+                    next = worktree.mark(&said[at], first).await.unwrap();
+                }
+            }
+        };
+        let log = worktree.log().await.unwrap();
+        let change = worktree.describe(&found[0]).await.unwrap();
+        assert_eq!(change.subject, format!("Commit {}", place(&found[0])));
+        assert_eq!(change.author, "Jane Doe <jane@example.org>");
+        worktree.remove().await.unwrap();
+        assert!(!worktree.dir.exists());
+        let list = git(&repo)
+            .args(["worktree", "list"])
+            .output(&ctx.cancel)
+            .await
+            .unwrap();
+        assert_eq!(list.lines().count(), 1, "{list}");
+        let head = git(&repo).args(["status", "--short", "--branch"]);
+        let head = head.output(&ctx.cancel).await.unwrap();
+        assert_eq!(head.lines().count(), 1, "the checkout is as it was: {head}");
+        let mut found: Vec<_> = found.iter().map(place).collect();
+        found.sort_unstable();
+        (found, log)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_first_bad_or_good_commit_is_found_in_a_worktree() {
+        let (good, bad) = (Said::Good, Said::Bad);
+        let skip = || Said::Skip("does not build".to_owned());
+        let row = |old: &Said, new: &Said| {
+            let mut row = vec![old.clone(); 4];
+            row.extend(vec![new.clone(); 5]);
+            row
+        };
+        let (found, log) = walk(&row(&good, &bad), First::Bad).await;
+        assert_eq!(found, [4]);
+        assert!(log.contains("git bisect start"), "{log}");
+        let (found, log) = walk(&row(&bad, &good), First::Good).await;
+        assert_eq!(found, [4]);
+        assert!(log.contains("git bisect fixed"), "{log}");
+        let mut skipped = row(&good, &bad);
+        skipped[4] = skip();
+        skipped[7] = skip();
+        assert_eq!(walk(&skipped, First::Bad).await.0, [4, 5]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_no_repository_and_no_commit_is_a_matter_of_usage() {
+        let dir = tempfile::tempdir().unwrap();
+        let ctx = context(dir.path());
+        let error = Repository::new(&ctx, &dir.path().join("none"))
+            .await
+            .err()
+            .unwrap();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        let repo = dir.path().join("linux");
+        history(&ctx, &repo, &["One"]).await;
+        let repository = Repository::new(&ctx, &repo).await.unwrap();
+        let error = repository.commit("--all", "--good").await.unwrap_err();
+        assert_eq!(error.what, "--good --all: there is no such commit");
+    }
 }
