@@ -33,7 +33,7 @@ livepatches:
   depot-fix:
     tag: 3
     patches: { depot: { shelf: 6 } }
-    states: [{ id: 7, version: 1 }]
+    include: [linux/slab.h]
     callbacks: { depot: { pre_patch: log, post_patch: log } }
   stock-hotfix: { tag: 2, patches: { shop: { stock: 21 } } }
   pricing-v2: { tag: 1, patches: { shop: { price: 12, tax: 32 } } }

@@ -452,7 +452,18 @@ mod tests {
     fn the_first_bad_commit_is_shown_with_what_it_changes() {
         let id = "0123456789abcdef0123456789abcdef01234567";
         let one = found(&[(id, "livepatch: Break\u{1b}[2J it")]);
-        insta::assert_snapshot!(one.render(), @"");
+        insta::assert_snapshot!(one.render(), @r"
+        first bad commit: 0123456789abcdef0123456789abcdef01234567
+          livepatch: Break\u{1b}[2J it
+          Jane Doe <jane@example.org>, 2026-01-02
+        with it: failed at step 3 (load v2): shop.stock answers 20, not 21
+        states by step (- before it, + with it)
+          step 3: load v2
+        -   call shop.stock: 21
+        +   call shop.stock: 20
+        log: .lab/bisect/x/bisect.log (git bisect replay)
+        5 revisions tested
+        ");
     }
 
     #[test]
@@ -461,6 +472,13 @@ mod tests {
         let mut several = found(&[(id, "Does not build"), (id, "Is built again")]);
         several.difference = None;
         several.first = First::Good;
-        insta::assert_snapshot!(several.render(), @"");
+        insta::assert_snapshot!(several.render(), @r"
+        the first good commit is one of these 2, most of which could not be tested:
+          0123456789ab Does not build
+          0123456789ab Is built again
+        before it: failed at step 3 (load v2): shop.stock answers 20, not 21
+        log: .lab/bisect/x/bisect.log (git bisect replay)
+        5 revisions tested
+        ");
     }
 }

@@ -220,11 +220,11 @@ impl Comparison {
             text += &equal(equal_from, self.labels.len());
         } else if !more.is_empty() {
             let steps: Vec<_> = more.iter().map(|step| (step + 1).to_string()).collect();
-            let steps = steps.join(", ");
-            let _ = writeln!(
-                text,
-                "  they differ after steps {steps} as well (--all shows them)"
-            );
+            let steps = match &steps[..] {
+                [one] => format!("step {one}"),
+                steps => format!("steps {}", steps.join(", ")),
+            };
+            let _ = writeln!(text, "  they differ after {steps} as well (--all shows it)");
         }
         text
     }
@@ -232,9 +232,14 @@ impl Comparison {
     fn render_step(&self, step: usize) -> String {
         let mut text = format!("  step {} ({}): different\n", step + 1, self.labels[step]);
         let names: Vec<_> = self.columns.iter().map(|column| &*column.kernel).collect();
-        let state = |column: &'_ Column| match column.states.get(step) {
-            Some(state) => state.clone(),
-            None => "  (not reached)".to_owned(),
+        let state = |column: &Column| match column.states.get(step) {
+            // All lines of a state are indented by two.
+            Some(state) => {
+                let lines = state.lines();
+                let lines = lines.map(|line| line.strip_prefix("  ").unwrap_or(line));
+                lines.collect::<Vec<_>>().join("\n")
+            }
+            None => "(not reached)".to_owned(),
         };
         let states: Vec<_> = self.columns.iter().map(state).collect();
         let states: Vec<_> = states.iter().map(String::as_str).collect();
@@ -306,15 +311,55 @@ mod tests {
         );
         let comparison = comparison(vec![good, fails]);
         assert!(!comparison.is_same());
-        insta::assert_snapshot!(comparison.render(false), @"");
-        insta::assert_snapshot!(comparison.render(true), @"");
+        insta::assert_snapshot!(comparison.render(false), @r"
+        tagged-window (x86_64)
+          tags      passed
+          rfc       expected failure: at step 3 (load v2): shop.stock answers 20, not 21
+          mainline  not played: it requires replace: tags
+          steps 1 to 2: equal
+          step 3 (load v2): different
+            tags                 rfc
+            …
+            call shop.price: 11  call shop.price: 11
+          ! call shop.stock: 21  call shop.stock: 20
+          they differ after step 4 as well (--all shows it)
+        ");
+        insta::assert_snapshot!(comparison.render(true), @r"
+        tagged-window (x86_64)
+          tags      passed
+          rfc       expected failure: at step 3 (load v2): shop.stock answers 20, not 21
+          mainline  not played: it requires replace: tags
+          steps 1 to 2: equal
+          step 3 (load v2): different
+            tags                 rfc
+            …
+            call shop.price: 11  call shop.price: 11
+          ! call shop.stock: 21  call shop.stock: 20
+          step 4 (release shop.price): different
+            tags                 rfc
+            …
+            call shop.price: 11  call shop.price: 11
+          ! call shop.stock: 21  call shop.stock: 20
+        ");
     }
 
     #[test]
     fn a_kernel_that_did_not_get_as_far_is_different() {
         let good = column("tags", Outcome::Passed, "", &[SHOP, V1, V1, V1]);
         let lost = column("rfc", Outcome::Panicked, "at step 3 (load v2)", &[SHOP, V1]);
-        insta::assert_snapshot!(comparison(vec![good, lost]).render(false), @"");
+        insta::assert_snapshot!(comparison(vec![good, lost]).render(false), @r"
+        tagged-window (x86_64)
+          tags      passed
+          rfc       panicked: at step 3 (load v2)
+          mainline  not played: it requires replace: tags
+          steps 1 to 2: equal
+          step 3 (load v2): different
+            tags                       rfc
+          ! module shop: 0 references  (not reached)
+          ! call shop.price: 11
+          ! call shop.stock: 21
+          they differ after step 4 as well (--all shows it)
+        ");
     }
 
     #[test]
@@ -329,7 +374,13 @@ mod tests {
             },
         ]);
         assert!(same.is_same() && same.is_one());
-        insta::assert_snapshot!(same.render(false), @"");
+        insta::assert_snapshot!(same.render(false), @r"
+        tagged-window (x86_64)
+          tags      passed
+          x         passed
+          mainline  not played: it requires replace: tags
+          the states are equal after each step
+        ");
         let splat = column(
             "rfc",
             Outcome::Splat,
@@ -338,10 +389,21 @@ mod tests {
         );
         let other = comparison(vec![good.clone(), splat]);
         assert!(!other.is_same());
-        insta::assert_snapshot!(other.render(false), @"");
+        insta::assert_snapshot!(other.render(false), @r"
+        tagged-window (x86_64)
+          tags      passed
+          rfc       splat: after the last step: WARNING: x
+          mainline  not played: it requires replace: tags
+          the states are equal after each step, the verdicts are not
+        ");
         let alone = comparison(vec![good]);
         assert!(!alone.is_one());
-        insta::assert_snapshot!(alone.render(false), @"");
+        insta::assert_snapshot!(alone.render(false), @r"
+        tagged-window (x86_64)
+          tags      passed
+          mainline  not played: it requires replace: tags
+          there is nothing to compare
+        ");
     }
 
     #[test]

@@ -179,7 +179,9 @@ fn flow(text: &str, open: usize) -> Option<(Vec<Range<usize>>, usize)> {
     let mut quote = None;
     let mut before = '[';
     for (at, c) in text[open..].char_indices().map(|(at, c)| (open + at, c)) {
-        let starts_word = before.is_whitespace() || "[{,:".contains(before);
+        // `'it''s'` goes on after its second quote.
+        let goes_on = c == '\'' && before == c;
+        let starts_word = goes_on || before.is_whitespace() || "[{,:".contains(before);
         match (quote, c) {
             (Some(open), _) => {
                 if c == open && (open == '\'' || before != '\\') || open == '#' && c == '\n' {

@@ -10,6 +10,7 @@ use super::play::Player;
 use super::units::{self, Stage, Unit};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
+use crate::event::{Events, Phase};
 use crate::kernel::Definition;
 use crate::plan::{self, Run};
 use crate::report::text::{count, one_line};
@@ -134,8 +135,39 @@ struct Search<'a> {
     known: HashMap<String, bool>,
     /// Candidates that were given a name.
     named: usize,
-    /// Candidates of this stage that were played, and those that still failed.
-    tally: (usize, usize),
+    /// What is going on.
+    round: Option<Round>,
+}
+
+/// The candidates of a stage.
+struct Round {
+    stage: Stage,
+    /// Since the first one is played.
+    phase: Option<Phase>,
+    /// How many are, or were, played.
+    played: usize,
+    /// How many of them still failed.
+    kept: usize,
+}
+
+impl Round {
+    fn new(stage: Stage) -> Self {
+        Self {
+            stage,
+            phase: None,
+            played: 0,
+            kept: 0,
+        }
+    }
+
+    /// Some more are played.
+    fn begins(&mut self, candidates: usize, events: &Events) {
+        let begin = || events.phase(format!("leave out {}", self.stage.name()));
+        let phase = self.phase.get_or_insert_with(begin);
+        self.played += candidates;
+        let played = u64::try_from(self.played).unwrap_or(u64::MAX);
+        phase.progress(played, None, "candidates");
+    }
 }
 
 impl<'a> Search<'a> {
@@ -181,7 +213,7 @@ impl<'a> Search<'a> {
             best,
             known: known.into_iter().collect(),
             named: 0,
-            tally: (0, 0),
+            round: None,
         })
     }
 
@@ -214,9 +246,8 @@ impl<'a> Search<'a> {
         if units.is_empty() {
             return Ok(());
         }
-        let (events, before) = (&self.player.ctx.events, self.best.size);
-        let phase = events.phase(format!("leave out {}", stage.name()));
-        self.tally = (0, 0);
+        let before = self.best.size;
+        self.round = Some(Round::new(stage));
         let width = self.player.how.jobs / self.subject.times.max(1);
         let still = async |candidates: Vec<Vec<usize>>| {
             let texts = candidates.iter().map(|gone| {
@@ -227,12 +258,20 @@ impl<'a> Search<'a> {
             self.ask(texts.collect()).await
         };
         removable(units.len(), width, still).await?;
-        let (played, kept) = self.tally;
-        let (sizes, played) = (sizes([before, self.best.size]), count(played, "candidate"));
-        let name = stage.name();
-        phase.done(format!(
-            "{name}: {sizes}; {played} played, {kept} still failed"
-        ));
+        // Without a phase, all that there was to ask was known.
+        if let Some(Round {
+            phase: Some(phase),
+            played,
+            kept,
+            ..
+        }) = self.round.take()
+        {
+            let (sizes, played) = (sizes([before, self.best.size]), count(played, "candidate"));
+            let name = stage.name();
+            phase.done(format!(
+                "{name}: {sizes}; {played} played, {kept} still failed"
+            ));
+        }
         Ok(())
     }
 
@@ -258,11 +297,13 @@ impl<'a> Search<'a> {
             }
         }
         let scenarios: Vec<_> = new.values().map(|(_, scenario)| scenario.clone()).collect();
-        let ended = match scenarios.is_empty() {
-            true => Vec::new(),
-            false => play(self.player, self.subject, &scenarios).await?,
-        };
-        self.tally.0 += scenarios.len();
+        let mut ended = Vec::new();
+        if !scenarios.is_empty() {
+            if let Some(round) = &mut self.round {
+                round.begins(scenarios.len(), &self.player.ctx.events);
+            }
+            ended = play(self.player, self.subject, &scenarios).await?;
+        }
         for (key, (text, scenario)) in new {
             let like = |ended: &&Ended| {
                 is_of(ended, &scenario.name) && self.wanted.is_like(&Manner::of(&ended.verdict))
@@ -270,7 +311,9 @@ impl<'a> Search<'a> {
             let failed = ended.iter().find(like);
             self.known.insert(key.to_owned(), failed.is_some());
             let Some(failed) = failed else { continue };
-            self.tally.1 += 1;
+            if let Some(round) = &mut self.round {
+                round.kept += 1;
+            }
             let size = Size::of(&scenario, text);
             if (size, text.len()) < (self.best.size, self.best.text.len()) {
                 self.best = Best {

@@ -164,21 +164,43 @@ mod tests {
     #[test]
     fn two_stand_beside_each_other_where_they_differ() {
         let b = A.replace("stock: 20", "stock: 21") + "  log two\n";
-        insta::assert_snapshot!(render(&["mainline", "tags"], &[A, &b]), @"");
+        insta::assert_snapshot!(render(&["mainline", "tags"], &[A, &b]), @r"
+          mainline               tags
+          …
+            call shop.price: 11    call shop.price: 11
+        !   call shop.stock: 20    call shop.stock: 21
+            log one                log one
+        !                          log two
+        ");
     }
 
     #[test]
     fn three_are_aligned_to_the_first() {
         let b = A.replace("  module shop: 1\n", "");
         let c = A.replace("price: 11\n", "price: 11\n  call shop.rate: 7\n");
-        insta::assert_snapshot!(render(&["a", "b", "c"], &[A, &b, &c]), @"");
+        insta::assert_snapshot!(render(&["a", "b", "c"], &[A, &b, &c]), @r"
+          a                           b                           c
+          …
+              shop: patched 1: price      shop: patched 1: price      shop: patched 1: price
+        !   module shop: 1                                          module shop: 1
+            call shop.price: 11         call shop.price: 11         call shop.price: 11
+        !                                                           call shop.rate: 7
+            call shop.stock: 20         call shop.stock: 20         call shop.stock: 20
+          …
+        ");
     }
 
     #[test]
     fn what_is_too_wide_stands_below_each_other() {
         let a = format!("  same\n  log {}\n  more\n  same\n", "x".repeat(60));
         let b = format!("  same\n  log {}\n  same\n", "y".repeat(60));
-        insta::assert_snapshot!(render(&["mainline", "tags"], &[&a, &b]), @"");
+        insta::assert_snapshot!(render(&["mainline", "tags"], &[&a, &b]), @r"
+                      same
+        ! mainline    log xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+        ! mainline    more
+        ! tags        log yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy
+                      same
+        ");
     }
 
     #[test]
