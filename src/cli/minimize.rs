@@ -23,11 +23,13 @@ use crate::{files, host};
 pub const EXAMPLES: &str = "\
 Examples:
   lab minimize scenarios/tagged-transition-window.yaml --kernel tags-rfc
+  lab minimize report.yaml --kernel mine --passes-on mainline
   lab minimize report.yaml --kernel mine --times 5     one that fails now and then
   lab minimize report.yaml -o smaller.yaml --force
 
 Steps, livepatches, targets, functions and expectations are left out as long as the scenario fails
-in the same way: at the same kind of step, with the same words, with the same complaint of the kernel.
+in the same way: in the same step, with the same words or the same complaint of the kernel. With
+--passes-on, it must also pass on a kernel without the defect, which is the surest way to keep it.
 Ctrl-C ends the search; the smallest scenario so far is written.
 
 Exit status: 0 written, 2 the scenario does not fail there, 130 interrupted (and written).";
@@ -41,6 +43,9 @@ pub struct MinimizeArgs {
     /// The kernel on which it fails [default: the one that says `default: true`].
     #[arg(long, value_name = "KERNEL")]
     kernel: Option<String>,
+    /// A kernel on which it passes, and what is left must still pass.
+    #[arg(long, value_name = "KERNEL")]
+    passes_on: Option<String>,
     /// The architecture of the guest [default: the host's].
     #[arg(long, value_enum, value_name = "ARCH")]
     arch: Option<ArchName>,
@@ -63,6 +68,7 @@ pub struct Read {
     scenario: Scenario,
     source: Source,
     kernel: Definition,
+    passes_on: Option<Definition>,
     arch: Arch,
     output: PathBuf,
 }
@@ -72,6 +78,16 @@ impl MinimizeArgs {
     pub fn read(&self, project: &Path, color: Color) -> Result<Read> {
         let scenario = playing::one_scenario(&self.scenario, color)?;
         let kernel = playing::one_kernel(project, self.kernel.as_deref())?;
+        let passes_on = self.passes_on.as_deref();
+        let passes_on = passes_on.map(|name| playing::one_kernel(project, Some(name)));
+        let passes_on = passes_on.transpose()?;
+        if passes_on
+            .as_ref()
+            .is_some_and(|other| other.name == kernel.name)
+        {
+            let what = format!("it cannot fail and pass on {}", kernel.name);
+            return Err(Error::new(Blame::Usage, what).help("--passes-on names another kernel"));
+        }
         let output = match &self.output {
             Some(file) => file.clone(),
             None => self
@@ -97,6 +113,7 @@ impl MinimizeArgs {
             source: files::read_source(&self.scenario)?,
             scenario,
             kernel,
+            passes_on,
             arch: playing::arch(self.arch),
             output,
         })
@@ -113,6 +130,7 @@ pub async fn minimize(ctx: &Context, args: &MinimizeArgs, read: &Read) -> Result
         name: &read.scenario.name,
         kernel: &read.kernel,
         arch: read.arch,
+        passes_on: read.passes_on.as_ref(),
         times: usize::from(args.times),
     };
     let made = minimize::minimize(&player, &subject).await?;

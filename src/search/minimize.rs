@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The smallest scenario that still fails in the same manner.
+//!
+//! The same words are not always the same failure: a function answers with its original's value where a
+//! livepatch does not take effect, and also where it was never loaded. So what the failing step did to
+//! the functions that it is about must be the same as well ([`Symptom`]); and if the user names a kernel
+//! on which the scenario passes, what is left must pass there.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use super::compare::states;
 use super::cut;
 use super::ddmin::removable;
 use super::play::Player;
@@ -36,6 +42,8 @@ pub struct Subject<'a> {
     pub kernel: &'a Definition,
     /// On which architecture.
     pub arch: Arch,
+    /// On which kernel it passes, if that is to remain so.
+    pub passes_on: Option<&'a Definition>,
     /// How often each candidate is played, at most until it fails.
     pub times: usize,
 }
@@ -129,6 +137,7 @@ struct Search<'a> {
     before: Size,
     /// The failure to keep.
     wanted: Manner,
+    symptom: Symptom,
     /// The smallest candidate that failed so far.
     best: Best,
     /// Whether what was played failed in the same manner, by what it says.
@@ -185,17 +194,22 @@ impl<'a> Search<'a> {
         requirements(subject, &scenario)?;
         let size = Size::of(&scenario, &text);
         let phase = player.ctx.events.phase(format!("play {}", subject.name));
-        let ended = play(player, subject, &[named(&scenario, "candidate-0")]).await?;
+        let first = [named(&scenario, "candidate-0")];
+        let ended = play(player, subject, subject.kernel, &first).await?;
         let failed: Vec<_> = ended.iter().filter(|ended| fails(&ended.verdict)).collect();
         let Some(first) = failed.first() else {
             return Err(nothing_to_keep(subject, &ended));
         };
         let wanted = Manner::of(&first.verdict);
+        let symptom = Symptom::of(first);
         let same = failed
             .iter()
             .filter(|ended| wanted.is_like(&Manner::of(&ended.verdict)));
         let seen = (same.count(), ended.len());
         phase.done(format!("played {}: {}", subject.name, shown(&wanted)));
+        if let Some(kernel) = subject.passes_on {
+            must_pass(player, subject, kernel, &scenario).await?;
+        }
         let best = Best {
             text: text.clone(),
             size,
@@ -210,6 +224,7 @@ impl<'a> Search<'a> {
             seen,
             before: Size::of(&scenario, &subject.source.text),
             wanted,
+            symptom,
             best,
             known: known.into_iter().collect(),
             named: 0,
@@ -302,13 +317,34 @@ impl<'a> Search<'a> {
             if let Some(round) = &mut self.round {
                 round.begins(scenarios.len(), &self.player.ctx.events);
             }
-            ended = play(self.player, self.subject, &scenarios).await?;
+            let Subject { kernel, .. } = self.subject;
+            ended = play(self.player, self.subject, kernel, &scenarios).await?;
+        }
+        let same = |ended: &&Ended| {
+            let manner = Manner::of(&ended.verdict);
+            self.wanted.is_like(&manner) && self.symptom.is_in(&Symptom::of(ended))
+        };
+        let mut failed: BTreeMap<&str, &Ended> = BTreeMap::new();
+        for scenario in &scenarios {
+            let mut tries = ended.iter().filter(|ended| is_of(ended, &scenario.name));
+            if let Some(ended) = tries.find(same) {
+                failed.insert(&scenario.name, ended);
+            }
+        }
+        if let Some(kernel) = self.subject.passes_on {
+            let candidates = scenarios.iter().filter(|it| failed.contains_key(&*it.name));
+            let candidates: Vec<_> = candidates.cloned().collect();
+            if !candidates.is_empty() {
+                let there = play(self.player, self.subject, kernel, &candidates).await?;
+                let passes = |name: &str| {
+                    let mut tries = there.iter().filter(|ended| is_of(ended, name));
+                    tries.all(|ended| ended.verdict.outcome == Outcome::Passed)
+                };
+                failed.retain(|name, _| passes(name));
+            }
         }
         for (key, (text, scenario)) in new {
-            let like = |ended: &&Ended| {
-                is_of(ended, &scenario.name) && self.wanted.is_like(&Manner::of(&ended.verdict))
-            };
-            let failed = ended.iter().find(like);
+            let failed = failed.get(&*scenario.name);
             self.known.insert(key.to_owned(), failed.is_some());
             let Some(failed) = failed else { continue };
             if let Some(round) = &mut self.round {
@@ -330,6 +366,53 @@ impl<'a> Search<'a> {
     }
 }
 
+/// What the failing step did to the functions that its problem names: what they answered before it, and
+/// after it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Symptom(BTreeMap<String, [Option<String>; 2]>);
+
+impl Symptom {
+    fn of(ended: &Ended) -> Self {
+        let Some(failing) = &ended.verdict.failing else {
+            return Self::default();
+        };
+        let states = states(&ended.record, failing.step);
+        let before = failing.step.checked_sub(2).and_then(|at| states.get(at));
+        let after = failing.step.checked_sub(1).and_then(|at| states.get(at));
+        Self::between(
+            &failing.problem,
+            [before, after].map(|state| state.map_or("", String::as_str)),
+        )
+    }
+
+    fn between(problem: &str, states: [&str; 2]) -> Self {
+        let [before, after] = states.map(calls);
+        let named = before.keys().chain(after.keys());
+        let named = named.filter(|function| problem.split(' ').any(|word| word == **function));
+        let both = |function: &&str| {
+            let answer =
+                |calls: &BTreeMap<&str, &str>| calls.get(function).map(|it| (*it).to_owned());
+            ((*function).to_owned(), [answer(&before), answer(&after)])
+        };
+        Self(named.map(both).collect())
+    }
+
+    /// Whether another failure has it as well. A function that the step did not change may have any
+    /// past.
+    fn is_in(&self, other: &Self) -> bool {
+        let mut changed = self.0.iter().filter(|(_, [before, after])| before != after);
+        changed.all(|(function, both)| other.0.get(function) == Some(both))
+    }
+}
+
+/// What the functions of a state answer.
+fn calls(state: &str) -> BTreeMap<&str, &str> {
+    let calls = state
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("call "));
+    calls.filter_map(|call| call.split_once(": ")).collect()
+}
+
 /// What a candidate is known by.
 fn key(text: Option<&str>) -> Option<String> {
     Some(cut::content(text?)?.to_string())
@@ -349,18 +432,19 @@ fn named(scenario: &Scenario, name: &str) -> Scenario {
     }
 }
 
-/// The kernel must have what the scenario needs.
+/// The kernels must have what the scenario needs.
 fn requirements(subject: &Subject<'_>, scenario: &Scenario) -> Result<()> {
     let scenarios = std::slice::from_ref(scenario);
-    let plan = plan::plan(
-        scenarios,
-        std::slice::from_ref(subject.kernel),
-        &[subject.arch],
-    );
+    let kernels: Vec<_> = [Some(subject.kernel), subject.passes_on]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
+    let plan = plan::plan(scenarios, &kernels, &[subject.arch]);
     match plan.skipped.first() {
         None => Ok(()),
         Some(skipped) => {
-            let (name, kernel) = (subject.name, &subject.kernel.name);
+            let (name, kernel) = (subject.name, &skipped.run.kernel);
             let what = format!("{name} cannot be played on {kernel}: {}", skipped.reason);
             Err(Error::new(Blame::Usage, what).help("name another kernel with --kernel"))
         }
@@ -371,6 +455,7 @@ fn requirements(subject: &Subject<'_>, scenario: &Scenario) -> Result<()> {
 async fn play(
     player: &Player<'_>,
     subject: &Subject<'_>,
+    kernel: &Definition,
     scenarios: &[Scenario],
 ) -> Result<Vec<Ended>> {
     let again = scenarios.iter().flat_map(|scenario| {
@@ -383,10 +468,30 @@ async fn play(
     let again: Vec<Scenario> = again.collect();
     let run = |scenario| Run {
         scenario,
-        kernel: subject.kernel,
+        kernel,
         arch: subject.arch,
     };
     player.play(again.iter().map(run).collect()).await
+}
+
+/// The scenario has to pass on the other kernel, or else no candidate could.
+async fn must_pass(
+    player: &Player<'_>,
+    subject: &Subject<'_>,
+    kernel: &Definition,
+    scenario: &Scenario,
+) -> Result<()> {
+    let ended = play(player, subject, kernel, &[named(scenario, "candidate-0")]).await?;
+    let Some(fails) = ended
+        .iter()
+        .find(|ended| ended.verdict.outcome != Outcome::Passed)
+    else {
+        return Ok(());
+    };
+    let (name, kernel) = (subject.name, &kernel.name);
+    let manner = shown(&Manner::of(&fails.verdict));
+    let what = format!("{name} does not pass on {kernel}: {manner}");
+    Err(Error::new(Blame::Usage, what).help("name a kernel without the defect with --passes-on"))
 }
 
 /// Whether it is a run of the scenario with this name.
@@ -458,6 +563,9 @@ fn with_header(text: &str, search: &Search<'_>) -> String {
         format!("On {} ({}) it ends so:", subject.kernel.name, subject.arch),
         format!("  {}", shown(&search.best.manner)),
     ];
+    if let Some(kernel) = subject.passes_on {
+        lines.push(format!("On {} it passes.", kernel.name));
+    }
     if tries > 1 {
         lines.push(format!("The original did so in {seen} of {tries} tries."));
     }
@@ -473,5 +581,27 @@ fn with_header(text: &str, search: &Search<'_>) -> String {
         true if rest.starts_with("#\n") => header + rest,
         true => header + "#\n" + rest,
         false => header + rest,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_that_was_never_patched_has_another_symptom() {
+        let problem = "shop.stock answers 20, not 21";
+        let of = |before, after| Symptom::between(problem, [before, after]);
+        let original = of(
+            "  call shop.price: 11\n  call shop.stock: 21\n",
+            "  call shop.price: 12\n  call shop.stock: 20\n",
+        );
+        let smaller = of("  call shop.stock: 21\n", "  call shop.stock: 20\n");
+        let another = of("  call shop.stock: 20\n", "  call shop.stock: 20\n");
+        let at_once = of("", "  call shop.stock: 20\n");
+        assert!(original.is_in(&smaller) && !original.is_in(&another));
+        assert!(!original.is_in(&at_once));
+        // Where nothing changed, there is nothing to compare.
+        assert!(another.is_in(&original) && another.is_in(&Symptom::default()));
     }
 }

@@ -28,9 +28,9 @@ pub fn render(names: &[&str], texts: &[&str]) -> String {
             rows[around].iter().any(|row| differs(row))
         })
         .collect();
-    let picked = || rows.iter().zip(&shown).filter(|(_, shown)| **shown);
     let width = |column: usize| {
-        let cells = picked().map(|(row, _)| row[column].unwrap_or_default());
+        let cells = rows.iter().filter(|row| differs(row));
+        let cells = cells.map(|row| row[column].unwrap_or_default());
         let cells = cells.chain([names[column]]);
         cells.map(length).max().unwrap_or(0)
     };
@@ -58,10 +58,11 @@ fn columns(names: &[&str], rows: &[Row<'_>], shown: &[bool], widths: &[usize]) -
     let mut before = true;
     for (row, &shown) in rows.iter().zip(shown) {
         match (shown, before) {
-            (true, _) => {
-                let mark = if differs(row) { '!' } else { ' ' };
-                line(mark, &mut row.iter().map(|cell| cell.unwrap_or_default()));
+            (true, _) if differs(row) => {
+                line('!', &mut row.iter().map(|cell| cell.unwrap_or_default()));
             }
+            // What all have is said once.
+            (true, _) => line(' ', &mut row[0].into_iter()),
             (false, true) => line(' ', &mut ["…"].into_iter()),
             (false, false) => {}
         }
