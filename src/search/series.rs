@@ -113,7 +113,10 @@ fn ends(
         First::Good => (bad.unwrap_or(0), good.unwrap_or(count)),
     };
     if new > count {
-        let what = format!("the series has {count} patches, not {new}");
+        let what = match count {
+            1 => format!("the series has 1 patch, not {new}"),
+            _ => format!("the series has {count} patches, not {new}"),
+        };
         return Err(Error::new(Blame::Usage, what));
     }
     if old >= new {
