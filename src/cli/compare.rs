@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::playing::{self, PlayingArgs};
+use super::playing::PlayingArgs;
 use super::{ArchName, archs, check, scenarios, selection};
 use crate::arch::Arch;
 use crate::context::Context;
@@ -15,7 +15,7 @@ use crate::kernel::Definition;
 use crate::report::paint::Color;
 use crate::scenario::Scenario;
 use crate::search::compare::{self, Comparison};
-use crate::search::play::Player;
+use crate::search::play::{self, Player};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -95,7 +95,7 @@ pub async fn compare(ctx: &Context, args: &CompareArgs, read: &Read) -> Result<(
     if !alone.is_empty() {
         text += &format!(", {} on fewer than two of the kernels", alone.len());
     }
-    text += &format!("; records: {}\n", playing::shown(&player.records));
+    text += &format!("; records: {}\n", play::shown(&player.records));
     Ok((code(&made, different), text))
 }
 

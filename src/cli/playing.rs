@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the commands have in common that play many runs to find something out.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
@@ -65,11 +65,4 @@ pub fn one_kernel(project: &Path, named: Option<&str>) -> Result<Definition> {
 /// The architecture that is named, or the host's.
 pub fn arch(named: Option<ArchName>) -> Arch {
     named.map_or(Arch::host().unwrap_or(Arch::X86_64), ArchName::arch)
-}
-
-/// A path as it is shown: relative to where the lab was started, if it is below.
-pub fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::new());
-    let path = path.strip_prefix(&here).unwrap_or(path);
-    path.display().to_string()
 }

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::compare::states;
-use super::play::Player;
+use super::minimize::shown as in_one_line;
+use super::play::{self, Player};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::Definition;
@@ -101,54 +102,37 @@ impl<'a> Judge<'a> {
 
     /// How it fails at the bad end, in one line.
     pub fn wanted(&self) -> String {
-        self.wanted
-            .as_ref()
-            .map_or_else(String::new, super::minimize::shown)
+        self.wanted.as_ref().map_or_else(String::new, in_one_line)
     }
 
-    /// Makes sure of both ends: that it passes at one, and fails at the other.
+    /// Makes sure that an end is what it was said to be: good or bad. The bad one comes first, and
+    /// how it fails is what is looked for.
     ///
     /// # Errors
     ///
-    /// An end is not what it was said to be.
-    pub async fn bad_end(
+    /// It is not, or the lab could not find out.
+    pub async fn end(
         &mut self,
+        said: Said,
         revision: &str,
         shown: &str,
         kernel: &Definition,
     ) -> Result<()> {
         let (tries, observed) = self.try_on(shown, kernel).await?;
-        match tries {
-            Tries::Fail(manner) => self.wanted = Some(manner),
-            Tries::Pass => {
-                return Err(self.not_so(shown, "bad", "it passes there"));
+        let otherwise = match (tries, &said) {
+            (Tries::Pass, Said::Good) => None,
+            (Tries::Pass, _) => Some("it passes there".to_owned()),
+            (Tries::Fail(manner), Said::Bad) => {
+                self.wanted = Some(manner);
+                None
             }
-            Tries::Nothing(why) => return Err(self.not_so(shown, "bad", &why)),
+            (Tries::Fail(manner), _) => Some(in_one_line(&manner)),
+            (Tries::Nothing(why), _) => Some(why),
+        };
+        if let Some(what) = otherwise {
+            return Err(self.not_so(shown, said.name(), &what));
         }
-        self.remember(revision, Said::Bad, observed);
-        Ok(())
-    }
-
-    /// The other one.
-    ///
-    /// # Errors
-    ///
-    /// It does not pass there.
-    pub async fn good_end(
-        &mut self,
-        revision: &str,
-        shown: &str,
-        kernel: &Definition,
-    ) -> Result<()> {
-        let (tries, observed) = self.try_on(shown, kernel).await?;
-        match tries {
-            Tries::Pass => {}
-            Tries::Fail(manner) => {
-                return Err(self.not_so(shown, "good", &super::minimize::shown(&manner)));
-            }
-            Tries::Nothing(why) => return Err(self.not_so(shown, "good", &why)),
-        }
-        self.remember(revision, Said::Good, observed);
+        self.remember(revision, said, observed);
         Ok(())
     }
 
@@ -169,10 +153,9 @@ impl<'a> Judge<'a> {
             Tries::Fail(manner) if self.wanted.as_ref().is_some_and(|it| it.is_like(&manner)) => {
                 Said::Bad
             }
-            Tries::Fail(manner) => Said::Skip(format!(
-                "it fails otherwise: {}",
-                super::minimize::shown(&manner)
-            )),
+            Tries::Fail(manner) => {
+                Said::Skip(format!("it fails otherwise: {}", in_one_line(&manner)))
+            }
             Tries::Nothing(why) => Said::Skip(why),
         };
         self.remember(revision, said.clone(), observed);
@@ -190,7 +173,7 @@ impl<'a> Judge<'a> {
     fn not_so(&self, shown: &str, end: &str, what: &str) -> Error {
         let name = &self.scenario.name;
         let what = format!("{shown} is not {end} for {name}: {what}");
-        let records = self.player.records.display();
+        let records = play::shown(&self.player.records);
         Error::new(Blame::Usage, one_line(&what))
             .evidence(&format!("records: {records}"))
             .help("the scenario has to pass at --good and to fail at --bad")
@@ -221,7 +204,7 @@ impl<'a> Judge<'a> {
         let (tries, record) = self.sum_up(&ended)?;
         let how = match &tries {
             Tries::Pass => "passes".to_owned(),
-            Tries::Fail(manner) => super::minimize::shown(manner),
+            Tries::Fail(manner) => in_one_line(manner),
             Tries::Nothing(why) => why.clone(),
         };
         phase.done(format!("tested {shown}: {how}"));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::bisect::{Change, First, Found, Judge, Said};
+use super::play;
 use super::series::effort;
 use crate::cache::{KeyBuilder, blocking};
 use crate::context::Context;
@@ -60,7 +61,7 @@ pub async fn bisect(
         changes,
         manner: judge.wanted(),
         difference,
-        log: format!("{} (for git bisect replay)", log.display()),
+        log: format!("{} (for git bisect replay)", play::shown(&log)),
         effort: effort(judge, started, "commit"),
     })
 }
@@ -82,10 +83,10 @@ async fn search(
     };
     worktree.check_out(bad).await?;
     let shown = worktree.shown(bad).await?;
-    judge.bad_end(bad, &shown, &variant(bad)).await?;
+    judge.end(Said::Bad, bad, &shown, &variant(bad)).await?;
     worktree.check_out(good).await?;
     let shown = worktree.shown(good).await?;
-    judge.good_end(good, &shown, &variant(good)).await?;
+    judge.end(Said::Good, good, &shown, &variant(good)).await?;
     let (old, new) = match first {
         First::Bad => (good, bad),
         First::Good => (bad, good),

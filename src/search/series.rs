@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::bisect::{Change, First, Found, Judge, Said, make_dir};
 use super::halving::{Answer, Halving};
+use super::play::shown;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::millis;
 use crate::kernel::Definition;
@@ -48,10 +49,10 @@ pub async fn bisect(
         First::Good => (new, old),
     };
     judge
-        .bad_end(&bad.to_string(), &name(bad), &kernels[bad])
+        .end(Said::Bad, &bad.to_string(), &name(bad), &kernels[bad])
         .await?;
     judge
-        .good_end(&good.to_string(), &name(good), &kernels[good])
+        .end(Said::Good, &good.to_string(), &name(good), &kernels[good])
         .await?;
     let mut halving = Halving::new(old, new);
     while let Some(applied) = halving.next() {
@@ -84,7 +85,7 @@ pub async fn bisect(
         changes: found.map(|applied| change(&series[applied - 1])).collect(),
         manner: judge.wanted(),
         difference,
-        log: log.display().to_string(),
+        log: shown(&log),
         effort: effort(judge, started, "variant"),
     })
 }
