@@ -24,6 +24,7 @@ pub mod replay;
 pub mod report;
 pub mod runner;
 pub mod scenario;
+pub mod search;
 pub mod selftests;
 pub mod state;
 pub mod step;

@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::Project;
@@ -226,6 +227,51 @@ fn a_tarball_is_checked_against_its_sum() {
 }
 
 #[test]
+fn ones_own_tree_takes_objects_from_a_source_in_the_cache_by_content() {
+    let project = Project::new();
+    for name in ["same", "trap"] {
+        project.write(&format!("linux/{name}.c"), "int one;\n");
+    }
+    let old = |name: &str| {
+        project.tool("touch", &["-d", "2020-01-01", &format!("linux/{name}.c")]);
+    };
+    ["same", "trap", "kernel/livepatch/core"].into_iter().for_each(old);
+    project.tool("tar", &["czf", "linux.tar.gz", "linux"]);
+    let sum = project.tool("sha256sum", &["linux.tar.gz"]);
+    let sum = sum.split(' ').next().unwrap();
+    project.write_kernel(&format!(
+        "{{ tarball: ../linux.tar.gz, sha256: \"{sum}\" }}"
+    ));
+    // It compiles what is newer than its object.
+    project.make_script(
+        "for file in same trap kernel/livepatch/core; do\n\
+         [ build/x.o -nt $file.c ] || echo $file; done > build/made\n\
+         touch build/x.o build/vmlinux",
+    );
+    let made = |kernel: &str| {
+        let output = project.lab(&["build", "kernel", kernel]);
+        assert_eq!(output.code, 0, "{output:?}");
+        let boot_file = output.stdout.split_whitespace().last().unwrap().to_owned();
+        let made = Path::new(&boot_file).with_file_name("made");
+        (fs::read_to_string(made).unwrap(), output.stderr)
+    };
+    assert_eq!(made("other").0, "same\ntrap\nkernel/livepatch/core\n");
+    // As long as it was, and as old.
+    project.write("linux/trap.c", "int two;\n");
+    old("trap");
+    let (again, stderr) = made("fake");
+    assert!(stderr.contains("objects shared"), "{stderr}");
+    assert_eq!(again, "trap\n");
+    // From now on it is its own relative.
+    project.write("linux/kernel/livepatch/core.c", "int edited;\n");
+    let (edited, _) = made("fake");
+    assert!(
+        edited.contains("core") && !edited.contains("same"),
+        "{edited}"
+    );
+}
+
+#[test]
 fn a_git_revision_is_resolved_once_and_anew_with_refresh() {
     let project = Project::new();
     let git = |args: &[&str]| {
@@ -413,4 +459,78 @@ fn help_has_examples_and_fits_100_columns() {
             .find(|line| line.chars().count() > 100);
         assert_eq!(long, None, "{args:?}");
     }
+}
+
+#[test]
+fn searches_say_what_is_missing_before_anything_is_built() {
+    let project = Project::new();
+    project.write_scenario();
+    project.write("scenarios/s-min.yaml", "# mine\n");
+    project.write(
+        "kernels/series.yaml",
+        "version: 1\nsummary: x\nextends: fake\npatches: patches/p\n",
+    );
+    project.write("kernels/patches/p/0001-x.patch", "no patch\n");
+    let scenario = "scenarios/s.yaml";
+    for (args, said) in [
+        (
+            &["minimize", scenario][..],
+            "scenarios/s-min.yaml is there already",
+        ),
+        (
+            &["minimize", scenario, "-o", "x.yaml", "--passes-on", "fake"],
+            "it cannot fail and pass on fake",
+        ),
+        (
+            &["compare", scenario, "--kernel", "fake"],
+            "two kernels or more",
+        ),
+        (
+            &["compare", scenario, "--kernel", "fake,fake"],
+            "two kernels or more",
+        ),
+        (&["bisect", scenario], "--source"),
+        (
+            &["bisect", scenario, "--series"],
+            "kernel fake has no patch series",
+        ),
+        (
+            &[
+                "bisect", scenario, "--series", "--kernel", "series", "--bad", "2",
+            ],
+            "the series has 1 patch",
+        ),
+        (
+            &[
+                "bisect", scenario, "--series", "--kernel", "series", "--good", "v7",
+            ],
+            "this is a number of patches",
+        ),
+        (
+            &[
+                "bisect", scenario, "--source", "../linux", "--good", "a", "--bad", "b",
+            ],
+            "only a repository's folder goes",
+        ),
+        (
+            &[
+                "bisect",
+                scenario,
+                "--source",
+                "path:linux",
+                "--good",
+                "a",
+                "--bad",
+                "b",
+            ],
+            "is no git repository",
+        ),
+    ] {
+        let output = project.lab(args);
+        assert_eq!(output.code, 2, "{args:?}: {output:?}");
+        assert!(output.stderr.contains(said), "{args:?}: {}", output.stderr);
+    }
+    let min = fs::read_to_string(project.path("scenarios/s-min.yaml")).unwrap();
+    assert_eq!(min, "# mine\n");
+    assert_eq!(project.finished_kernels(), 0);
 }

@@ -23,7 +23,7 @@ use crate::event::Phase;
 use crate::image;
 use crate::module::Module;
 use crate::runner::origin::{self, INITRAMFS, KERNEL};
-use crate::runner::prebuilt::Prebuilt;
+use crate::runner::shipped::Shipped;
 
 /// The longest `bundle.json`.
 const MANIFEST_MAX: u64 = 4 << 20;
@@ -175,13 +175,13 @@ impl Bundle {
     }
 
     /// What it has of a run that is not to be built; `None` if that was left out.
-    pub fn prebuilt(&self) -> Option<Prebuilt> {
+    pub fn shipped(&self) -> Option<Shipped> {
         let module = |name: &String| Module {
             name: name.clone(),
             path: self.path(&origin::module(name)),
         };
         let origin = &self.manifest.origin;
-        (!self.manifest.slim).then(|| Prebuilt {
+        (!self.manifest.slim).then(|| Shipped {
             kernel: self.path(KERNEL),
             initramfs: self.path(INITRAMFS),
             modules: origin.modules.iter().map(module).collect(),
@@ -246,8 +246,8 @@ mod tests {
     fn a_whole_bundle_is_unpacked_and_its_project_completed() {
         let bundle = read_back(&json(&WHOLE), &WHOLE).unwrap();
         assert_eq!(bundle.manifest, manifest(&WHOLE));
-        let prebuilt = bundle.prebuilt().unwrap();
-        assert!(prebuilt.modules[0].path.ends_with("built/modules/shop.ko"));
+        let shipped = bundle.shipped().unwrap();
+        assert!(shipped.modules[0].path.ends_with("built/modules/shop.ko"));
     }
 
     #[test]

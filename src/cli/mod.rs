@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line: arguments, and one file per subcommand.
 
+mod bisect;
 mod build;
 mod bundle;
 mod cache;
 mod check;
+mod compare;
 mod export;
 mod import;
 mod inspect;
 mod list;
+mod minimize;
 mod new;
 mod plan;
+mod playing;
 mod replay;
 mod report;
 mod repro;
@@ -92,6 +96,15 @@ enum Command {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
+    /// Make a scenario that fails smaller, as long as it fails in the same way.
+    #[command(after_help = minimize::EXAMPLES)]
+    Minimize(minimize::MinimizeArgs),
+    /// Show where kernels begin to behave otherwise, step by step.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(compare::CompareArgs),
+    /// Find the commit or the patch from which on a scenario fails, or passes.
+    #[command(after_help = bisect::EXAMPLES)]
+    Bisect(bisect::BisectArgs),
     /// Write a scenario as a test of the kernel's own selftests, with its modules' source.
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
@@ -275,6 +288,27 @@ fn dispatch(cli: Cli) -> Result<u8> {
             print(&compared);
             code
         }
+        Command::Minimize(args) => {
+            let project = project(cli.project)?;
+            let subject = args.read(&project, cli.color)?;
+            told(project, cli.color, async |ctx| {
+                minimize::minimize(ctx, &args, &subject).await
+            })
+        }
+        Command::Compare(args) => {
+            let project = project(cli.project)?;
+            let selection = args.read(&project, cli.color)?;
+            told(project, cli.color, async |ctx| {
+                compare::compare(ctx, &args, &selection).await
+            })
+        }
+        Command::Bisect(args) => {
+            let project = project(cli.project)?;
+            let subject = args.read(&project, cli.color)?;
+            told(project, cli.color, async |ctx| {
+                bisect::bisect(ctx, &args, &subject).await
+            })
+        }
         Command::Build(args) => {
             let project = project(cli.project)?;
             with_context(project, human()?, async |ctx| {
@@ -316,6 +350,23 @@ fn dispatch(cli: Cli) -> Result<u8> {
             })
         }
     }
+}
+
+/// Runs work that shows its progress as ever, and whose result is a text after that.
+fn told(
+    project: PathBuf,
+    color: Color,
+    work: impl AsyncFnOnce(&Context) -> Result<(u8, String)>,
+) -> Result<u8> {
+    let reports = Reports::new(Human::new(color), Files::default())?;
+    let mut told = String::new();
+    let code = with_context(project, reports, async |ctx| {
+        let (code, text) = work(ctx).await?;
+        told = text;
+        Ok(code)
+    });
+    print(&told);
+    code
 }
 
 fn project(named: Option<PathBuf>) -> Result<PathBuf> {

@@ -338,22 +338,16 @@ async fn once(
         "tcg" => Choice::Tcg,
         _ => Choice::Auto,
     };
+    let snapshots = Snapshots::new(ctx.project.clone(), policy);
     let options = Options {
         accel: args.accel.unwrap_or(recorded),
-        snapshots: Snapshots::new(ctx.project.clone(), policy),
-        jobs: 1,
-        boots: tokio::sync::Semaphore::new(1),
-        attempts: 1,
         timeout: args
             .timeout
             .or_else(|| origin.timeout_ms.map(Duration::from_millis)),
-        fail_fast: false,
-        dump_on_panic: false,
         // Forks are of a kernel that is in the cache.
         warm: origin.warm && args.times > 1 && !args.as_shipped,
-        records: here.join(".lab/runs"),
-        record: false,
-        prebuilt: bundle.prebuilt().filter(|_| args.as_shipped),
+        shipped: bundle.shipped().filter(|_| args.as_shipped),
+        ..Options::new(snapshots, here.join(".lab/runs"))
     };
     let ended = runner::run_all(ctx, plan, options).await?;
     let ended = ended.into_iter().next();

@@ -188,12 +188,12 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
     let folder = args
         .output()
         .map_or_else(|| ctx.project.join(".lab"), Path::to_path_buf);
+    let records = std::path::absolute(folder.join("runs")).unwrap_or(folder);
     Options {
         accel: match args.record {
             true => Choice::Tcg,
             false => settings.accel.unwrap_or(Choice::Auto),
         },
-        snapshots: Snapshots::new(ctx.project.clone(), policy),
         jobs: settings.jobs.map_or_else(default_jobs, usize::from),
         boots: tokio::sync::Semaphore::new(cpus()),
         attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
@@ -202,8 +202,7 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
         dump_on_panic: args.dump_on_panic,
         warm: !args.cold && !args.record,
         record: args.record,
-        records: std::path::absolute(folder.join("runs")).unwrap_or(folder),
-        prebuilt: None,
+        ..Options::new(Snapshots::new(ctx.project.clone(), policy), records)
     }
 }
 

@@ -203,20 +203,14 @@ async fn play_all(ctx: &Context, all: &[Arc<Originals>], records: &Path) -> Resu
 
 fn options(ctx: &Context, accel: Choice) -> Options {
     let folder = ctx.project.join(".lab/runs");
+    let records = std::path::absolute(&folder).unwrap_or(folder);
+    // What is compared here is not for review.
+    let snapshots = Snapshots::new(ctx.project.clone(), SnapshotPolicy::ReadOnly);
     Options {
         accel,
-        // What is compared here is not for review.
-        snapshots: Snapshots::new(ctx.project.clone(), SnapshotPolicy::ReadOnly),
         jobs: run::default_jobs(),
         boots: Semaphore::new(run::cpus()),
-        attempts: 1,
-        timeout: None,
-        fail_fast: false,
-        warm: true,
-        record: false,
-        dump_on_panic: false,
-        records: std::path::absolute(&folder).unwrap_or(folder),
-        prebuilt: None,
+        ..Options::new(snapshots, records)
     }
 }
 

@@ -148,6 +148,9 @@ struct Plan {
     series: Vec<Patch>,
     fragments: Vec<Fragment>,
     family: String,
+    /// The families that it would be of if it came from a source in the cache: one's own tree is
+    /// often near to one of these.
+    near: Vec<String>,
     key: String,
 }
 
@@ -179,12 +182,22 @@ impl Plan {
             Source::Path(path) => path.display().to_string(),
             _ => source.id.clone(),
         };
-        let mut family = KeyBuilder::new(RECIPE);
-        family
-            .part("origin", origin.as_bytes())
-            .part("arch", arch.name().as_bytes())
-            .part("config", config::merge(&fragments).as_bytes())
-            .part("compiler", compiler.as_bytes());
+        let of_origin = |origin: &str| {
+            let mut family = KeyBuilder::new(RECIPE);
+            family
+                .part("origin", origin.as_bytes())
+                .part("arch", arch.name().as_bytes())
+                .part("config", config::merge(&fragments).as_bytes())
+                .part("compiler", compiler.as_bytes());
+            family
+        };
+        let near = match &definition.source {
+            Source::Path(_) => source::in_cache(ctx)?,
+            _ => Vec::new(),
+        };
+        let near = near.iter().map(|origin| of_origin(origin).finish());
+        let near = near.collect();
+        let family = of_origin(&origin);
         let mut key = family.clone();
         key.part("source", source.id.as_bytes());
         for patch in &series {
@@ -199,8 +212,15 @@ impl Plan {
             series,
             fragments,
             family: family.finish(),
+            near,
             key: key.finish(),
         })
+    }
+
+    /// The kernel to take objects from.
+    fn relative(&self, kernels: &Path) -> Option<Relative> {
+        let of = |family: &String| Relative::closest(kernels, family, &self.definition);
+        of(&self.family).or_else(|| self.near.iter().find_map(of))
     }
 
     fn make_cmd(&self, tree: &Path) -> Cmd {
@@ -215,7 +235,7 @@ impl Plan {
             .phase(format!("prepare the tree of kernel {}", self.name));
         let staging = cache::staging_dir(work)?;
         let tree = staging.path().join(TREE);
-        let relative = Relative::closest(kernels, &self.family, &self.definition);
+        let relative = self.relative(kernels);
         if let Some(relative) = &relative {
             cache::mark_used(&relative.kernel.dir);
         }
@@ -270,6 +290,9 @@ impl Plan {
     ) -> Result<Cloned> {
         let (from, to) = (self.source.dir.clone(), tree.to_path_buf());
         let (immutable, cancel) = (self.source.immutable, ctx.cancel.clone());
+        // Of another source, a file of the same size and time need not be the same: what differs
+        // is found by content then.
+        let relative = relative.filter(|relative| relative.kernel.family == self.family);
         blocking(move || {
             let earlier = relative.as_ref().map(Relative::earlier);
             clone_tree(&from, &to, immutable, earlier, &cancel)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a kernel takes from a relative: a finished kernel of the same source, config and compiler
-//! that has other patches, or that was made before an edit.
+//! that has other patches, or that was made before an edit. For the first kernel of one's own tree
+//! that is one of a source in the cache: which files they have in common is found by content.
 //!
 //! Its objects are copied, never linked: compilers and linkers write into the file that is there.
 //! To make, the copy is the relative's own build folder, in which nothing is out of date but what
@@ -31,7 +32,7 @@ const TICK: Duration = Duration::from_secs(2);
 /// The record of renewed files in an entry.
 const RENEWED: &str = "renewed.json";
 /// Its longest: an entry may have been imported.
-const RENEWED_MAX: u64 = 1 << 24;
+const RENEWED_MAX: u64 = 1 << 26;
 
 /// A kernel to take from.
 #[derive(Debug, Clone)]

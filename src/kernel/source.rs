@@ -128,6 +128,21 @@ pub(crate) fn recorded(record: &Path) -> Option<SourceTree> {
     tree.dir.join("Makefile").is_file().then_some(tree)
 }
 
+/// What identifies the sources that were fetched and are in the cache.
+pub(super) fn in_cache(ctx: &Context) -> Result<Vec<String>> {
+    let sources = ctx.cache.kind("sources")?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&sources).at("read", &sources)? {
+        let path = entry.at("read", &sources)?.path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            found.extend(recorded(&path).map(|tree| tree.id));
+        }
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
 /// Compares a tree with its sum, which takes seconds, and puts it away if it differs: a disk can
 /// change what was right when it was written, and a kernel would be blamed for it.
 pub async fn put_away_if_damaged(ctx: &Context, tree: &SourceTree) -> Result<bool> {

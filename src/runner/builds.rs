@@ -39,9 +39,9 @@ pub(super) async fn prepare_all<'a>(
     options: &Arc<Options>,
     ready: UnboundedSender<Prepared<'a>>,
 ) {
-    if let Some(prebuilt) = &options.prebuilt {
+    if let Some(shipped) = &options.shipped {
         for &run in runs {
-            let _ = ready.send((run, prebuilt.put_together(ctx, run, options).await));
+            let _ = ready.send((run, shipped.put_together(ctx, run, options).await));
         }
         return;
     }

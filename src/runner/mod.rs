@@ -12,12 +12,12 @@ mod live;
 pub mod manner;
 pub mod memory;
 pub mod origin;
-pub mod prebuilt;
 mod prefix;
 mod queue;
 pub mod record;
 pub mod run;
 mod share;
+pub mod shipped;
 mod steps;
 mod times;
 pub mod verdict;
@@ -38,11 +38,11 @@ use crate::state::Snapshots;
 use crate::vm::accel::Choice;
 use builds::prepare_all;
 use live::Live;
-use prebuilt::Prebuilt;
 use queue::{Kind, Queue};
 use record::Record;
 use run::{Ended, Guesting, Over};
 use share::Share;
+use shipped::Shipped;
 use times::Times;
 use verdict::Verdict;
 
@@ -74,7 +74,27 @@ pub struct Options {
     /// The folder of the run records.
     pub records: PathBuf,
     /// What is booted and loaded instead of what would be built.
-    pub prebuilt: Option<Prebuilt>,
+    pub shipped: Option<Shipped>,
+}
+
+impl Options {
+    /// One warm guest at a time, each run once, however long it takes.
+    pub fn new(snapshots: Snapshots, records: PathBuf) -> Self {
+        Self {
+            accel: Choice::Auto,
+            snapshots,
+            jobs: 1,
+            boots: Semaphore::new(1),
+            attempts: 1,
+            timeout: None,
+            fail_fast: false,
+            dump_on_panic: false,
+            warm: true,
+            record: false,
+            records,
+            shipped: None,
+        }
+    }
 }
 
 /// Runs a plan. Returns every run with its verdict, in the order in which they ended.

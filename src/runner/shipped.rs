@@ -19,7 +19,7 @@ use crate::vm::accel;
 
 /// What a run boots and loads instead of what is built for it.
 #[derive(Debug, Clone)]
-pub struct Prebuilt {
+pub struct Shipped {
     /// What QEMU boots.
     pub kernel: PathBuf,
     /// The image's initramfs.
@@ -30,7 +30,7 @@ pub struct Prebuilt {
     pub origin: Origin,
 }
 
-impl Prebuilt {
+impl Shipped {
     /// The run that can boot.
     ///
     /// # Errors
