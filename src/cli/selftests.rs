@@ -20,6 +20,7 @@ use crate::host;
 use crate::kernel::Definition;
 use crate::plan::{self, Plan};
 use crate::report::files::Files;
+use crate::runner::pause::Pause;
 use crate::runner::verdict::Verdict;
 use crate::runner::{self, Options};
 use crate::scenario::{Scenario, SnapshotScope};
@@ -215,6 +216,7 @@ fn options(ctx: &Context, accel: Choice) -> Options {
         warm: true,
         dump_on_panic: false,
         records: std::path::absolute(&folder).unwrap_or(folder),
+        pause: Pause::default(),
     }
 }
 

@@ -11,6 +11,7 @@ mod forensics;
 mod live;
 pub mod manner;
 pub mod memory;
+pub mod pause;
 mod prefix;
 mod queue;
 pub mod record;
@@ -36,6 +37,7 @@ use crate::state::Snapshots;
 use crate::vm::accel::Choice;
 use builds::prepare_all;
 use live::Live;
+use pause::Pause;
 use queue::{Kind, Queue};
 use record::Record;
 use run::{Ended, Guesting, Over};
@@ -68,6 +70,15 @@ pub struct Options {
     pub warm: bool,
     /// The folder of the run records.
     pub records: PathBuf,
+    /// When runs stop with their guests alive.
+    pub pause: Pause,
+}
+
+impl Options {
+    /// Whether a guest plays several runs.
+    fn shares_guests(&self) -> bool {
+        self.warm && !self.pause.is_possible()
+    }
 }
 
 /// Runs a plan. Returns every run with its verdict, in the order in which they ended.
@@ -125,7 +136,7 @@ impl<'a> Schedule<'a> {
         {
             group.sort_by_key(|run| std::cmp::Reverse(times.expected(&run.id())));
         }
-        let shares = match options.warm {
+        let shares = match options.shares_guests() {
             true => share::plan(&runs, options.jobs),
             false => BTreeMap::new(),
         };
@@ -201,7 +212,7 @@ impl<'a> Schedule<'a> {
     /// Starts a run in a guest, or boots one for it.
     fn start(&mut self, run: Guesting, guest: Option<Live>) {
         let alone = matches!(run.share, Share::Nothing);
-        let shares = self.options.warm && run.scenario.cleans_up() && alone;
+        let shares = self.options.shares_guests() && run.scenario.cleans_up() && alone;
         let kind = shares.then(|| Kind::of(&run));
         if let Some(kind) = &kind {
             *self.sharing.entry(kind.clone()).or_default() += 1;
