@@ -27,12 +27,13 @@ pub fn program(arch: Arch) -> &'static str {
 }
 
 /// The command for the guest's shell that says where its kernel and these modules are. The names are
-/// those of kernel modules.
+/// those of kernel modules. The shell's own `read` will not do: it reads byte by byte, and these files
+/// are read in one piece only (`module_sect_read()`).
 pub fn question(modules: &[String]) -> String {
     let modules = modules.join(" ");
     format!(
-        "for m in {modules}; do for f in /sys/module/$m/sections/.* /sys/module/$m/sections/*; do \
-         [ -f $f ] && read -r a <$f && echo \"$m ${{f##*/}} $a\"; done; done; \
+        "cd /sys/module; for m in {modules}; do \
+         busybox grep -s 0x $m/sections/.[!.]* $m/sections/* /dev/null; done; \
          busybox grep -m1 ' {BEGINNING}$' /proc/kallsyms"
     )
 }
@@ -51,20 +52,17 @@ impl Places {
     pub fn parse(said: &str) -> Self {
         let mut places = Self::default();
         for line in said.lines() {
-            let words: Vec<_> = line.split(' ').collect();
-            match words[..] {
-                [address, _, BEGINNING] => {
-                    places.beginning = number(address).filter(|address| *address > 0);
-                }
-                [module, section, address] if is_name(module) && is_name(section) => {
-                    let sections = places.modules.entry(module.to_owned()).or_default();
-                    if let Some(address) = number(address)
-                        && sections.len() < SECTIONS_MAX
-                    {
-                        sections.push((section.to_owned(), address));
-                    }
-                }
-                _ => {}
+            if let Some((address, _)) = line.split_once(' ') {
+                let found = number(address).filter(|address| *address > 0);
+                places.beginning = places.beginning.or(found);
+                continue;
+            }
+            let Some((module, section, address)) = place(line) else {
+                continue;
+            };
+            let sections = places.modules.entry(module.to_owned()).or_default();
+            if sections.len() < SECTIONS_MAX {
+                sections.push((section.to_owned(), address));
             }
         }
         places
@@ -80,6 +78,14 @@ impl Places {
             _ => 0,
         }
     }
+}
+
+/// `shop/sections/.text:0xffffffffa0000000`
+fn place(line: &str) -> Option<(&str, &str, u64)> {
+    let (name, address) = line.split_once(':')?;
+    let (module, section) = name.split_once("/sections/")?;
+    let names = is_name(module) && is_name(section);
+    Some((module, section, number(address)?)).filter(|_| names)
 }
 
 fn number(text: &str) -> Option<u64> {
@@ -181,9 +187,12 @@ fn quoted(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    const SAID: &str = "shop .text 0xffffffffa0000000\nshop .init.text 0xffffffffa0009000\n\
-                        shop .data 0xffffffffa0002000\nshop __mcount_loc 0xffffffffa0001000\n\
-                        evil;shell .text 0x1\nshop .text;shell 0x1\nshop .bss no\n\
+    const SAID: &str = "shop/sections/.init.text:0xffffffffa0009000\n\
+                        shop/sections/.text:0xffffffffa0000000\n\
+                        shop/sections/.data:0xffffffffa0002000\n\
+                        shop/sections/__mcount_loc:0xffffffffa0001000\n\
+                        evil;shell/sections/.text:0x1\nshop/sections/.text;shell:0x1\n\
+                        shop/sections/.bss:no\ngrep: x: no such file\n\
                         ffffffff81000000 T _text";
 
     #[test]
