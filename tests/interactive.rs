@@ -160,15 +160,17 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
     }
     let output = paused.lab(&["exec", "--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(output.code, 137);
+    // Megabytes both ways at once, which nobody loses a byte of.
+    let lines: String = (0..300_000).map(|number| format!("{number}\n")).collect();
+    let output = piped(&paused.sandbox, &["exec", "--", "cat"], lines.as_bytes());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(output.stdout == lines, "{} bytes", output.stdout.len());
 
     // The key is for its owner, and nobody else can even look for it.
-    for (file, mode) in [(paused.key(), 0o600), (paused.key().join(".."), 0o700)] {
-        let file = match file.ends_with("..") {
-            true => file.parent().unwrap().parent().unwrap().to_path_buf(),
-            false => file,
-        };
-        let found = fs::metadata(&file).unwrap().permissions().mode();
-        assert_eq!(found & 0o777, mode, "{}", file.display());
+    let key = paused.key();
+    for (path, mode) in [(&*key, 0o600), (key.parent().unwrap(), 0o700)] {
+        let found = fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(found & 0o777, mode, "{}", path.display());
     }
 
     // The console, in what it says later as well, and with nothing that steers a terminal.
@@ -360,6 +362,23 @@ fn a_shell_has_a_terminal_of_its_own() {
     assert!(!paused.key().exists());
 }
 
+/// What a lab makes of its input.
+fn piped(sandbox: &Sandbox, args: &[&str], input: &[u8]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command.args(args);
+    common::furnish(&mut command, sandbox.0.path());
+    let mut lab = command.stdin(Stdio::piped()).spawn().unwrap();
+    let (mut stdin, input) = (lab.stdin.take().unwrap(), input.to_vec());
+    let typing = std::thread::spawn(move || stdin.write_all(&input));
+    let output = lab.wait_with_output().unwrap();
+    typing.join().unwrap().unwrap();
+    Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
 /// Boots a guest, enters, and ends it.
 fn enter(sandbox: &Sandbox, arch: &str) {
     let command = "uname -m; cat /sys/kernel/livepatch/pricing_v1/enabled; exit 3";
@@ -380,17 +399,10 @@ fn a_guest_is_booted_to_be_entered() {
     enter(&sandbox, "arm64");
     // A shell without a terminal is a pipe.
     let args = ["shell", SCENARIO, "--kernel=tags", "--accel=tcg"];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-    command.args(args);
-    common::furnish(&mut command, sandbox.0.path());
-    let mut lab = command.stdin(Stdio::piped()).spawn().unwrap();
-    let lines = "ls /sys/kernel/livepatch | wc -l\nwc -c\n".to_owned() + &"x".repeat(1 << 20);
-    let mut stdin = lab.stdin.take().unwrap();
-    stdin.write_all(lines.as_bytes()).unwrap();
-    drop(stdin);
-    let output = lab.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "0\n1048576\n");
+    let lines = b"ls /sys/kernel/livepatch | wc -l\nexit 5\n";
+    let output = piped(&sandbox, &args, lines);
+    assert_eq!((output.code, &*output.stdout), (5, "0\n"), "{}", output.stderr);
+    assert_eq!(sandbox.guests(), [""; 0]);
 
     let args = ["shell", SCENARIO, "--kernel=tags", "--at=in-the-windov"];
     let output = sandbox.lab(&args);
@@ -505,10 +517,11 @@ fn a_guest_that_panicked_is_there_for_gdb_and_its_console() {
     assert!(stub.ask("?").starts_with(['T', 'S']));
     let script = fs::read_to_string(paused.record.join("gdb.init")).unwrap();
     assert_contains(&script, &["/culprit.ko\" 0x"]);
-    let console = common::spawn(paused.sandbox.0.path(), &["console"]);
+    let args = ["console", "latest"];
+    let console = common::spawn(paused.sandbox.0.path(), &args);
     let guest = paused.lab.id();
     signal(guest, "TERM");
-    let (_, output) = paused.end();
+    let (_sandbox, output) = paused.end();
     assert_eq!(output.code, 130, "{}", output.stderr);
     assert!(is_gone(guest));
     let said = console.wait_with_output().unwrap();

@@ -21,9 +21,12 @@ pub fn is_record(dir: &Path) -> bool {
     dir.join(EVENTS).is_file()
 }
 
-/// Whether the run with this record is over, also if its lab was killed.
+/// Whether the run with this record is over, also if its lab was killed, or the record removed.
 pub fn is_over(dir: &Path) -> bool {
-    File::open(dir.join(EVENTS)).is_ok_and(|events| events.try_lock_shared().is_ok())
+    match File::open(dir.join(EVENTS)) {
+        Ok(events) => events.try_lock_shared().is_ok(),
+        Err(_) => true,
+    }
 }
 
 /// A folder as it is shown: relative to where the lab was started, if it is below.

@@ -13,6 +13,8 @@ use crate::arch::Arch;
 
 /// Where the kernel begins, in `System.map` and `/proc/kallsyms`.
 const BEGINNING: &str = "_text";
+/// What the build makes of the kernel's own scripts for gdb.
+const MADE: &str = "scripts/gdb/linux";
 /// The longest name of a section; the kernel's generated ones have some forty.
 const NAME_MAX: usize = 64;
 /// Sections of a module; ours have some thirty.
@@ -106,8 +108,8 @@ pub struct Kernel {
     map: String,
     /// Whether gdb can show lines, variables and types.
     has_debug_info: bool,
-    /// Its own scripts for gdb, if they were built.
-    scripts: Option<PathBuf>,
+    /// Whether its own scripts for gdb were built.
+    has_scripts: bool,
 }
 
 impl Kernel {
@@ -116,12 +118,11 @@ impl Kernel {
         let text = |name: &str| std::fs::read_to_string(build.join(name)).unwrap_or_default();
         let mut config = text(".config");
         config.push('\n');
-        let scripts = build.join("vmlinux-gdb.py");
         Self {
             build: build.to_path_buf(),
             map: text("System.map"),
             has_debug_info: config.contains("CONFIG_DEBUG_INFO=y\n"),
-            scripts: scripts.exists().then_some(scripts),
+            has_scripts: build.join(MADE).join("constants.py").exists(),
         }
     }
 
@@ -171,7 +172,16 @@ pub fn script(
         }
         text.push('\n');
     }
-    if let Some(scripts) = &kernel.scripts {
+    if kernel.has_scripts {
+        // The kernel's own `vmlinux-gdb.py` is a link to where the kernel was built, and the lab puts
+        // kernels elsewhere when they are done. So it is taken from the tree, with the one part of
+        // the package that is made in the build folder.
+        let tree = kernel.build.parent().unwrap_or(Path::new("/"));
+        let package = quoted(&tree.join("scripts/gdb"));
+        let made = quoted(&kernel.build.join(MADE));
+        let _ = writeln!(text, "python import sys; sys.path.insert(0, {package})");
+        let _ = writeln!(text, "python import linux; linux.__path__.insert(0, {made})");
+        let scripts = tree.join("scripts/gdb/vmlinux-gdb.py");
         let _ = writeln!(text, "source {}", scripts.display());
     }
     text + "set confirm on\n"
@@ -201,7 +211,7 @@ mod tests {
             build: "/cache/a b/build".into(),
             map: "0000000000000000 A zero\nffffffff81000000 T _text\n".into(),
             has_debug_info: true,
-            scripts: Some("/cache/a b/build/vmlinux-gdb.py".into()),
+            has_scripts: true,
         };
         let modules = [
             ("shop".to_owned(), PathBuf::from("/cache/shop.ko")),
@@ -216,7 +226,9 @@ mod tests {
         file "/cache/a b/build/vmlinux"
         target remote /tmp/lab-x/gdb
         add-symbol-file "/cache/shop.ko" 0xffffffffa0000000 -s .data 0xffffffffa0002000 -s __mcount_loc 0xffffffffa0001000
-        source /cache/a b/build/vmlinux-gdb.py
+        python import sys; sys.path.insert(0, "/cache/a b/scripts/gdb")
+        python import linux; linux.__path__.insert(0, "/cache/a b/build/scripts/gdb/linux")
+        source /cache/a b/scripts/gdb/vmlinux-gdb.py
         set confirm on
         "#);
     }
@@ -227,7 +239,7 @@ mod tests {
             build: "/b".into(),
             map: "ffffffff80000000 T _text\n".into(),
             has_debug_info: false,
-            scripts: None,
+            has_scripts: false,
         };
         let text = script(&kernel, Path::new("/s"), &Places::parse(SAID), &[]);
         assert!(text.contains("symbol-file \"/b/vmlinux\" -o 0x1000000\n"));
