@@ -179,7 +179,10 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
 
     let (sandbox, output) = paused.go_on();
     assert_eq!(output.code, 0, "{}", output.stderr);
-    assert_contains(&output.stdout, &["passed  tagged-transition-window on tags"]);
+    assert_contains(
+        &output.stdout,
+        &["passed  tagged-transition-window on tags"],
+    );
     assert_contains(
         &output.stderr,
         &[
@@ -194,7 +197,10 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
     let console = console.wait_with_output().unwrap();
     assert!(console.status.success());
     let said = String::from_utf8(console.stdout).unwrap();
-    assert_contains(&said, &["livepatch: enabling patch 'pricing_v2'", " marked\n"]);
+    assert_contains(
+        &said,
+        &["livepatch: enabling patch 'pricing_v2'", " marked\n"],
+    );
     assert!(said.contains("\\u{1b}[2J") && !said.contains('\u{1b}'));
 
     // What the visitor did belongs to no step, and the pause to no run.
@@ -207,7 +213,16 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
         Event::RunFinished { ms, .. } => Some(*ms),
         _ => None,
     });
-    let is_paused = |event: &Event| matches!(event, Event::Paused { step: 5, of: 12, .. });
+    let is_paused = |event: &Event| {
+        matches!(
+            event,
+            Event::Paused {
+                step: 5,
+                of: 12,
+                ..
+            }
+        )
+    };
     assert!(events.iter().any(is_paused));
     assert!(paused_ms.unwrap() > 0 && ms.unwrap() > 0);
 
@@ -254,7 +269,9 @@ impl Terminal {
             let mut block = [0; 4096];
             while let Ok(length @ 1..) = reader.read(&mut block) {
                 let text: &Mutex<String> = &all;
-                text.lock().unwrap().push_str(&String::from_utf8_lossy(&block[..length]));
+                text.lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&block[..length]));
             }
         });
         Self {
@@ -315,7 +332,11 @@ fn a_shell_has_a_terminal_of_its_own() {
         terminal.type_in("stty size\r");
         terminal.expect("stty size\r\n");
         terminal.expect("tags:~# ");
-        let output = paused.exec(&["sh", "-c", "for t in /dev/pts/[0-9]*; do stty size <$t; done"]);
+        let output = paused.exec(&[
+            "sh",
+            "-c",
+            "for t in /dev/pts/[0-9]*; do stty size <$t; done",
+        ]);
         (output == "50 120\n").then_some(())
     };
     wait_for("other size", resized);
@@ -383,10 +404,19 @@ fn piped(sandbox: &Sandbox, args: &[&str], input: &[u8]) -> Output {
 fn enter(sandbox: &Sandbox, arch: &str) {
     let command = "uname -m; cat /sys/kernel/livepatch/pricing_v1/enabled; exit 3";
     let args = ["exec", SCENARIO, "--kernel=tags", "--arch", arch];
-    let args = [&args, &["--accel=tcg", "--at=2", "--", "sh", "-c", command][..]].concat();
+    let args = [
+        &args,
+        &["--accel=tcg", "--at=2", "--", "sh", "-c", command][..],
+    ]
+    .concat();
     let output = sandbox.lab(&args);
     let machine = if arch == "arm64" { "aarch64" } else { arch };
-    assert_eq!(output.stdout, format!("{machine}\n1\n"), "{}", output.stderr);
+    assert_eq!(
+        output.stdout,
+        format!("{machine}\n1\n"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(output.code, 3, "{}", output.stderr);
     assert_eq!(sandbox.guests(), [""; 0]);
     assert!(!sandbox.path(".lab/runs/latest/guest.json").exists());
@@ -401,7 +431,12 @@ fn a_guest_is_booted_to_be_entered() {
     let args = ["shell", SCENARIO, "--kernel=tags", "--accel=tcg"];
     let lines = b"ls /sys/kernel/livepatch | wc -l\nexit 5\n";
     let output = piped(&sandbox, &args, lines);
-    assert_eq!((output.code, &*output.stdout), (5, "0\n"), "{}", output.stderr);
+    assert_eq!(
+        (output.code, &*output.stdout),
+        (5, "0\n"),
+        "{}",
+        output.stderr
+    );
     assert_eq!(sandbox.guests(), [""; 0]);
 
     let args = ["shell", SCENARIO, "--kernel=tags", "--at=in-the-windov"];
@@ -410,7 +445,10 @@ fn a_guest_is_booted_to_be_entered() {
     assert_contains(&output.stderr, &["did you mean `in-the-window`?"]);
     let output = sandbox.lab(&["shell", "no-such-run"]);
     assert_eq!(output.code, 2);
-    assert_contains(&output.stderr, &["there is no run or scenario `no-such-run`"]);
+    assert_contains(
+        &output.stderr,
+        &["there is no run or scenario `no-such-run`"],
+    );
 }
 
 #[test]
@@ -418,7 +456,10 @@ fn a_failure_is_paused_for_while_its_guest_is_there() {
     let text = "version: 1\nsummary: x\ntargets: { shop: { functions: { price: 10 } } }\nsteps:\n  \
                 - load: shop\n  - { call: shop.price, returns: 11 }\n  - unload: shop\n";
     let paused = Paused::of(text, &["--pause-on-failure"]);
-    assert_eq!(paused.exec(&["cat", "/sys/kernel/debug/lab-shop/price"]), "10\n");
+    assert_eq!(
+        paused.exec(&["cat", "/sys/kernel/debug/lab-shop/price"]),
+        "10\n"
+    );
     let (_, output) = paused.go_on();
     assert_eq!(output.code, 1, "{}", output.stderr);
     let why = "after step 2 of 3 (call shop.price): step 2 (line 6, call shop.price): shop.price \
@@ -435,7 +476,10 @@ fn a_failure_is_paused_for_while_its_guest_is_there() {
     signal(paused.lab.id(), "INT");
     let (_, output) = paused.end();
     assert_eq!(output.code, 130, "{}", output.stderr);
-    assert_contains(&output.stderr, &["the transition of culprit did not end in 2s"]);
+    assert_contains(
+        &output.stderr,
+        &["the transition of culprit did not end in 2s"],
+    );
 }
 
 /// gdb's remote protocol, as far as it takes.
@@ -464,7 +508,10 @@ fn gdb_attaches_and_knows_where_the_modules_are() {
     let socket = paused.entrance.gdb.clone().unwrap();
     assert_contains(
         &script,
-        &["/build/vmlinux\"\n", &format!("\ntarget remote {}\n", socket.display())],
+        &[
+            "/build/vmlinux\"\n",
+            &format!("\ntarget remote {}\n", socket.display()),
+        ],
     );
     for module in ["shop", "pricing_v1"] {
         let loaded = script.lines().find(|line| {

@@ -241,16 +241,18 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 run::run(ctx, &args, &selection).await
             })
         }
-        Command::Shell(args) => {
-            with_guest(cli.project, cli.color, args.boots(), async |ctx, project| {
-                shell::shell(ctx, project, &args).await
-            })
-        }
-        Command::Exec(args) => {
-            with_guest(cli.project, cli.color, args.boots(), async |ctx, project| {
-                exec::exec(ctx, project, &args).await
-            })
-        }
+        Command::Shell(args) => with_guest(
+            cli.project,
+            cli.color,
+            args.boots(),
+            async |ctx, project| shell::shell(ctx, project, &args).await,
+        ),
+        Command::Exec(args) => with_guest(
+            cli.project,
+            cli.color,
+            args.boots(),
+            async |ctx, project| exec::exec(ctx, project, &args).await,
+        ),
         Command::Console { run } => {
             with_guest(cli.project, cli.color, false, async |ctx, project| {
                 console::console(ctx, project, run.as_deref()).await

@@ -310,8 +310,7 @@ async fn at_once(cancel: &CancellationToken) {
 }
 
 fn own(fd: std::os::fd::BorrowedFd<'_>) -> Result<OwnedFd> {
-    fd.try_clone_to_owned()
-        .at("use", "standard input".as_ref())
+    fd.try_clone_to_owned().at("use", "standard input".as_ref())
 }
 
 /// The kind of the terminal, as far as the guest may know it.

@@ -378,9 +378,7 @@ impl Attempt<'_> {
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
             (Ok(()), Some(splat)) => Ok(Verdict::of_splat(&splat, "after the last step")),
-            (Ok(()), None) => {
-                recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played)))
-            }
+            (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
             (Err(Cut::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)
                 .with("the guest's memory", &dump)),

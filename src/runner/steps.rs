@@ -86,7 +86,11 @@ impl Attempt<'_> {
 
     /// What the log said before the next step belongs to the boot, or to what was played before
     /// the guest was kept.
-    pub(super) async fn skip_log(&self, live: &mut Live, doing: &str) -> std::result::Result<(), Cut> {
+    pub(super) async fn skip_log(
+        &self,
+        live: &mut Live,
+        doing: &str,
+    ) -> std::result::Result<(), Cut> {
         let Live { machine, guest, .. } = live;
         let guest = session(guest.as_ref())?;
         let dump = self.ask(machine, doing, guest.state()).await?;

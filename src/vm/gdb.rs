@@ -139,9 +139,10 @@ pub fn script(
     places: &Places,
     modules: &[(String, PathBuf)],
 ) -> String {
-    let mut text = "# For gdb -x. While gdb is attached, the guest stands still until `continue`;\n\
+    let mut text =
+        "# For gdb -x. While gdb is attached, the guest stands still until `continue`;\n\
                     # `detach` lets it go on.\n"
-        .to_owned();
+            .to_owned();
     if !kernel.has_debug_info {
         text += "# The kernel has no debug info: functions have their names, and nothing has lines.\n\
                  # A kernel whose `config:` has config/gdb.config as well has it.\n";
@@ -180,7 +181,10 @@ pub fn script(
         let package = quoted(&tree.join("scripts/gdb"));
         let made = quoted(&kernel.build.join(MADE));
         let _ = writeln!(text, "python import sys; sys.path.insert(0, {package})");
-        let _ = writeln!(text, "python import linux; linux.__path__.insert(0, {made})");
+        let _ = writeln!(
+            text,
+            "python import linux; linux.__path__.insert(0, {made})"
+        );
         let scripts = tree.join("scripts/gdb/vmlinux-gdb.py");
         let _ = writeln!(text, "source {}", scripts.display());
     }
