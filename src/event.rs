@@ -55,6 +55,15 @@ pub struct Forked {
     pub steps: usize,
 }
 
+/// A way into a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// What it leads to: `shell`, `gdb`.
+    pub name: String,
+    /// The command.
+    pub command: String,
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -163,6 +172,32 @@ pub enum Event {
         ms: u64,
         /// What was not as expected.
         problems: Vec<String>,
+    },
+    /// A run stops with its guest alive, until somebody tells it to go on.
+    Paused {
+        /// The run.
+        run: RunId,
+        /// The step that was played last, from 1; 0 before the first.
+        step: usize,
+        /// Steps in all.
+        of: usize,
+        /// The same in words: `after step 2 of 5 (load pricing-v1)`.
+        at: String,
+        /// Why: `--pause-at 2`, or what is not as expected.
+        why: String,
+        /// How to enter the guest, and how to go on.
+        enter: Vec<Way>,
+        /// Its record's folder.
+        record: String,
+    },
+    /// A run goes on.
+    Resumed {
+        /// The run.
+        run: RunId,
+        /// Milliseconds that it was paused.
+        ms: u64,
+        /// Why: `Enter`, `lab continue`.
+        why: String,
     },
     /// An attempt did not end as expected, and another one follows.
     AttemptFailed {

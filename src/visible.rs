@@ -31,9 +31,52 @@ pub fn is_hidden(c: char) -> bool {
     c.is_control() || separates_lines || turns_direction || has_no_width || is_no_xml
 }
 
+/// Bytes that come in pieces, made [`visible`]: a character or the end of a line may come in two.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    /// The beginning of a character, or a carriage return.
+    rest: Vec<u8>,
+}
+
+impl Pieces {
+    /// Takes a piece; gives what is complete by now.
+    pub fn take(&mut self, piece: &[u8]) -> String {
+        self.rest.extend_from_slice(piece);
+        let last = self.rest.utf8_chunks().last();
+        let cut = last.map_or(&[][..], |chunk| chunk.invalid());
+        let mut whole = self.rest.len();
+        if is_cut(cut) {
+            whole -= cut.len();
+        }
+        if whole == self.rest.len() && self.rest.last() == Some(&b'\r') {
+            whole -= 1;
+        }
+        let rest = self.rest.split_off(whole);
+        let whole = std::mem::replace(&mut self.rest, rest);
+        visible(&String::from_utf8_lossy(&whole))
+    }
+}
+
+/// Whether these bytes are the beginning of a character.
+fn is_cut(bytes: &[u8]) -> bool {
+    matches!(std::str::from_utf8(bytes), Err(error) if error.error_len().is_none())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_are_as_visible_as_the_whole() {
+        let whole = "a\r\nb\u{1b}[2Jä€\rc".as_bytes();
+        let whole = [&b"\xff"[..], whole, b"\xe2\x82x"].concat();
+        let expected = visible(&String::from_utf8_lossy(&whole));
+        for size in 1..whole.len() {
+            let mut pieces = Pieces::default();
+            let said: String = whole.chunks(size).map(|piece| pieces.take(piece)).collect();
+            assert_eq!(said, expected, "{size}");
+        }
+    }
 
     #[test]
     fn what_is_hidden_becomes_visible() {

@@ -182,6 +182,8 @@ fn kind(event: &Event) -> &'static str {
         Event::Booted { .. } => "booted",
         Event::StepStarted { .. } => "step-started",
         Event::StepFinished { .. } => "step-finished",
+        Event::Paused { .. } => "paused",
+        Event::Resumed { .. } => "resumed",
         Event::AttemptFailed { .. } => "attempt-failed",
         Event::RunFinished { .. } => "run-finished",
         Event::NotRun { .. } => "not-run",
@@ -190,7 +192,7 @@ fn kind(event: &Event) -> &'static str {
     }
 }
 
-const KINDS: usize = 14;
+const KINDS: usize = 16;
 
 /// The sections of docs/events.md on kinds: heading and text.
 fn sections() -> Vec<(&'static str, &'static str)> {

@@ -7,12 +7,15 @@ mod bundle;
 mod cache;
 mod check;
 mod compare;
+mod console;
+mod exec;
 mod export;
 mod import;
 mod inspect;
 mod list;
 mod minimize;
 mod new;
+mod pause;
 mod plan;
 mod playing;
 mod replay;
@@ -24,8 +27,10 @@ mod scenarios;
 mod selection;
 mod selftests;
 mod setup;
+mod shell;
+mod visit;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -78,6 +83,26 @@ enum Command {
     /// Run scenarios: build what they need, boot, play, compare with the snapshots.
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
+    /// Open a shell in a guest: of a run that is paused, or one that is booted for it.
+    #[command(after_help = shell::EXAMPLES)]
+    Shell(shell::ShellArgs),
+    /// Run a command in a guest: of a run that is paused, or one that is booted for it.
+    #[command(after_help = exec::EXAMPLES)]
+    Exec(exec::ExecArgs),
+    /// Show what a guest's kernel has said, and follow it.
+    #[command(after_help = console::EXAMPLES)]
+    Console {
+        /// The run: its record's folder or the name of that, or `latest` [default: the run that is
+        /// paused].
+        run: Option<String>,
+    },
+    /// Let a run go on that is paused (`lab run … --pause-at`).
+    #[command(after_help = pause::EXAMPLES)]
+    Continue {
+        /// The run: its record's folder or the name of that, or `latest` [default: the run that is
+        /// paused].
+        run: Option<String>,
+    },
     /// Play the kernel's own livepatch selftests, alone or beside the scenarios.
     #[command(after_help = selftests::EXAMPLES)]
     Selftests(selftests::SelftestsArgs),
@@ -276,6 +301,27 @@ fn dispatch(cli: Cli) -> Result<u8> {
                 run::run(ctx, &args, &selection).await
             })
         }
+        Command::Shell(args) => with_guest(
+            cli.project,
+            cli.color,
+            args.boots(),
+            async |ctx, project| shell::shell(ctx, project, &args).await,
+        ),
+        Command::Exec(args) => with_guest(
+            cli.project,
+            cli.color,
+            args.boots(),
+            async |ctx, project| exec::exec(ctx, project, &args).await,
+        ),
+        Command::Console { run } => {
+            with_guest(cli.project, cli.color, false, async |ctx, project| {
+                console::console(ctx, project, run.as_deref()).await
+            })
+        }
+        Command::Continue { run } => {
+            let project = project(cli.project).ok();
+            pause::go_on(project.as_deref(), run.as_deref())
+        }
         Command::Selftests(args) => {
             let project = project(cli.project)?;
             let reports = Reports::new(Human::new(cli.color), args.files()?)?;
@@ -381,6 +427,24 @@ fn project(named: Option<PathBuf>) -> Result<PathBuf> {
         )
     })?;
     find_project(&here)
+}
+
+/// Runs what is about a guest: only one that is booted needs a project.
+fn with_guest(
+    named: Option<PathBuf>,
+    color: Color,
+    boots: bool,
+    work: impl AsyncFnOnce(&Context, Option<&Path>) -> Result<u8>,
+) -> Result<u8> {
+    let found = match project(named) {
+        Ok(found) => Some(found),
+        Err(error) if boots => return Err(error),
+        Err(_) => None,
+    };
+    let reports = Reports::new(Human::of_visit(color), Files::default())?;
+    with_context(found.clone().unwrap_or_default(), reports, async |ctx| {
+        work(ctx, found.as_deref()).await
+    })
 }
 
 /// Runs asynchronous work on this thread, with reports and with Ctrl-C: the first ends the work

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::pause::{PauseArgs, note_gdb};
 use super::selection::{Selection, SelectionArgs};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -13,6 +14,7 @@ use crate::event::Event;
 use crate::profile::Settings;
 use crate::report::files::{Files, Format};
 use crate::report::paint::Color;
+use crate::runner::pause::Pause;
 use crate::runner::{self, Options, memory};
 use crate::state::{SnapshotPolicy, Snapshots};
 use crate::vm::accel::Choice;
@@ -27,7 +29,9 @@ Examples:
   lab run scenarios --report junit=junit.xml --report ktap=results.ktap
   lab run scenarios --shard 2/6 --output results  a part of it, on one of six machines
   lab run scenarios --resume results              only what has no verdict in there yet
-  lab run scenarios/tagged-replace.yaml --record  for `lab replay`, instruction by instruction";
+  lab run scenarios/tagged-replace.yaml --record  for `lab replay`, instruction by instruction
+  lab run scenarios/tagged-transition-window.yaml --pause-at in-the-window
+                                                  stop there, for `lab shell` and gdb (--gdb)";
 
 /// Guests at the same time for each CPU, unless --jobs or memory says otherwise. A guest mostly
 /// waits (for the kernel's retry of a transition, a second later). Measured with 2, 4 and 6 to a
@@ -86,6 +90,8 @@ pub struct RunArgs {
     /// Show what would run and what would not, with the reasons; build nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten, next_help_heading = "Pausing")]
+    pause: PauseArgs,
 }
 
 pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
@@ -153,7 +159,11 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
     host::require(&settings.archs)?;
     let _in_use = ctx.cache.in_use().await?;
     let plan = selection.plan();
-    let options = options(ctx, args, settings);
+    let pause = args.pause.pause(selection.scenarios())?;
+    if pause.gdb {
+        note_gdb(&ctx.events, &settings.archs);
+    }
+    let options = options(ctx, args, settings, pause);
     if options.record {
         ctx.events
             .note("recording: each guest is booted for its run and has one emulated CPU, not two");
@@ -179,7 +189,7 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
     Ok(now.chain([earlier.exit_code()]).max().unwrap_or(0))
 }
 
-fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
+fn options(ctx: &Context, args: &RunArgs, settings: &Settings, pause: Pause) -> Options {
     let policy = match (args.accept, runs_in_ci()) {
         (_, true) => SnapshotPolicy::ReadOnly,
         (true, _) => SnapshotPolicy::Accept,
@@ -194,14 +204,20 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings) -> Options {
             true => Choice::Tcg,
             false => settings.accel.unwrap_or(Choice::Auto),
         },
-        jobs: settings.jobs.map_or_else(default_jobs, usize::from),
+        // Somebody looks at one guest after the other.
+        jobs: match settings.jobs {
+            Some(jobs) => usize::from(jobs),
+            None if pause.is_possible() => 1,
+            None => default_jobs(),
+        },
         boots: tokio::sync::Semaphore::new(cpus()),
         attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
-        timeout: settings.timeout,
+        timeout: settings.timeout.filter(|_| !pause.gdb),
         fail_fast: settings.fail_fast.unwrap_or(false),
         dump_on_panic: args.dump_on_panic,
         warm: !args.cold && !args.record,
         record: args.record,
+        pause,
         ..Options::new(Snapshots::new(ctx.project.clone(), policy), records)
     }
 }
@@ -217,6 +233,6 @@ pub(super) fn default_jobs() -> usize {
 }
 
 /// CI systems set `CI`; then nothing is ever written to snapshots/.
-fn runs_in_ci() -> bool {
+pub(super) fn runs_in_ci() -> bool {
     std::env::var("CI").is_ok_and(|ci| !["", "0", "false"].contains(&ci.as_str()))
 }

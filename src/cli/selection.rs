@@ -125,6 +125,11 @@ impl Selection {
         plan
     }
 
+    /// The scenarios.
+    pub fn scenarios(&self) -> &[Scenario] {
+        &self.scenarios
+    }
+
     /// The runs that belong to other shards.
     pub fn elsewhere(&self) -> Vec<RunId> {
         let Some(shard) = self.shard else {

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The guest: an ssh session with the lab's agent at its other end, and the typed operations on
-//! it.
+//! it; and the sessions of visitors beside it.
 //!
 //! What comes from a guest is not trusted: replies are bounded, and nothing in them becomes a
 //! path on the host.
 
+pub mod entrance;
 pub mod ssh;
+pub mod terminal;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

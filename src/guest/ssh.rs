@@ -23,6 +23,7 @@ const HEADER_MAX: usize = 64;
 const AGENT: &str = "lab-agent";
 
 /// What a login needs.
+#[derive(Clone)]
 pub struct Login {
     /// The forwarded port.
     pub port: u16,
@@ -55,9 +56,7 @@ impl Link {
     /// Logs in and starts the agent.
     pub async fn open(login: Login, limit: Duration) -> Answer<Self> {
         let lost = |error: std::io::Error| Silence::Lost(error.to_string());
-        let address = std::net::SocketAddr::from(([127, 0, 0, 1], login.port));
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(lost)?;
-        stream.set_nodelay(true).map_err(lost)?;
+        let stream = connect(&login)?;
         let socket = stream.try_clone().map_err(lost)?;
         let (requests, receiver) = mpsc::channel(1);
         let (opened, open) = oneshot::channel();
@@ -125,9 +124,21 @@ impl Link {
     }
 }
 
-fn start_agent(stream: TcpStream, login: &Login) -> Answer<(Session, Channel)> {
+/// Connects to the guest's port.
+pub(super) fn connect(login: &Login) -> Answer<TcpStream> {
+    let lost = |error: std::io::Error| Silence::Lost(error.to_string());
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], login.port));
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).map_err(lost)?;
+    stream.set_nodelay(true).map_err(lost)?;
+    Ok(stream)
+}
+
+/// Logs in as root, to the guest that has this run's host key and no other.
+pub(super) fn log_in(stream: TcpStream, login: &Login, limit: Option<Duration>) -> Answer<Session> {
     let lost = |error: ssh2::Error| Silence::Lost(error.to_string());
     let mut session = Session::new().map_err(lost)?;
+    let limit = limit.map_or(0, |limit| limit.as_millis());
+    session.set_timeout(u32::try_from(limit).unwrap_or(u32::MAX));
     session.set_tcp_stream(stream);
     session.handshake().map_err(lost)?;
     let offered = session.host_key().map(|(key, _)| key.to_vec());
@@ -139,6 +150,13 @@ fn start_agent(stream: TcpStream, login: &Login) -> Answer<(Session, Channel)> {
     session
         .userauth_pubkey_memory("root", None, &login.private_key, None)
         .map_err(lost)?;
+    Ok(session)
+}
+
+fn start_agent(stream: TcpStream, login: &Login) -> Answer<(Session, Channel)> {
+    let lost = |error: ssh2::Error| Silence::Lost(error.to_string());
+    // Whoever waits for it ends it in time.
+    let session = log_in(stream, login, None)?;
     let mut channel = session.channel_session().map_err(lost)?;
     channel.exec(AGENT).map_err(lost)?;
     Ok((session, channel))

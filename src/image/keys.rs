@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The keys of one guest: a host key that it proves itself with, and a client key that it lets in.
-//! Made anew for each and never written to the host's disk: the guest's init takes them from its
-//! console (`images/guest/init.c`).
+//! Made anew for each; the guest's init takes them from its console (`images/guest/init.c`). They are
+//! not written to the host's disk, but for those of a guest that waits for visitors
+//! (`guest/entrance.rs`).
 
 use ssh_key::private::KeypairData;
 use ssh_key::rand_core::{OsRng, RngCore};
@@ -41,6 +42,11 @@ impl RunKeys {
     /// The guest's public key as it goes over the wire.
     pub fn host_public(&self) -> Result<Vec<u8>> {
         self.host.public_key().to_bytes().map_err(key_error)
+    }
+
+    /// The same, in OpenSSH's format.
+    pub fn host_public_text(&self) -> Result<String> {
+        self.host.public_key().to_openssh().map_err(key_error)
     }
 
     /// What makes a guest another one than its siblings, in a line for its init: the time, fresh

@@ -365,10 +365,13 @@ impl Plan {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut objects = 0;
         let mut logged = Ok(());
+        let config = fs::read_to_string(work.join(TREE).join(BUILD).join(".config"));
+        let has_scripts = config.is_ok_and(|config| config.contains("\nCONFIG_GDB_SCRIPTS=y\n"));
         let finished = self
             .make_cmd(&work.join(TREE))
             .arg(format!("-j{jobs}"))
             .args(self.tools.targets.iter().copied())
+            .args(has_scripts.then_some("scripts_gdb"))
             .run(&ctx.cancel, |line| {
                 if logged.is_ok() {
                     logged = writeln!(log, "{line}");

@@ -90,8 +90,13 @@ pub async fn play(
         record: folder.path(),
     };
     let log = std::path::absolute(record.join(LOG)).at("find", record)?;
-    let how = (recording.qboot, wanted.gdb);
-    let mut machine = Machine::replay(&parts, &log, how, &ctx.cancel).await?;
+    let mut machine = Machine::replay(&parts, &log, recording.qboot, &ctx.cancel).await?;
+    if wanted.gdb
+        && let Err(error) = machine.open_gdb().await
+    {
+        machine.stop().await?;
+        return Err(error);
+    }
     let replay = Replay {
         recording,
         wanted,

@@ -3,19 +3,19 @@
 //!
 //! On a terminal there are bars; elsewhere one line per phase, when it has ended.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::paint::{Color, Paint};
 use super::results::{Finished, Results, RunResult, State};
 use super::text::{one_line, seconds};
 use super::{to_stderr, to_stdout};
 use crate::error::{Blame, Error};
-use crate::event::{Event, RunId, Skipped};
+use crate::event::{Event, RunId, Skipped, Way};
 use crate::runner::verdict::{Outcome, Verdict};
 use crate::visible::visible;
 
@@ -28,6 +28,10 @@ pub struct Human {
     runs: HashMap<RunId, ProgressBar>,
     /// All runs of the plan, below everything else.
     whole: Option<ProgressBar>,
+    /// The runs that are paused: people type meanwhile.
+    paused: BTreeSet<RunId>,
+    /// Whether only what goes wrong is a result: somebody wants to enter a guest.
+    visits: bool,
 }
 
 impl Human {
@@ -40,6 +44,17 @@ impl Human {
             phases: HashMap::new(),
             runs: HashMap::new(),
             whole: None,
+            paused: BTreeSet::new(),
+            visits: false,
+        }
+    }
+
+    /// The same for a command that enters a guest: that its run then ends is no news.
+    #[must_use]
+    pub fn of_visit(color: Color) -> Self {
+        Self {
+            visits: true,
+            ..Self::new(color)
         }
     }
 
@@ -119,6 +134,29 @@ impl Human {
                     bar.set_message(format!("{run}: step {step}/{of} {label}"));
                 }
             }
+            Event::Paused {
+                run,
+                at,
+                why,
+                enter,
+                ..
+            } => {
+                self.hide_bars(run);
+                let text = match self.visits {
+                    true => {
+                        let gdb: Vec<_> = enter.iter().filter(|way| way.name == "gdb").collect();
+                        paused_text(run, at, "here is its guest", &gdb, self.err)
+                    }
+                    false => paused_text(run, at, why, &enter.iter().collect::<Vec<_>>(), self.err),
+                };
+                self.progress_line(&text);
+            }
+            Event::Resumed { run, ms, why } => {
+                self.show_bars(run);
+                let (mark, paused) = (self.err.green("goes on"), seconds(*ms));
+                let why = visible(why);
+                self.progress_line(&format!("{mark}  {run}, paused for {paused}: {why}"));
+            }
             Event::AttemptFailed {
                 run,
                 attempt,
@@ -138,8 +176,10 @@ impl Human {
                 record,
             } => {
                 self.end_run(run, results);
-                let text = verdict_text(run, verdict, *ms, record, self.out);
-                self.result_line(&text);
+                if !self.visits || verdict.exit_code != 0 {
+                    let text = verdict_text(run, verdict, *ms, record, self.out);
+                    self.result_line(&text);
+                }
             }
             Event::Started { .. }
             | Event::StepFinished { .. }
@@ -149,7 +189,26 @@ impl Human {
         }
     }
 
+    /// Takes the bars from the terminal, on which people type to a guest or for a run to go on.
+    fn hide_bars(&mut self, run: &RunId) {
+        self.paused.insert(run.clone());
+        if let Some(bars) = &self.bars {
+            let _ = bars.clear();
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
+    }
+
+    fn show_bars(&mut self, run: &RunId) {
+        if self.paused.remove(run)
+            && self.paused.is_empty()
+            && let Some(bars) = &self.bars
+        {
+            bars.set_draw_target(ProgressDrawTarget::stderr());
+        }
+    }
+
     fn end_run(&mut self, run: &RunId, results: &Results) {
+        self.show_bars(run);
         if let Some(bar) = self.runs.remove(run) {
             bar.finish_and_clear();
         }
@@ -181,7 +240,7 @@ impl Human {
             bar.finish_and_clear();
         }
         let summary = summary(results, self.out);
-        if !summary.is_empty() {
+        if !summary.is_empty() && !self.visits {
             self.result_line(&summary);
         }
     }
@@ -342,6 +401,17 @@ fn show_progress(bar: &ProgressBar, done: u64, total: Option<u64>, detail: &str)
     }
 }
 
+/// Where a run is paused, and how to enter its guest.
+fn paused_text(run: &RunId, at: &str, why: &str, enter: &[&Way], paint: Paint) -> String {
+    let (at, why) = (visible(at), one_line(why));
+    let mut text = format!("{}  {run}, {at}: {why}", paint.yellow("paused"));
+    for way in enter {
+        let name = paint.bold(&format!("{:<8}", visible(&way.name)));
+        let _ = write!(text, "\n  {name} {}", visible(&way.command));
+    }
+    text
+}
+
 /// A run's result: one line if it passed, else all that one needs to know.
 fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Paint) -> String {
     let name = verdict.outcome.name();
@@ -443,6 +513,23 @@ mod tests {
             + b
           next: lab review
           record: .lab/runs/x
+        ");
+    }
+
+    #[test]
+    fn a_pause_says_how_to_enter() {
+        let way = |name: &str, command: &str| Way {
+            name: name.into(),
+            command: command.into(),
+        };
+        let (shell, go_on) = (way("shell", "lab shell .lab/runs/x"), way("go on", "Enter"));
+        let enter = [&shell, &go_on];
+        let (at, why) = ("after step 2 of 5 (load v1)", "--pause-at 2");
+        let text = paused_text(&run(), at, why, &enter, Paint::stdout(Color::Never));
+        insta::assert_snapshot!(text, @r"
+        paused  tagged-replace on tags (x86_64), after step 2 of 5 (load v1): --pause-at 2
+          shell    lab shell .lab/runs/x
+          go on    Enter
         ");
     }
 

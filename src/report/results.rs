@@ -220,6 +220,8 @@ impl Results {
             | Event::PhaseProgress { .. }
             | Event::PhaseFinished { .. }
             | Event::Note { .. }
+            | Event::Paused { .. }
+            | Event::Resumed { .. }
             | Event::Unknown => {}
         }
     }

@@ -12,6 +12,7 @@ mod live;
 pub mod manner;
 pub mod memory;
 pub mod origin;
+pub mod pause;
 mod prefix;
 mod queue;
 pub mod record;
@@ -38,6 +39,7 @@ use crate::state::Snapshots;
 use crate::vm::accel::Choice;
 use builds::prepare_all;
 use live::Live;
+use pause::Pause;
 use queue::{Kind, Queue};
 use record::Record;
 use run::{Ended, Guesting, Over};
@@ -73,6 +75,8 @@ pub struct Options {
     pub record: bool,
     /// The folder of the run records.
     pub records: PathBuf,
+    /// When runs stop with their guests alive.
+    pub pause: Pause,
     /// What is booted and loaded instead of what would be built.
     pub shipped: Option<Shipped>,
 }
@@ -92,8 +96,14 @@ impl Options {
             warm: true,
             record: false,
             records,
+            pause: Pause::default(),
             shipped: None,
         }
+    }
+
+    /// Whether a guest plays several runs.
+    fn shares_guests(&self) -> bool {
+        self.warm && !self.pause.is_possible()
     }
 }
 
@@ -152,7 +162,7 @@ impl<'a> Schedule<'a> {
         {
             group.sort_by_key(|run| std::cmp::Reverse(times.expected(&run.id())));
         }
-        let shares = match options.warm {
+        let shares = match options.shares_guests() {
             true => share::plan(&runs, options.jobs),
             false => BTreeMap::new(),
         };
@@ -228,7 +238,7 @@ impl<'a> Schedule<'a> {
     /// Starts a run in a guest, or boots one for it.
     fn start(&mut self, run: Guesting, guest: Option<Live>) {
         let alone = matches!(run.share, Share::Nothing);
-        let shares = self.options.warm && run.scenario.cleans_up() && alone;
+        let shares = self.options.shares_guests() && run.scenario.cleans_up() && alone;
         let kind = shares.then(|| Kind::of(&run));
         if let Some(kind) = &kind {
             *self.sharing.entry(kind.clone()).or_default() += 1;

@@ -13,6 +13,28 @@ use crate::error::{Error, IoContext, Result};
 use crate::event::{Event, Events, RunId};
 use crate::module::generate::SourceFile;
 
+/// The events of a run, which are locked as long as the run is on.
+const EVENTS: &str = "events.jsonl";
+
+/// Whether a folder is the record of a run.
+pub fn is_record(dir: &Path) -> bool {
+    dir.join(EVENTS).is_file()
+}
+
+/// Whether the run with this record is over, also if its lab was killed, or the record removed.
+pub fn is_over(dir: &Path) -> bool {
+    match File::open(dir.join(EVENTS)) {
+        Ok(events) => events.try_lock_shared().is_ok(),
+        Err(_) => true,
+    }
+}
+
+/// A folder as it is shown: relative to where the lab was started, if it is below.
+pub fn shown(dir: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    dir.strip_prefix(&here).unwrap_or(dir).display().to_string()
+}
+
 /// A run's folder and its events.
 #[derive(Debug, Clone)]
 pub struct Record {
@@ -47,8 +69,11 @@ impl Record {
         let (latest, new) = (runs.join("latest"), runs.join(format!(".latest-{name}")));
         std::os::unix::fs::symlink(&name, &new).at("create", &new)?;
         fs::rename(&new, &latest).at("write", &latest)?;
-        let path = dir.join("events.jsonl");
-        let log = Arc::new(Mutex::new(File::create(&path).at("create", &path)?));
+        let path = dir.join(EVENTS);
+        let log = File::create(&path).at("create", &path)?;
+        // Where files cannot be locked, nobody can tell that the run is on.
+        let _ = log.try_lock();
+        let log = Arc::new(Mutex::new(log));
         Ok(Self {
             dir,
             log,
@@ -63,12 +88,7 @@ impl Record {
 
     /// Its folder as it is shown: relative to where the lab was started, if it is below.
     pub fn shown(&self) -> String {
-        let here = std::env::current_dir().unwrap_or_default();
-        self.dir
-            .strip_prefix(&here)
-            .unwrap_or(&self.dir)
-            .display()
-            .to_string()
+        shown(&self.dir)
     }
 
     /// Sends an event of this run and keeps it.

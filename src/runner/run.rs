@@ -14,6 +14,7 @@ use super::Options;
 use super::forensics;
 use super::live::{Live, Start, session};
 use super::origin::Whole;
+use super::pause::{Paused, expiry};
 use super::queue::{Kind, Queue};
 use super::record::Record;
 use super::share::{Promise, Share};
@@ -103,6 +104,8 @@ pub(super) enum Cut {
     Error(Error),
     /// It took longer than it may.
     Expired(Duration),
+    /// Somebody has entered its guest there, instead of the rest.
+    Left(String),
 }
 
 impl From<Error> for Cut {
@@ -162,6 +165,7 @@ impl Guesting {
                 of: &self,
                 record,
                 share,
+                paused: Paused::default(),
             };
             let used = guest.is_some();
             let made = attempt.make(ctx, queue, guest.take(), number, &mut promise);
@@ -227,6 +231,8 @@ pub(super) struct Attempt<'a> {
     pub(super) record: Record,
     /// What it shares with other runs.
     pub(super) share: &'a Share,
+    /// How long it was paused.
+    pub(super) paused: Paused,
 }
 
 /// A verdict, what goes on in the guest, and the attempt's milliseconds.
@@ -265,7 +271,8 @@ impl Attempt<'_> {
             Ok(made) => made,
             Err(error) => (Verdict::infra(&error), None),
         };
-        let ms = millis(started.elapsed());
+        let took = started.elapsed();
+        let ms = millis(took.saturating_sub(self.paused.for_how_long()));
         let verdict = match verdict.outcome {
             // The guest did its work; what it answered is the matter.
             Outcome::Passed
@@ -315,11 +322,15 @@ impl Attempt<'_> {
                 Live::start(ctx, &self.parts(), keys, self.start()).await?
             }
         };
+        if let Err(error) = self.open_gdb(&mut live).await {
+            live.stop().await?;
+            return Err(error);
+        }
         let mut played = Played::default();
         let result = tokio::select! {
             result = self.play_on(ctx, &mut live, boot, (started, promise), &mut played) => result,
             () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
-            limit = expiry(self.of.options.timeout) => Err(Cut::Expired(limit)),
+            limit = expiry(self.of.options.timeout, &self.paused) => Err(Cut::Expired(limit)),
         };
         let result = match result {
             Err(Cut::Expired(limit)) => Err(self.expired(&mut live, &played, limit).await.into()),
@@ -327,6 +338,23 @@ impl Attempt<'_> {
                 Err(self.ask_from_outside(&mut live, *verdict).await.into())
             }
             other => other,
+        };
+        // The verdict on what a run has reached its end with, if somebody may want to look at it.
+        let judged = match &result {
+            Ok(()) if self.of.options.pause.on_failure => Some(self.judge(&played)),
+            _ => None,
+        };
+        let failed = match (&result, &judged) {
+            (Err(Cut::Verdict(verdict)), _) => Some(self.known((**verdict).clone(), &played)),
+            (_, Some(Ok(verdict))) => Some(verdict.clone()),
+            _ => None,
+        };
+        let result = match failed {
+            Some(verdict) => {
+                let paused = self.before_the_end(ctx, &mut live, &played, &verdict).await;
+                paused.map_or_else(|error| Err(Cut::Error(error)), |()| result)
+            }
+            None => result,
         };
         let next = match &result {
             Ok(()) if played.problems.is_empty() => self.next(ctx, queue, &mut live).await,
@@ -362,11 +390,12 @@ impl Attempt<'_> {
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
             (Ok(()), Some(splat)) => Ok(Verdict::of_splat(&splat, "after the last step")),
-            (Ok(()), None) => recorded.and_then(|()| self.judge(&played)),
+            (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
             (Err(Cut::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)
                 .with("the guest's memory", &dump)),
             (Err(Cut::Error(error)), _) => Err(error),
+            (Err(Cut::Left(at)), _) => Ok(Verdict::left(&at)),
             (Err(Cut::Expired(_)), _) => unreachable!("has become a verdict"),
         };
         match (verdict, next) {
@@ -469,7 +498,8 @@ impl Attempt<'_> {
     fn start(&self) -> Start<'_> {
         match self.share {
             _ if self.of.options.record => Start::Recorded,
-            _ if !self.of.options.warm => Start::Cold,
+            // gdb sees all of a boot.
+            _ if !self.of.options.warm || self.of.options.pause.gdb => Start::Cold,
             Share::Leads(_) => Start::Keepable,
             Share::Forks(kept) => Start::Middle(&kept.template),
             Share::Nothing | Share::Follows(_) => Start::Warm,
@@ -491,7 +521,7 @@ impl Attempt<'_> {
     /// boot.
     async fn next(&self, ctx: &Context, queue: &Queue, live: &mut Live) -> Option<Guesting> {
         let alone = matches!(self.of.share, Share::Nothing);
-        if !self.of.options.warm || !self.of.scenario.cleans_up() || !alone {
+        if !self.of.options.shares_guests() || !self.of.scenario.cleans_up() || !alone {
             return None;
         }
         let tidy = tokio::select! {
@@ -625,7 +655,7 @@ impl Attempt<'_> {
             return Err(Error::lab(what).into());
         }
         let alone = matches!(self.share, Share::Nothing);
-        if self.of.options.warm && self.of.scenario.cleans_up() && alone {
+        if self.of.options.shares_guests() && self.of.scenario.cleans_up() && alone {
             live.settings = self
                 .ask(machine, "asking for the settings", guest.tidy())
                 .await?;
@@ -720,7 +750,7 @@ impl Attempt<'_> {
     }
 
     /// What the scenario says of this kernel.
-    fn expected_failures(&self) -> Vec<&ExpectedFailure> {
+    pub(super) fn expected_failures(&self) -> Vec<&ExpectedFailure> {
         let all = self.of.scenario.expect_failure.iter();
         all.filter(|failure| failure.kernels.contains(&self.of.run.kernel))
             .collect()
@@ -787,15 +817,4 @@ pub(super) fn full_disk() -> String {
         "the guest's disk is half of its {MEMORY_MIB} MiB: modules and what livepatches write \
          share it"
     )
-}
-
-/// Resolves when the time is up, if it is limited.
-async fn expiry(limit: Option<Duration>) -> Duration {
-    match limit {
-        Some(limit) => {
-            tokio::time::sleep(limit).await;
-            limit
-        }
-        None => std::future::pending().await,
-    }
 }

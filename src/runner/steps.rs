@@ -23,6 +23,8 @@ const ENOSPC: i32 = 28;
 
 /// When a guest goes on that was kept.
 const AFTER_KEPT: &str = "after the guest was kept";
+/// When a run goes on that was paused.
+pub(super) const AFTER_PAUSE: &str = "after the pause";
 
 impl Attempt<'_> {
     /// Plays all steps.
@@ -54,8 +56,13 @@ impl Attempt<'_> {
             }
             Share::Nothing | Share::Follows(_) => {}
         }
+        if played.states.is_empty() {
+            self.before_steps(ctx, live, played).await?;
+        }
         for step in &self.of.scenario.steps[played.states.len()..] {
+            let problems = played.problems.len();
             self.play(ctx, live, step, played).await?;
+            self.after_step(ctx, live, played, problems).await?;
         }
         Ok(())
     }
@@ -80,7 +87,11 @@ impl Attempt<'_> {
 
     /// What the log said before the next step belongs to the boot, or to what was played before
     /// the guest was kept.
-    async fn skip_log(&self, live: &mut Live, doing: &str) -> std::result::Result<(), Cut> {
+    pub(super) async fn skip_log(
+        &self,
+        live: &mut Live,
+        doing: &str,
+    ) -> std::result::Result<(), Cut> {
         let Live { machine, guest, .. } = live;
         let guest = session(guest.as_ref())?;
         let dump = self.ask(machine, doing, guest.state()).await?;

@@ -250,6 +250,12 @@ impl Verdict {
         verdict.with("details", &error.evidence.join("\n"))
     }
 
+    /// Somebody has entered the guest in place of the rest: that is no verdict on the kernel.
+    pub fn left(at: &str) -> Self {
+        let reason = format!("{at}, somebody entered its guest, which then ended");
+        Self::new(Outcome::Cancelled, None, reason, 0)
+    }
+
     /// The kernel complained.
     pub fn of_splat(splat: &Splat, during: &str) -> Self {
         let outcome = match splat.kind {

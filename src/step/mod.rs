@@ -156,9 +156,9 @@ pub async fn perform(
             done.note(outcome, *errno, &format!("writing {path}"));
         }
         Action::Wait { path, until } => {
-            let started = Instant::now();
+            let mut patience = Patience::new(limit);
             while let Some(found) = unmet(guest, path, until).await? {
-                if started.elapsed() >= limit {
+                if patience.is_over() {
                     done.problems.push(format!("{path} {found} for {limit:?}"));
                     break;
                 }
@@ -209,6 +209,32 @@ pub async fn perform(
     Ok(done)
 }
 
+/// The longest time between two looks that counts: an answer takes no longer from a guest that goes
+/// on, and one that a debugger has stopped does not do what it is waited for.
+const COUNTS: Duration = Duration::from_secs(2);
+
+/// How long something is waited for that a guest shall do.
+struct Patience {
+    left: Duration,
+    looked: Instant,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self {
+            left: limit,
+            looked: Instant::now(),
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        let since = self.looked.elapsed();
+        self.looked = Instant::now();
+        self.left = self.left.saturating_sub(since.min(COUNTS));
+        self.left.is_zero()
+    }
+}
+
 /// A parameter's value, with the pids that it asks for.
 fn interpolated(value: &str, spawned: &Spawned) -> String {
     let pids = spawned_pids(value).and_then(|name| spawned.get(name));
@@ -228,10 +254,10 @@ fn attribute(livepatch: &str, name: &str) -> String {
 
 /// Unloads a module; one that is only just being released gets a little time.
 async fn unload(guest: &Guest, module: &str, patient: bool) -> Answer<Outcome> {
-    let started = Instant::now();
+    let mut patience = Patience::new(LAST_REFERENCE);
     loop {
         let outcome = guest.unload(module).await?;
-        if outcome.0 != EAGAIN || !patient || started.elapsed() > LAST_REFERENCE {
+        if outcome.0 != EAGAIN || !patient || patience.is_over() {
             return Ok(outcome);
         }
         tokio::time::sleep(POLL).await;

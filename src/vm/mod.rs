@@ -61,6 +61,19 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
+    /// The limits for a guest that somebody may stop in a debugger. A transition's is counted by the
+    /// guest, whose time stands still then.
+    #[must_use]
+    pub fn debugged(self) -> Self {
+        const DAY: Duration = Duration::from_hours(24);
+        Self {
+            boot: DAY,
+            answer: DAY,
+            script: DAY,
+            ..self
+        }
+    }
+
     /// The limits for an accelerator and an architecture.
     pub fn of(accel: Accel, arch: Arch) -> Self {
         let scale = match (accel, arch) {
