@@ -203,8 +203,8 @@ fn would_run(as_shipped: bool, bundle: &Bundle, contents: &Contents) -> String {
         run.kernel,
         visible(&from),
     );
-    text += "They can make the kernel's build run any program as you. Go on if you trust whoever \
-             wrote them;\n--as-shipped runs nothing of the bundle outside of a guest. The modules' C \
+    text += "Source, patches and configuration can make that build run any program as you. Go on if you \
+             trust\nwhoever wrote them; --as-shipped runs nothing of the bundle outside of a guest. The modules' C \
              is generated anew from\nthe scenario, and the guest's programs are this lab's own.\n";
     text
 }
@@ -410,7 +410,8 @@ fn unpacked(dir: &Path, run: &crate::event::RunId) -> String {
     let dir = dir.display();
     format!(
         "unpacked to {dir}; to go on:\n  cd {dir}/project\n  lab run scenarios/{}.yaml --kernel {} \
-         --arch {}\n",
+         --arch {}\nThat builds the kernel: its source, patches and configuration can make the build \
+         run any program as you.\n",
         run.scenario, run.kernel, run.arch
     )
 }
