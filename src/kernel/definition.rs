@@ -555,6 +555,31 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_of_debian_is_named_by_its_image() {
+        let own = |package: &str| {
+            format!(
+                "version: 1\nsummary: x\n\
+                 debian-image: {{ package: \"{package}\", suite: trixie }}\n"
+            )
+        };
+        let dir = project(&[
+            ("own.yaml", &own("linux-image-cloud-{arch}")),
+            ("odd.yaml", &own("linux-image-$(id)")),
+            ("other.yaml", &own("busybox")),
+        ]);
+        let kernel = Definition::read(dir.path(), "own").unwrap();
+        let image = DebianImage {
+            package: "linux-image-cloud-{arch}".to_owned(),
+            suite: "trixie".to_owned(),
+        };
+        assert_eq!(kernel.source, Source::DebianImage(image));
+        for wrong in ["odd", "other"] {
+            let error = Definition::read(dir.path(), wrong).unwrap_err();
+            assert_eq!(error.blame, Blame::File, "{wrong}");
+        }
+    }
+
+    #[test]
     fn two_sources_are_refused() {
         let text = BASE.replace("path: ../linux", "path: ../linux, tarball: x, sha256: ab");
         let dir = project(&[("a.yaml", &text)]);
