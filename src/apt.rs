@@ -114,6 +114,17 @@ impl AptRoot {
             }))
     }
 
+    /// What a package depends on, by name; nothing if the suite has no such package.
+    pub async fn depends(&self, ctx: &Context, name: &str) -> Result<Vec<String>> {
+        let depends = self
+            .apt("apt-cache")
+            .args(["depends", "--no-recommends", "--no-suggests", name])
+            .output(&ctx.cancel)
+            .await?;
+        let name = |line: &str| line.trim().strip_prefix("Depends: ").map(str::to_owned);
+        Ok(depends.lines().filter_map(name).collect())
+    }
+
     /// Downloads packages into `dir`; returns their files in the order of `packages`.
     pub async fn download(
         &self,

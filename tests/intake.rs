@@ -270,6 +270,49 @@ fn a_kernel_that_was_built_elsewhere_boots_and_modules_are_built_for_it() {
     assert!(dir.path().join("snapshots/intake@theirs.snap").is_file());
 }
 
+/// A suite whose kernels are built with this host's compiler.
+fn suite() -> &'static str {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    match release.contains("VERSION_CODENAME=bookworm") {
+        true => "bookworm",
+        false => "trixie",
+    }
+}
+
+#[test]
+fn a_kernel_of_debian_boots_with_the_modules_that_it_needs() {
+    built();
+    let dir = tempfile::tempdir().unwrap();
+    symlink(Path::new(ROOT).join("images"), dir.path().join("images")).unwrap();
+    for folder in ["kernels", "scenarios", "snapshots"] {
+        fs::create_dir(dir.path().join(folder)).unwrap();
+    }
+    let definition = format!(
+        "version: 1\nsummary: Debian's, for clouds.\ndefault: true\n\
+         debian-image: {{ package: \"linux-image-cloud-{{arch}}\", suite: {} }}\n",
+        suite()
+    );
+    fs::write(dir.path().join("kernels/debian.yaml"), definition).unwrap();
+    let steps = format!("{GENERATED}    expect: {{ modules: [] }}\n");
+    fs::write(dir.path().join("scenarios/intake.yaml"), steps).unwrap();
+    let args = ["run", "scenarios", "--arch", "x86_64", "--accept"];
+    let output = lab_env(dir.path(), &args, &[]);
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
+    let observed = fs::read_to_string(dir.path().join("snapshots/intake@debian.snap")).unwrap();
+    assert_contains(&observed, &["call intake-shop.price: 11"]);
+    // What another kernel's module lacks is said with its own kernel's words.
+    let file = modules()[0].join("intake_fix.ko").display().to_string();
+    let output = lab_env(dir.path(), &["inspect", &file, "--kernel", "debian"], &[]);
+    assert_eq!(output.code, 3);
+    assert_contains(
+        &output.stdout,
+        &[
+            "was built for another kernel",
+            "only the kernel has `modversions`",
+        ],
+    );
+}
+
 #[test]
 fn a_new_scenario_has_no_mistakes_and_is_never_written_over() {
     let project = Project::new();

@@ -11,6 +11,7 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
@@ -22,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -36,6 +38,10 @@
 #define HOST_KEY_MAX 256
 /* How long the processes of an earlier identity may take to end. */
 #define GOING_MS 5000
+/* Modules of a distribution's kernel without which there is no network. */
+#define EARLY "/usr/lib/modules/lab"
+/* How long the network may take to be there after them. */
+#define NETWORK_MS 5000
 
 static void say(const char *line)
 {
@@ -57,6 +63,28 @@ static int write_file(const char *path, const void *data, size_t len)
 		return -1;
 	failed = write(fd, data, len) != (ssize_t)len;
 	return close(fd) || failed ? -1 : 0;
+}
+
+/* In the order of their names; most kernels have none. */
+static int load_early(void)
+{
+	struct dirent **names;
+	char path[512];
+	int count = scandir(EARLY, &names, NULL, alphasort), loaded = 0, i, fd;
+
+	for (i = 0; i < count; i++) {
+		if (names[i]->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), EARLY "/%s", names[i]->d_name);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || syscall(SYS_finit_module, fd, "", 0))
+			dprintf(STDOUT_FILENO, "lab: cannot load %s: %s\n", path, strerror(errno));
+		else
+			loaded++;
+		if (fd >= 0)
+			close(fd);
+	}
+	return loaded;
 }
 
 static int set_address(int fd, unsigned long what, const char *interface, const char *address)
@@ -81,9 +109,12 @@ static int set_up(int fd, const char *interface)
 	return ioctl(fd, SIOCSIFFLAGS, &request);
 }
 
-static void start_network(void)
+static void start_network(int wait_ms)
 {
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	for (; wait_ms > 0 && !if_nametoindex("eth0"); wait_ms -= 10)
+		usleep(10000);
 
 	if (fd < 0 || set_up(fd, "lo") || set_address(fd, SIOCSIFADDR, "eth0", ADDRESS) ||
 	    set_address(fd, SIOCSIFNETMASK, "eth0", NETMASK) || set_up(fd, "eth0"))
@@ -225,7 +256,7 @@ int main(void)
 	mkdir("/root/.ssh", 0700);
 	/* Everything that the kernel says goes to the console: it is the evidence of last resort. */
 	write_file("/proc/sys/kernel/printk", "8", 1);
-	start_network();
+	start_network(load_early() ? NETWORK_MS : 0);
 	prepare_console();
 	say("waiting for an identity");
 	while ((length = read(STDIN_FILENO, line, sizeof(line) - 1)) > 0) {

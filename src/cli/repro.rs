@@ -189,6 +189,7 @@ fn would_run(as_shipped: bool, bundle: &Bundle, contents: &Contents) -> String {
         } => format!("{revision} of {repository}"),
         Source::Tarball { location, .. } => location.clone(),
         Source::Path(_) => "a tree of the reporter's own".to_owned(),
+        Source::DebianImage(image) => format!("Debian's {} of {}", image.package, image.suite),
         Source::Prebuilt(_) => "a build of the reporter's own".to_owned(),
     };
     let files = bundle.manifest.files.iter();

@@ -11,7 +11,7 @@ use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::kernel::Toolchain;
+use crate::kernel::{BuiltKernel, Toolchain};
 use crate::process::Cmd;
 
 /// Counts up when the way an image is built changes.
@@ -76,6 +76,43 @@ pub async fn build(
         return Ok(built);
     }
     plan.assemble(ctx, &apt, &images, versions).await
+}
+
+/// The image for a kernel that needs modules before it can be reached: both archives, one after the
+/// other. Of most kernels, the image as it is.
+pub async fn for_kernel(
+    ctx: &Context,
+    image: BuiltImage,
+    kernel: &BuiltKernel,
+) -> Result<BuiltImage> {
+    let Some(early) = kernel.early() else {
+        return Ok(image);
+    };
+    let mut key = KeyBuilder::new(RECIPE);
+    key.part("image", image.key.as_bytes())
+        .part("kernel", kernel.key.as_bytes());
+    let key = key.finish();
+    let entry = ctx.cache.kind("images")?.join(&key);
+    let lock = format!("image-{key}");
+    let _lock = ctx.cache.lock(&lock, &ctx.cancel, || {}).await?;
+    cache::mark_used(&entry);
+    let initramfs = entry.join(INITRAMFS);
+    if !seal::reuse(&ctx.events, &entry, initramfs.is_file())? {
+        let mut bytes = fs::read(&image.initramfs).at("read", &image.initramfs)?;
+        // Each archive begins at a multiple of four.
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes.extend(fs::read(&early).at("read", &early)?);
+        let staging = cache::staging_dir(&entry)?;
+        let path = staging.path().join(INITRAMFS);
+        fs::write(&path, &bytes).at("write", &path)?;
+        seal::seal(staging.path(), &[INITRAMFS.to_owned()])?;
+        cache::publish(staging, &entry)?;
+    }
+    Ok(BuiltImage {
+        initramfs,
+        key,
+        record: image.record,
+    })
 }
 
 /// Everything that determines the result but the versions of the packages.

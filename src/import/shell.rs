@@ -119,7 +119,7 @@ fn joined(lines: &[&str]) -> (String, usize) {
 /// Whether all double quotes are closed.
 fn is_closed(text: &str) -> bool {
     let quotes = text.replace("\\\"", "");
-    quotes.matches('"').count() % 2 == 0
+    quotes.matches('"').count().is_multiple_of(2)
 }
 
 /// A line without the prompt of the shell that it was typed into. One of root's prompts, `# `, also

@@ -13,9 +13,10 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::config::{self, Fragment};
+use super::debian;
 use super::definition::Definition;
 use super::patches::{self, Patch};
-use super::prebuilt;
+use super::prebuilt::{self, Prebuilt};
 use super::relative::{self, Relative};
 use super::source::{self, Source, SourceTree};
 use super::tree::{Cloned, clone_tree};
@@ -36,8 +37,8 @@ pub async fn build(
     arch: Arch,
     refresh: bool,
 ) -> Result<BuiltKernel> {
-    if let Source::Prebuilt(prebuilt) = &definition.source {
-        return prebuilt::take(ctx, definition, prebuilt, arch).await;
+    if let Some(prebuilt) = built_elsewhere(ctx, definition, arch, refresh).await? {
+        return prebuilt::take(ctx, definition, &prebuilt, arch).await;
     }
     let plan = Plan::make(ctx, definition, arch, refresh).await?;
     let kernels = ctx.cache.kind("kernels")?;
@@ -103,6 +104,20 @@ pub async fn build(
     Ok(kernel)
 }
 
+/// The kernel that a definition names, if it is built already.
+async fn built_elsewhere(
+    ctx: &Context,
+    definition: &Definition,
+    arch: Arch,
+    refresh: bool,
+) -> Result<Option<Prebuilt>> {
+    match &definition.source {
+        Source::Prebuilt(prebuilt) => Ok(Some(prebuilt.clone())),
+        Source::DebianImage(image) => debian::obtain(ctx, image, arch, refresh).await.map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// Applies the patches and the config to every source that `definition` may be built from, and
 /// builds nothing. Returns the sources' labels; the first that does not go is an error.
 pub async fn check_sources(
@@ -110,8 +125,8 @@ pub async fn check_sources(
     definition: &Definition,
     arch: Arch,
 ) -> Result<Vec<String>> {
-    if let Source::Prebuilt(prebuilt) = &definition.source {
-        let kernel = prebuilt::take(ctx, definition, prebuilt, arch).await?;
+    if let Some(prebuilt) = built_elsewhere(ctx, definition, arch, false).await? {
+        let kernel = prebuilt::take(ctx, definition, &prebuilt, arch).await?;
         return Ok(vec![kernel.source]);
     }
     let mut labels = Vec::new();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::debian::DebianImage;
 use super::prebuilt::Prebuilt;
 use super::source::{DebianSource, Source};
 use crate::arch::Arch;
@@ -214,6 +215,38 @@ const PREBUILT: Record = Record {
             }),
             "What it is for.",
         ),
+        Field::optional(
+            "modules",
+            Shape::Text(&text("a folder of modules", "../root/lib/modules/6.12.1")),
+            "Its own modules, where what a guest needs is not built in.",
+        ),
+    ],
+    rules: &[],
+};
+
+const DEBIAN_IMAGE: Record = Record {
+    what: "a kernel as Debian packages it",
+    example: "{ package: \"linux-image-cloud-{arch}\", suite: trixie }",
+    fields: &[
+        Field::required(
+            "package",
+            Shape::Text(&Text {
+                what: "a Debian package of a kernel",
+                example: "linux-image-cloud-{arch}",
+                lexis: Lexis::Custom {
+                    accepts: |text| {
+                        let plain = |c: char| {
+                            c.is_ascii_lowercase() || c.is_ascii_digit() || ".+-{}".contains(c)
+                        };
+                        text.starts_with("linux-image-") && text.chars().all(plain)
+                    },
+                    pattern: "^linux-image-[a-z0-9.+{}-]*$",
+                },
+                rule: "begins with `linux-image-`; `{arch}` stands for Debian's architecture",
+            }),
+            "The package of its image; that of the headers is found by it.",
+        ),
+        Field::required("suite", Shape::Text(&SUITE), "The suite that has it."),
     ],
     rules: &[],
 };
@@ -253,6 +286,11 @@ const KERNEL_FILE: Shape = Shape::Record(&Record {
             "A kernel that was built elsewhere, which is booted as it is.",
         ),
         Field::optional(
+            "debian-image",
+            Shape::Record(&DEBIAN_IMAGE),
+            "A kernel as Debian packages it, which is booted as it is.",
+        ),
+        Field::optional(
             "patches",
             Shape::Text(&FOLDER),
             "The folder of the patch series.",
@@ -269,10 +307,10 @@ const KERNEL_FILE: Shape = Shape::Record(&Record {
         ),
     ],
     rules: &[
-        Rule::AtMostOne(&["prebuilt", "source"]),
-        Rule::AtMostOne(&["prebuilt", "extends"]),
-        Rule::AtMostOne(&["prebuilt", "patches"]),
-        Rule::AtMostOne(&["prebuilt", "config"]),
+        Rule::AtMostOne(&["prebuilt", "debian-image", "source"]),
+        Rule::AtMostOne(&["prebuilt", "debian-image", "extends"]),
+        Rule::AtMostOne(&["prebuilt", "debian-image", "patches"]),
+        Rule::AtMostOne(&["prebuilt", "debian-image", "config"]),
     ],
 });
 
@@ -313,7 +351,8 @@ impl Definition {
             _ => ReplaceCapability::Bool,
         };
         let own = chain.first().map(|(_, root)| root);
-        let prebuilt = find("prebuilt");
+        let debian = find("debian-image");
+        let prebuilt = find("prebuilt").or(debian);
         if prebuilt.is_some() && chain.len() > 1 {
             let what = format!("kernels/{name}.yaml extends a kernel that is built already");
             return Err(Error::new(Blame::File, what)
@@ -328,6 +367,10 @@ impl Definition {
                 .and_then(Node::as_bool)
                 .unwrap_or(false),
             source: match prebuilt {
+                Some(node) if debian.is_some() => Source::DebianImage(DebianImage {
+                    package: text_of(node, "package"),
+                    suite: text_of(node, "suite"),
+                }),
                 Some(node) => Source::Prebuilt(read_prebuilt(dir, node)),
                 None => read_source(dir, find("source").ok_or_else(|| missing("source"))?),
             },
@@ -383,11 +426,17 @@ fn archs(list: &Node) -> Vec<Arch> {
     names.filter_map(|name| name.parse().ok()).collect()
 }
 
+fn text_of(node: &Node, key: &str) -> String {
+    let text = node.get(key).and_then(Node::as_str);
+    text.unwrap_or_default().to_owned()
+}
+
 fn read_prebuilt(dir: &Path, node: &Node) -> Prebuilt {
     let text = |key: &str| node.get(key).and_then(Node::as_str).unwrap_or_default();
     Prebuilt {
         image: dir.join(text("image")),
         build: dir.join(text("build")),
+        modules: node.get("modules").map(|_| dir.join(text("modules"))),
         arch: text("arch").parse().unwrap_or(Arch::X86_64),
     }
 }
@@ -500,6 +549,31 @@ mod tests {
             (Some(Arch::Arm64), 0)
         );
         for wrong in ["both", "more"] {
+            let error = Definition::read(dir.path(), wrong).unwrap_err();
+            assert_eq!(error.blame, Blame::File, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_of_debian_is_named_by_its_image() {
+        let own = |package: &str| {
+            format!(
+                "version: 1\nsummary: x\n\
+                 debian-image: {{ package: \"{package}\", suite: trixie }}\n"
+            )
+        };
+        let dir = project(&[
+            ("own.yaml", &own("linux-image-cloud-{arch}")),
+            ("odd.yaml", &own("linux-image-$(id)")),
+            ("other.yaml", &own("busybox")),
+        ]);
+        let kernel = Definition::read(dir.path(), "own").unwrap();
+        let image = DebianImage {
+            package: "linux-image-cloud-{arch}".to_owned(),
+            suite: "trixie".to_owned(),
+        };
+        assert_eq!(kernel.source, Source::DebianImage(image));
+        for wrong in ["odd", "other"] {
             let error = Definition::read(dir.path(), wrong).unwrap_err();
             assert_eq!(error.blame, Blame::File, "{wrong}");
         }

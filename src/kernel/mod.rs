@@ -8,7 +8,9 @@
 pub mod build;
 pub mod ccache;
 pub mod config;
+pub mod debian;
 pub mod definition;
+mod early;
 pub mod patches;
 mod portable;
 pub mod prebuilt;
@@ -114,6 +116,11 @@ impl BuiltKernel {
         self.tree().join(BUILD).join(".config")
     }
 
+    /// An archive to follow the image's: the modules without which the guest has no devices.
+    pub fn early(&self) -> Option<PathBuf> {
+        Some(self.dir.join(EARLY)).filter(|early| early.is_file())
+    }
+
     /// Reads an entry; `None` if it is not there or unreadable.
     pub fn load(dir: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(dir.join(MANIFEST)).ok()?;
@@ -132,5 +139,7 @@ const TREE: &str = "tree";
 pub const BUILD: &str = "build";
 /// The image of a kernel that was built elsewhere.
 const BOOT: &str = "boot";
+/// The modules that such a kernel needs before the guest can be reached.
+const EARLY: &str = "early.cpio";
 /// Written last.
 const MANIFEST: &str = "kernel.json";

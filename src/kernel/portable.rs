@@ -104,6 +104,13 @@ fn source_text(source: &Source) -> String {
             field("tarball", location) + ", " + &field("sha256", sha256)
         }
         Source::Path(_) => field("path", ELSEWHERE),
+        Source::DebianImage(image) => {
+            let (package, suite) = (
+                field("package", &image.package),
+                field("suite", &image.suite),
+            );
+            return format!("debian-image: {{ {package}, {suite} }}");
+        }
         Source::Prebuilt(prebuilt) => {
             let place = json!(ELSEWHERE);
             let arch = prebuilt.arch.name();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::definition::Definition;
-use super::{BOOT, BUILD, BuiltKernel, MANIFEST, TREE};
+use super::{BOOT, BUILD, BuiltKernel, EARLY, MANIFEST, TREE, early};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
 use crate::context::Context;
@@ -33,6 +33,8 @@ pub struct Prebuilt {
     pub build: PathBuf,
     /// What it is for.
     pub arch: Arch,
+    /// Its own modules, where what a guest needs is not built in.
+    pub modules: Option<PathBuf>,
 }
 
 /// What a guest needs built in, for which architecture, and why. `kernels/config/base.config` has
@@ -110,7 +112,7 @@ pub async fn take(
         let what = format!("kernel {name} is for {} only", prebuilt.arch);
         return Err(Error::new(Blame::Usage, what).help(format!("--arch {}", prebuilt.arch)));
     }
-    check_config(name, &facts.config, arch)?;
+    check_config(name, &facts.config, arch, prebuilt.modules.is_some())?;
     let key = key(prebuilt, &facts, arch).await?;
     let entry = ctx.cache.kind("kernels")?.join(&key);
     cache::mark_used(&entry);
@@ -122,9 +124,11 @@ pub async fn take(
     {
         return Ok(kernel);
     }
+    let is_loaded =
+        |option: &str| prebuilt.modules.is_some() && early::is_module(&facts.config, option);
     let missing = WANTED
         .iter()
-        .filter(|(option, _)| !has(&facts.config, option));
+        .filter(|(option, _)| !has(&facts.config, option) && !is_loaded(option));
     for (option, why) in missing {
         ctx.events
             .note(format!("kernel {name} has no CONFIG_{option}: {why}"));
@@ -153,10 +157,18 @@ pub async fn take(
     }
     let image = staging.path().join(BOOT);
     fs::copy(&prebuilt.image, &image).at("copy", &prebuilt.image)?;
+    let mut sealed = vec![BOOT.to_owned()];
+    if let Some(modules) = &prebuilt.modules
+        && let Some(archive) = early::archive(ctx, modules, &facts.config).await?
+    {
+        let path = staging.path().join(EARLY);
+        fs::write(&path, archive).at("write", &path)?;
+        sealed.push(EARLY.to_owned());
+    }
     let manifest = serde_json::to_vec_pretty(&kernel)
         .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
     write_atomically(&staging.path().join(MANIFEST), &manifest)?;
-    seal::seal(staging.path(), &[BOOT.to_owned()])?;
+    seal::seal(staging.path(), &sealed)?;
     cache::publish(staging, &entry)?;
     Ok(kernel)
 }
@@ -187,11 +199,9 @@ impl Facts {
             fs::read_to_string(&path).map_err(|_| missing(what, &path).help(help))
         };
         let config = read(".config", "config")?;
-        // The headers of a package need not have the file.
-        let release = read("include/config/kernel.release", "release").or_else(|error| {
-            let header = read("include/generated/utsrelease.h", "release").map_err(|_| error)?;
-            Ok(header.split('"').nth(1).unwrap_or_default().to_owned())
-        })?;
+        // What modules get: the other file of a package's headers may say something else.
+        let header = read("include/generated/utsrelease.h", "release")?;
+        let release = header.split('"').nth(1).unwrap_or_default();
         let release = release.trim().to_owned();
         let plain = |c: char| c.is_ascii_alphanumeric() || "._+-~".contains(c);
         if release.is_empty() || release.len() > RELEASE_MAX || !release.chars().all(plain) {
@@ -249,7 +259,7 @@ fn has(config: &str, option: &str) -> bool {
 }
 
 /// Whether a kernel with this config can be a guest's.
-fn check_config(name: &str, config: &str, arch: Arch) -> Result<()> {
+fn check_config(name: &str, config: &str, arch: Arch, has_modules: bool) -> Result<()> {
     let own = match arch {
         Arch::X86_64 => "X86_64",
         Arch::Arm64 => "ARM64",
@@ -260,10 +270,11 @@ fn check_config(name: &str, config: &str, arch: Arch) -> Result<()> {
             .help("correct `arch:` in its definition, or name another build folder"));
     }
     let applies = |(_, only, _): &&(&str, Option<Arch>, &str)| only.is_none_or(|only| only == arch);
+    let is_loaded = |option: &str| has_modules && early::is_module(config, option);
     let missing = NEEDED
         .iter()
         .filter(applies)
-        .filter(|(option, ..)| !has(config, option));
+        .filter(|(option, ..)| !has(config, option) && !is_loaded(option));
     let line = |(option, _, why): &(&str, Option<Arch>, &str)| {
         let module = format!("CONFIG_{option}=m");
         match config.lines().any(|line| line == module) {
@@ -298,11 +309,11 @@ mod tests {
 
     #[test]
     fn a_config_that_lacks_something_is_refused_with_the_reasons() {
-        assert!(check_config("mine", &config(), Arch::X86_64).is_ok());
+        assert!(check_config("mine", &config(), Arch::X86_64, false).is_ok());
         let lacking = config()
             .replace("CONFIG_VIRTIO_NET=y", "CONFIG_VIRTIO_NET=m")
             .replace("CONFIG_LIVEPATCH=y", "# CONFIG_LIVEPATCH is not set");
-        let error = check_config("mine", &lacking, Arch::X86_64).unwrap_err();
+        let error = check_config("mine", &lacking, Arch::X86_64, false).unwrap_err();
         assert_eq!((error.blame, error.exit_code()), (Blame::Kernel, 3));
         assert_eq!(
             error.evidence,
@@ -311,7 +322,7 @@ mod tests {
                 "CONFIG_VIRTIO_NET is a module, and must be built in: the lab talks to the guest over ssh"
             ]
         );
-        let error = check_config("mine", &config(), Arch::Arm64).unwrap_err();
+        let error = check_config("mine", &config(), Arch::Arm64, false).unwrap_err();
         assert_eq!(
             error.what,
             "the build folder of kernel mine is not for arm64"
@@ -347,6 +358,7 @@ mod tests {
             image: dir.path().join("bzImage"),
             build: dir.path().join("build"),
             arch: Arch::X86_64,
+            modules: None,
         };
         let read = || Facts::read("mine", &prebuilt);
         let missing = || read().err().unwrap().what;
@@ -371,7 +383,10 @@ mod tests {
             missing(),
             "kernel mine was moved: there is no /no/such/Makefile"
         );
-        write("build/include/config/kernel.release", "../x\n");
+        write(
+            "build/include/generated/utsrelease.h",
+            "#define UTS_RELEASE \"../x\"\n",
+        );
         assert_eq!(
             missing(),
             "the build folder of kernel mine names no release"

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::debian::DebianImage;
 use super::prebuilt::Prebuilt;
 use super::tree;
 use crate::apt::AptRoot;
@@ -41,6 +42,8 @@ pub enum Source {
     Path(PathBuf),
     /// None: the kernel was built elsewhere.
     Prebuilt(Prebuilt),
+    /// None: Debian has built the kernel.
+    DebianImage(DebianImage),
 }
 
 impl Source {
@@ -112,7 +115,9 @@ pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<Sou
         } => git(ctx, repository, revision).await?,
         Source::Tarball { location, sha256 } => tarball(ctx, location, sha256).await?,
         Source::Path(_) => unreachable!("handled above"),
-        Source::Prebuilt(_) => return Err(Error::lab("a kernel that is built has no source")),
+        Source::Prebuilt(_) | Source::DebianImage(_) => {
+            return Err(Error::lab("a kernel that is built has no source"));
+        }
     };
     let dir = tree.dir.clone();
     tree.sum = Some(blocking(move || tree::sum(&dir)).await?);

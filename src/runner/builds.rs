@@ -129,7 +129,7 @@ impl<'a> Builds<'a, '_> {
 
     /// What else than the kernel boots, and how.
     async fn guest(&self, arch: Arch, kernel: &BuiltKernel) -> Result<(BuiltImage, Accel)> {
-        let image = self.image(arch).await?;
+        let image = image::build::for_kernel(self.ctx, self.image(arch).await?, kernel).await?;
         let (choice, boot_file) = (self.options.accel, kernel.boot_file(arch));
         let choose = || accel::choose(self.ctx, choice, arch, &boot_file, &image.initramfs);
         let accel = self.guests[&arch].accel.get_or_init(choose).await.clone()?;

@@ -72,6 +72,7 @@ impl Originals {
         let kernel = crate::kernel::build::build(ctx, definition, arch, false).await?;
         let image = crate::image::Definition::read(&ctx.project, IMAGE)?;
         let image = crate::image::build::build(ctx, &image, arch, false).await?;
+        let image = crate::image::build::for_kernel(ctx, image, &kernel).await?;
         let boot_file = kernel.boot_file(arch);
         let accel = accel::choose(ctx, choice, arch, &boot_file, &image.initramfs).await?;
         let own = kernel.tree().join(FOLDER);

@@ -12,6 +12,23 @@ use serde::Serialize;
 use crate::scenario::{Scenario, kernel_module_name};
 use crate::visible::visible;
 
+/// The modules of the guest's own devices, which are loaded before anything where a distribution's
+/// kernel does not have them built in (`kernel/early.rs`). They are there all the time.
+const DEVICES: [&str; 12] = [
+    "failover",
+    "net_failover",
+    "pvpanic",
+    "pvpanic_pci",
+    "rng_core",
+    "virtio",
+    "virtio_net",
+    "virtio_pci",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_ring",
+    "virtio_rng",
+];
+
 /// The scenario's names of kernel modules: `pricing_v1` → `pricing-v1`.
 #[derive(Debug, Clone, Default)]
 pub struct Names(BTreeMap<String, String>);
@@ -25,6 +42,11 @@ impl Names {
             all.map(|name| (kernel_module_name(name), name.clone()))
                 .collect(),
         )
+    }
+
+    /// Whether the scenario has a kernel module.
+    fn has(&self, module: &str) -> bool {
+        self.0.contains_key(module)
     }
 
     /// The scenario's name of a kernel module.
@@ -118,7 +140,9 @@ impl Observed {
                 }
                 ["module", line] => {
                     let mut words = line.split(' ');
-                    if let (Some(name), Some(references)) = (words.next(), words.nth(1)) {
+                    if let (Some(name), Some(references)) = (words.next(), words.nth(1))
+                        && (names.has(name) || !DEVICES.contains(&name))
+                    {
                         state
                             .modules
                             .insert(names.of_module(name), references.to_owned());
