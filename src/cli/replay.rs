@@ -68,7 +68,7 @@ pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
             let line = gdb::command(recording.run.arch, &recording.vmlinux, socket);
             to_stderr(&format!(
                 "the guest stands still after {icount} instructions; look into it with\n  {line}\n\
-                 `kill` in gdb or Ctrl-C here ends it"
+                 it ends when gdb goes, or with Ctrl-C here"
             ));
         }
     })
@@ -99,7 +99,7 @@ fn summary(recording: &Recording, played: &Replayed, ms: u64) -> String {
             )
         }
         End::Wanted => format!("replayed {run}: {icount} of {of} instructions, {at}; {took}"),
-        End::Gdb => format!("replayed {run}: gdb ended it after {icount} of {of} instructions"),
+        End::Gdb => format!("replayed {run}: gdb went away after {icount} of {of} instructions"),
     }
 }
 

@@ -65,7 +65,7 @@ pub enum End {
     Panic,
     /// It was to stop there.
     Wanted,
-    /// gdb ended it.
+    /// gdb went away.
     Gdb,
 }
 
@@ -188,15 +188,20 @@ impl Replay<'_> {
         })
     }
 
-    /// Lets gdb have it until it has had enough.
+    /// Lets gdb have it until it goes away.
     async fn with_gdb(&mut self, show: &mut impl FnMut(Shown<'_>)) -> Result<Replayed> {
         let mut icount = self.machine.icount().await.unwrap_or_default();
         if let Some(socket) = self.machine.gdb() {
             show(Shown::Waits(icount, socket));
         }
         // At the end of the log it stands still, for gdb to look around.
-        let mut looked = Instant::now();
-        while self.machine.run_state().await.is_ok() {
+        let (mut came, mut looked) = (false, Instant::now());
+        loop {
+            match self.machine.has_gdb().await {
+                Ok(false) if !came => {}
+                Ok(true) => came = true,
+                Ok(false) | Err(_) => break,
+            }
             if looked.elapsed() > LOOK {
                 icount = self.machine.icount().await.unwrap_or(icount);
                 self.show_console(false, show);
@@ -204,6 +209,7 @@ impl Replay<'_> {
             }
             sleep(ASK).await;
         }
+        self.show_console(true, show);
         let end = End::Gdb;
         Ok(Replayed { icount, end })
     }
