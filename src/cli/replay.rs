@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use clap::Args;
 
+use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
 use crate::event::millis;
+use crate::process::Cmd;
 use crate::replay::Recording;
 use crate::replay::play::{self, End, Replayed, Shown, Wanted};
 use crate::report::text::seconds;
 use crate::report::to_stderr;
-use crate::vm::gdb;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -65,7 +66,7 @@ pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
         Shown::Icount(icount) => status.show(icount),
         Shown::Waits(icount, socket) => {
             status.clear();
-            let line = gdb::command(recording.run.arch, &recording.vmlinux, socket);
+            let line = gdb(&recording, socket);
             to_stderr(&format!(
                 "the guest stands still after {icount} instructions; look into it with\n  {line}\n\
                  it ends when gdb goes, or with Ctrl-C here"
@@ -101,6 +102,18 @@ fn summary(recording: &Recording, played: &Replayed, ms: u64) -> String {
         End::Wanted => format!("replayed {run}: {icount} of {of} instructions, {at}; {took}"),
         End::Gdb => format!("replayed {run}: gdb went away after {icount} of {of} instructions"),
     }
+}
+
+/// gdb on the guest, whose QEMU listens on a unix socket.
+fn gdb(recording: &Recording, socket: &Path) -> Cmd {
+    let program = match Arch::host() == Some(recording.run.arch) {
+        true => "gdb",
+        false => "gdb-multiarch",
+    };
+    let connect = format!("target remote {}", socket.display());
+    Cmd::new(program)
+        .arg(&recording.vmlinux)
+        .args(["-ex", &connect])
 }
 
 /// The folder of a run's record.

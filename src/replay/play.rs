@@ -90,8 +90,7 @@ pub async fn play(
         record: folder.path(),
     };
     let log = std::path::absolute(record.join(LOG)).at("find", record)?;
-    let how = (recording.qboot, wanted.gdb);
-    let mut machine = Machine::replay(&parts, &log, how, &ctx.cancel).await?;
+    let mut machine = Machine::replay(&parts, &log, recording.qboot, &ctx.cancel).await?;
     let replay = Replay {
         recording,
         wanted,
@@ -191,6 +190,7 @@ impl Replay<'_> {
     /// Lets gdb have it until it goes away.
     async fn with_gdb(&mut self, show: &mut impl FnMut(Shown<'_>)) -> Result<Replayed> {
         let mut icount = self.machine.icount().await.unwrap_or_default();
+        self.machine.open_gdb().await?;
         if let Some(socket) = self.machine.gdb() {
             show(Shown::Waits(icount, socket));
         }

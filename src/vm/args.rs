@@ -35,8 +35,6 @@ pub struct MachineSpec {
     pub qboot: bool,
     /// Where all that gets to the guest from outside is written, or comes from.
     pub log: Option<Log>,
-    /// Where gdb finds the guest.
-    pub gdb: Option<PathBuf>,
 }
 
 /// The log of a machine that is recorded or replayed: all that its instructions do not decide.
@@ -129,18 +127,8 @@ pub fn command(spec: &MachineSpec) -> Cmd {
         Some(Log::Replay(_)) => String::new(),
         _ => format!(",input-path={}", path(&spec.input)),
     };
-    let gdb = spec.gdb.iter().flat_map(|gdb| {
-        let socket = format!("socket,id=gdb,path={},server=on,wait=off", path(gdb));
-        [
-            "-chardev".to_owned(),
-            socket,
-            "-gdb".to_owned(),
-            "chardev:gdb".to_owned(),
-        ]
-    });
     command
         .args(start)
-        .args(gdb)
         // The short forms know no escape for a comma.
         .args([
             "-chardev",
@@ -311,7 +299,6 @@ mod tests {
             sandbox: true,
             qboot: true,
             log: None,
-            gdb: None,
         }
     }
 
@@ -352,7 +339,6 @@ mod tests {
         insta::assert_snapshot!(lines(&recorded));
         let mut replayed = recorded.clone();
         replayed.log = Some(Log::Replay("/runs/a,b/replay.bin".into()));
-        replayed.gdb = Some("/tmp/lab-x/gdb".into());
         insta::assert_snapshot!(lines(&replayed));
         // Nothing gets in but what is in the log.
         let line = command(&replayed).to_string();

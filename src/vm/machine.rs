@@ -78,10 +78,10 @@ pub struct Machine {
     pub(super) qboot: bool,
     /// What is recorded of it.
     pub(super) recorder: Option<Recorder>,
-    /// Where gdb finds it.
-    pub(super) gdb: Option<PathBuf>,
+    /// The socket on which it waits for gdb, if it does.
+    gdb: Option<PathBuf>,
     /// Its sockets and pipes; removed with it.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 /// What a machine is made from.
@@ -132,7 +132,6 @@ impl Machine {
             ),
             qboot: template.has_qboot(),
             log: None,
-            gdb: false,
         };
         let console = template.console()?;
         let mut machine = Self::start(parts, spec, &console, cancel).await?;
@@ -166,7 +165,6 @@ impl Machine {
             qmp: scratch.path().join("qmp"),
             sandbox: true,
             qboot: of.qboot,
-            gdb: of.gdb.then(|| scratch.path().join("gdb")),
             log: of.log,
         };
         std::fs::write(&spec.console, console).at("write", &spec.console)?;
@@ -197,8 +195,8 @@ impl Machine {
                         stderr,
                         qboot: spec.qboot,
                         recorder,
-                        gdb: spec.gdb,
-                        _scratch: scratch,
+                        gdb: None,
+                        scratch,
                     });
                 }
                 Err(error) => error,
@@ -468,6 +466,26 @@ impl Machine {
         }
     }
 
+    /// Lets QEMU wait for gdb on a unix socket.
+    pub async fn open_gdb(&mut self) -> Result<()> {
+        let socket = self.scratch.path().join("gdb");
+        let command = qmp::human_monitor_command {
+            cpu_index: None,
+            command_line: format!("gdbserver unix:{},server=on,wait=off", socket.display()),
+        };
+        let said = self.qmp.execute(command).await?;
+        if !socket.exists() {
+            return Err(Error::host("QEMU does not wait for gdb").evidence(&said));
+        }
+        self.gdb = Some(socket);
+        Ok(())
+    }
+
+    /// The socket on which it waits for gdb, if it does.
+    pub fn gdb(&self) -> Option<&Path> {
+        self.gdb.as_deref()
+    }
+
     /// The registers of all CPUs, in QEMU's words.
     pub async fn registers(&mut self) -> Result<String> {
         let command = qmp::human_monitor_command {
@@ -513,7 +531,6 @@ pub(super) struct Spec {
     pub(super) memory: Memory,
     pub(super) qboot: bool,
     pub(super) log: Option<Log>,
-    pub(super) gdb: bool,
 }
 
 impl Spec {
@@ -524,7 +541,6 @@ impl Spec {
             memory: Memory::Own,
             qboot: true,
             log: None,
-            gdb: false,
         }
     }
 }

@@ -5,7 +5,6 @@
 pub mod accel;
 pub mod args;
 pub mod console;
-pub mod gdb;
 pub mod machine;
 pub mod qmp;
 pub mod registers;

@@ -69,13 +69,12 @@ impl Machine {
     pub async fn replay(
         parts: &Parts<'_>,
         log: &Path,
-        (qboot, gdb): (bool, bool),
+        qboot: bool,
         cancel: &CancellationToken,
     ) -> Result<Self> {
         let spec = Spec {
             log: Some(Log::Replay(log.to_path_buf())),
             qboot,
-            gdb,
             ..Spec::boot(parts)
         };
         Self::start(parts, spec, b"", cancel).await
@@ -98,11 +97,6 @@ impl Machine {
     pub async fn run_state(&mut self) -> Result<RunState> {
         let asked = self.qmp().execute_within(qmp::query_status {}, ALIVE).await;
         Ok(asked?.status)
-    }
-
-    /// Where gdb finds it.
-    pub fn gdb(&self) -> Option<&Path> {
-        self.gdb.as_deref()
     }
 
     /// Whether gdb is connected.

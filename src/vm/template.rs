@@ -303,7 +303,6 @@ fn key(parts: &Parts<'_>) -> Result<String> {
         sandbox: false,
         qboot: true,
         log: None,
-        gdb: None,
     });
     let mut key = KeyBuilder::new(RECIPE);
     key.part("command", command.to_string().as_bytes());
