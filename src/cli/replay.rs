@@ -10,6 +10,7 @@ use clap::Args;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
 use crate::event::millis;
+use crate::process::Cmd;
 use crate::replay::Recording;
 use crate::replay::play::{self, End, Replayed, Shown, Wanted};
 use crate::report::text::seconds;
@@ -65,10 +66,10 @@ pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
         Shown::Icount(icount) => status.show(icount),
         Shown::Waits(icount, socket) => {
             status.clear();
-            let line = gdb::command(recording.run.arch, &recording.vmlinux, socket);
+            let line = gdb_line(&recording, socket);
             to_stderr(&format!(
                 "the guest stands still after {icount} instructions; look into it with\n  {line}\n\
-                 `kill` in gdb or Ctrl-C here ends it"
+                 it ends when gdb goes, or with Ctrl-C here"
             ));
         }
     })
@@ -99,8 +100,16 @@ fn summary(recording: &Recording, played: &Replayed, ms: u64) -> String {
             )
         }
         End::Wanted => format!("replayed {run}: {icount} of {of} instructions, {at}; {took}"),
-        End::Gdb => format!("replayed {run}: gdb ended it after {icount} of {of} instructions"),
+        End::Gdb => format!("replayed {run}: gdb went away after {icount} of {of} instructions"),
     }
+}
+
+/// gdb on the guest, whose QEMU listens on a unix socket.
+fn gdb_line(recording: &Recording, socket: &Path) -> Cmd {
+    let connect = format!("target remote {}", socket.display());
+    Cmd::new(gdb::program(recording.run.arch))
+        .arg(&recording.vmlinux)
+        .args(["-ex", &connect])
 }
 
 /// The folder of a run's record.

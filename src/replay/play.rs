@@ -65,7 +65,7 @@ pub enum End {
     Panic,
     /// It was to stop there.
     Wanted,
-    /// gdb ended it.
+    /// gdb went away.
     Gdb,
 }
 
@@ -91,12 +91,6 @@ pub async fn play(
     };
     let log = std::path::absolute(record.join(LOG)).at("find", record)?;
     let mut machine = Machine::replay(&parts, &log, recording.qboot, &ctx.cancel).await?;
-    if wanted.gdb
-        && let Err(error) = machine.open_gdb().await
-    {
-        machine.stop().await?;
-        return Err(error);
-    }
     let replay = Replay {
         recording,
         wanted,
@@ -193,15 +187,21 @@ impl Replay<'_> {
         })
     }
 
-    /// Lets gdb have it until it has had enough.
+    /// Lets gdb have it until it goes away.
     async fn with_gdb(&mut self, show: &mut impl FnMut(Shown<'_>)) -> Result<Replayed> {
         let mut icount = self.machine.icount().await.unwrap_or_default();
+        self.machine.open_gdb().await?;
         if let Some(socket) = self.machine.gdb() {
             show(Shown::Waits(icount, socket));
         }
         // At the end of the log it stands still, for gdb to look around.
-        let mut looked = Instant::now();
-        while self.machine.run_state().await.is_ok() {
+        let (mut came, mut looked) = (false, Instant::now());
+        loop {
+            match self.machine.has_gdb().await {
+                Ok(false) if !came => {}
+                Ok(true) => came = true,
+                Ok(false) | Err(_) => break,
+            }
             if looked.elapsed() > LOOK {
                 icount = self.machine.icount().await.unwrap_or(icount);
                 self.show_console(false, show);
@@ -209,6 +209,7 @@ impl Replay<'_> {
             }
             sleep(ASK).await;
         }
+        self.show_console(true, show);
         let end = End::Gdb;
         Ok(Replayed { icount, end })
     }

@@ -10,7 +10,6 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use crate::arch::Arch;
-use crate::process::Cmd;
 
 /// Where the kernel begins, in `System.map` and `/proc/kallsyms`.
 const BEGINNING: &str = "_text";
@@ -27,13 +26,6 @@ pub fn program(arch: Arch) -> &'static str {
         true => "gdb",
         false => "gdb-multiarch",
     }
-}
-
-/// gdb on a guest whose QEMU listens on the unix socket `socket`.
-pub fn command(arch: Arch, vmlinux: &Path, socket: &Path) -> Cmd {
-    Cmd::new(program(arch))
-        .arg(vmlinux)
-        .args(["-ex", &format!("target remote {}", socket.display())])
 }
 
 /// The command for the guest's shell that says where its kernel and these modules are. The names are

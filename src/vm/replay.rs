@@ -99,6 +99,13 @@ impl Machine {
         Ok(asked?.status)
     }
 
+    /// Whether gdb is connected.
+    pub async fn has_gdb(&mut self) -> Result<bool> {
+        let all = self.qmp().execute_within(qmp::query_chardev {}, ALIVE);
+        let gdb = all.await?.into_iter().find(|device| device.label == "gdb");
+        Ok(gdb.is_some_and(|device| !device.filename.starts_with("disconnected:")))
+    }
+
     /// Types on the console of a guest that is recorded, for `limit` at most: what comes later is
     /// lost, and the guest does not say that it is ready. QEMU puts what was typed into the log
     /// before it puts it into the serial port, and asks the port for room too early: what is typed
