@@ -166,6 +166,22 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
     assert_eq!(output.code, 0, "{}", output.stderr);
     assert!(output.stdout == lines, "{} bytes", output.stdout.len());
 
+    // A reader that has gone ends it, as it ends other programs.
+    let mut endless = common::spawn(paused.sandbox.0.path(), &["exec", "--", "cat", "/dev/zero"]);
+    let mut some = [1; 100];
+    endless
+        .stdout
+        .take()
+        .unwrap()
+        .read_exact(&mut some)
+        .unwrap();
+    assert_eq!(some, [0; 100]);
+    let output = endless.wait_with_output().unwrap();
+    assert_eq!(
+        (output.status.code(), &*output.stderr),
+        (Some(141), &b""[..])
+    );
+
     // The key is for its owner, and nobody else can even look for it.
     let key = paused.key();
     for (path, mode) in [(&*key, 0o600), (key.parent().unwrap(), 0o700)] {

@@ -115,9 +115,10 @@ pub fn visit(login: &Login, visit: Visit, cancel: &CancellationToken) -> Answer<
         pending: Vec::new(),
         input: Input::Open,
         busy: None,
+        deaf: false,
     };
-    if !ends.connect(cancel)? {
-        return Ok(Ended::Left);
+    if let Some(ended) = ends.connect(cancel)? {
+        return Ok(ended);
     }
     let mut channel = ends.channel;
     session.set_blocking(true);
@@ -168,15 +169,20 @@ struct Ends<'a> {
     pending: Vec<u8>,
     input: Input,
     busy: Option<Busy>,
+    /// Whether nobody reads the output any more, as in `lab exec … | head`.
+    deaf: bool,
 }
 
 impl Ends<'_> {
-    /// Carries what comes from each end to the other, until the guest's end is closed. `false` if
-    /// the visitor leaves before.
-    fn connect(&mut self, cancel: &CancellationToken) -> Answer<bool> {
+    /// Carries what comes from each end to the other, until the guest's end is closed, or the visit
+    /// has ended otherwise.
+    fn connect(&mut self, cancel: &CancellationToken) -> Answer<Option<Ended>> {
         loop {
             if cancel.is_cancelled() {
-                return Ok(false);
+                return Ok(Some(Ended::Left));
+            }
+            if self.deaf {
+                return Ok(Some(Ended::Signal("PIPE".to_owned())));
             }
             let mut moved = false;
             if self.busy != Some(Busy::Writing) {
@@ -185,14 +191,14 @@ impl Ends<'_> {
                     moved |= self.take_output(true)?;
                 }
                 if self.channel.eof() {
-                    return Ok(true);
+                    return Ok(None);
                 }
             }
             if self.busy != Some(Busy::Reading) {
                 moved |= self.give_input()?;
             }
             if !moved && !self.wait()? {
-                return Ok(false);
+                return Ok(Some(Ended::Left));
             }
         }
     }
@@ -217,10 +223,14 @@ impl Ends<'_> {
             true => &mut self.visit.error,
             false => &mut self.visit.output,
         };
-        let written = to.write_all(&block[..length]).and_then(|()| to.flush());
-        // Whoever read it has gone, as in `lab exec … | head`: the guest's end goes as well.
-        written.map_err(|error| Silence::Lost(format!("writing its output: {error}")))?;
-        Ok(length > 0)
+        match to.write_all(&block[..length]).and_then(|()| to.flush()) {
+            Ok(()) => Ok(length > 0),
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                self.deaf = true;
+                Ok(true)
+            }
+            Err(error) => Err(Silence::Lost(format!("writing its output: {error}"))),
+        }
     }
 
     /// Whether something went into the guest.

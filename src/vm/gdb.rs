@@ -164,9 +164,13 @@ pub fn script(
         if let Some((_, address)) = of(".text") {
             let _ = write!(text, " {address:#x}");
         }
-        // What was there for the initialization only is not there any more.
+        // What was there for the initialization only is not there any more, and the symbols are in
+        // the file.
         let stays = |section: &&(String, u64)| {
-            section.0 != ".text" && !section.0.contains("init.") && !section.0.ends_with(".init")
+            let name = &*section.0;
+            ![".text", ".symtab", ".strtab"].contains(&name)
+                && !name.contains("init.")
+                && !name.ends_with(".init")
         };
         for (section, address) in sections.iter().filter(stays) {
             let _ = write!(text, " -s {section} {address:#x}");
@@ -204,6 +208,7 @@ mod tests {
     const SAID: &str = "shop/sections/.init.text:0xffffffffa0009000\n\
                         shop/sections/.text:0xffffffffa0000000\n\
                         shop/sections/.data:0xffffffffa0002000\n\
+                        shop/sections/.symtab:0xffffffffa0003000\n\
                         shop/sections/__mcount_loc:0xffffffffa0001000\n\
                         evil;shell/sections/.text:0x1\nshop/sections/.text;shell:0x1\n\
                         shop/sections/.bss:no\ngrep: x: no such file\n\
