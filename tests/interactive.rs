@@ -461,10 +461,7 @@ fn a_guest_is_booted_to_be_entered() {
     assert_contains(&output.stderr, &["did you mean `in-the-window`?"]);
     let output = sandbox.lab(&["shell", "no-such-run"]);
     assert_eq!(output.code, 2);
-    assert_contains(
-        &output.stderr,
-        &["there is no run or scenario `no-such-run`"],
-    );
+    assert_contains(&output.stderr, &["no-such-run is no run's record"]);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lab bundle`: a run in one file.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 
@@ -9,7 +9,8 @@ use super::cache::bytes;
 use crate::bundle::write::{How, write};
 use crate::cache::blocking;
 use crate::context::Context;
-use crate::error::{Blame, Error, Result};
+use crate::error::Result;
+use crate::runner::record;
 use crate::visible::visible;
 
 pub const EXAMPLES: &str = "\
@@ -42,28 +43,8 @@ pub struct BundleArgs {
 impl BundleArgs {
     /// The run's record.
     pub fn record(&self, project: Result<PathBuf>) -> Result<PathBuf> {
-        find_record(&self.run, project)
+        record::find(&self.run, project.ok().as_deref())
     }
-}
-
-/// The folder of a run's record: one that is named, or one below `.lab/runs`, of the current folder
-/// (where `lab repro` puts them) or of the project.
-pub(super) fn find_record(run: &Path, project: Result<PathBuf>) -> Result<PathBuf> {
-    let is_record = |dir: &PathBuf| dir.join("events.jsonl").is_file();
-    let mut places = vec![PathBuf::from(".lab/runs")];
-    places.extend(project.map(|project| project.join(".lab/runs")));
-    let is_name = run.components().count() == 1;
-    let below = places.iter().map(|runs| runs.join(run));
-    let mut records = std::iter::once(run.to_path_buf()).chain(below.filter(|_| is_name));
-    records.find(is_record).ok_or_else(|| {
-        let what = format!("{} is no run's record", run.display());
-        let runs = places.last().map(|runs| runs.display().to_string());
-        let help = format!(
-            "name a folder below {}, or `latest`",
-            runs.unwrap_or_default()
-        );
-        Error::new(Blame::Usage, what).help(help)
-    })
 }
 
 /// Writes the bundle.

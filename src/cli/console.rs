@@ -6,10 +6,10 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use super::visit::{find, find_record};
+use super::visit::find;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::runner::record::{is_over, shown};
+use crate::runner::record::{self, is_over, shown};
 use crate::visible::Pieces;
 
 pub const EXAMPLES: &str = "\
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Prints a console and follows it until the run is over.
 pub async fn console(ctx: &Context, project: Option<&Path>, run: Option<&str>) -> Result<u8> {
     let record = match run {
-        Some(named) => find_record(project, named)?,
+        Some(named) => record::find(Path::new(named), project)?,
         None => find(project, None)?.record,
     };
     let path = record.join("console.log");

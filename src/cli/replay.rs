@@ -15,6 +15,7 @@ use crate::replay::Recording;
 use crate::replay::play::{self, End, Replayed, Shown, Wanted};
 use crate::report::text::seconds;
 use crate::report::to_stderr;
+use crate::runner::record;
 use crate::vm::gdb;
 
 pub const EXAMPLES: &str = "\
@@ -43,7 +44,8 @@ pub struct ReplayArgs {
 
 /// Replays a run and compares it with what was recorded.
 pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
-    let record = record(&ctx.project, args.run.as_deref())?;
+    let run = args.run.as_deref().unwrap_or(Path::new("latest"));
+    let record = record::find(run, Some(&ctx.project))?;
     let recording = Recording::read(&record)?;
     let to = match args.to_step {
         Some(step) => Some(recording.step(step)?),
@@ -112,17 +114,6 @@ fn gdb_line(recording: &Recording, socket: &Path) -> Cmd {
         .args(["-ex", &connect])
 }
 
-/// The folder of a run's record.
-fn record(project: &Path, run: Option<&Path>) -> Result<PathBuf> {
-    let runs = project.join(".lab/runs");
-    let run = run.unwrap_or(Path::new("latest"));
-    let places = [run.to_path_buf(), runs.join(run)];
-    places.into_iter().find(|dir| dir.is_dir()).ok_or_else(|| {
-        let what = format!("there is no record {}", run.display());
-        Error::new(Blame::Usage, what).help(format!("look for it in {}", runs.display()))
-    })
-}
-
 /// How far it is: one line on a terminal, below the console.
 struct Status {
     of: u64,
@@ -161,26 +152,4 @@ fn write(text: &str) {
     let mut stderr = std::io::stderr();
     let _ = stderr.write_all(text.as_bytes());
     let _ = stderr.flush();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_is_named_by_its_folder() {
-        let dir = tempfile::tempdir().unwrap();
-        let runs = dir.path().join(".lab/runs");
-        std::fs::create_dir_all(runs.join("one")).unwrap();
-        std::os::unix::fs::symlink("one", runs.join("latest")).unwrap();
-        let found = |run: Option<&str>| record(dir.path(), run.map(Path::new));
-        assert_eq!(found(None).unwrap(), runs.join("latest"));
-        assert_eq!(found(Some("one")).unwrap(), runs.join("one"));
-        let there = runs.join("one").display().to_string();
-        assert_eq!(found(Some(&there)).unwrap(), runs.join("one"));
-        assert_eq!(
-            found(Some("two")).unwrap_err().what,
-            "there is no record two"
-        );
-    }
 }

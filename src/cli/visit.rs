@@ -183,7 +183,9 @@ fn visitor(wish: Wish, status: Arc<AtomicU8>, cancel: CancellationToken) -> Visi
 /// The paused run that is named, or the only one.
 pub fn find(project: Option<&Path>, named: Option<&str>) -> Result<Found> {
     if let Some(named) = named {
-        let record = find_record(project, named)?;
+        // The lock on its events shows whether it is on, so `latest` has to be followed now.
+        let record = record::find(Path::new(named), project)?;
+        let record = record.canonicalize().at("find", &record)?;
         return found(&record)?.ok_or_else(|| not_paused(&record));
     }
     let mut paused = Vec::new();
@@ -209,22 +211,6 @@ pub fn find(project: Option<&Path>, named: Option<&str>) -> Result<Found> {
         Error::new(Blame::Usage, "no run is paused").help(
             "`lab run … --pause-at STEP` pauses one, `lab shell SCENARIO` boots a guest for itself",
         )
-    })
-}
-
-/// The record of a run, paused or not.
-pub fn find_record(project: Option<&Path>, named: &str) -> Result<PathBuf> {
-    let below = project.map(|project| project.join(".lab/runs").join(named));
-    let folders = [Some(PathBuf::from(named)), below];
-    let found = folders
-        .into_iter()
-        .flatten()
-        .find(|dir| record::is_record(dir));
-    let found = found.and_then(|dir| dir.canonicalize().ok());
-    found.ok_or_else(|| {
-        let what = format!("there is no run or scenario `{named}`");
-        Error::new(Blame::Usage, what)
-            .help("name a run's folder below .lab/runs, `latest`, or a scenario's file")
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::verdict::Verdict;
 use crate::cache::write_atomically;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{Event, Events, RunId};
 use crate::module::generate::SourceFile;
 
@@ -19,6 +19,30 @@ const EVENTS: &str = "events.jsonl";
 /// Whether a folder is the record of a run.
 pub fn is_record(dir: &Path) -> bool {
     dir.join(EVENTS).is_file()
+}
+
+/// The record of a run that somebody names: its folder, or the folder's name below `.lab/runs` of the
+/// current folder, where `lab repro` puts them, or of the project.
+///
+/// # Errors
+///
+/// `Usage` if there is none.
+pub fn find(named: &Path, project: Option<&Path>) -> Result<PathBuf> {
+    let here = Path::new("");
+    let folders = [Some(here), project].into_iter().flatten();
+    let runs: Vec<_> = folders.map(|folder| folder.join(".lab/runs")).collect();
+    let is_name = named.components().count() == 1;
+    let below = runs.iter().map(|runs| runs.join(named));
+    let mut records = std::iter::once(named.to_path_buf()).chain(below.filter(|_| is_name));
+    records.find(|dir| is_record(dir)).ok_or_else(|| {
+        let what = format!("{} is no run's record", named.display());
+        let last = runs.last().map(|runs| runs.display().to_string());
+        let help = format!(
+            "name a folder below {}, or `latest`",
+            last.unwrap_or_default()
+        );
+        Error::new(Blame::Usage, what).help(help)
+    })
 }
 
 /// Whether the run with this record is over, also if its lab was killed, or the record removed.
@@ -157,5 +181,28 @@ impl Record {
         sources
             .iter()
             .try_for_each(|file| self.write(&format!("sources/{}", file.name), &file.text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_named_by_its_folder_or_below_the_projects() {
+        let project = tempfile::tempdir().unwrap();
+        let runs = project.path().join(".lab/runs");
+        fs::create_dir_all(runs.join("one")).unwrap();
+        fs::create_dir_all(runs.join("no-record")).unwrap();
+        fs::write(runs.join("one").join(EVENTS), "").unwrap();
+        std::os::unix::fs::symlink("one", runs.join("latest")).unwrap();
+        let found = |named: &Path| find(named, Some(project.path()));
+        assert_eq!(found(Path::new("one")).unwrap(), runs.join("one"));
+        assert_eq!(found(Path::new("latest")).unwrap(), runs.join("latest"));
+        assert_eq!(found(&runs.join("one")).unwrap(), runs.join("one"));
+        for none in ["two", "no-record", "../runs/one"] {
+            let error = found(Path::new(none)).unwrap_err();
+            assert_eq!(error.what, format!("{none} is no run's record"));
+        }
     }
 }
