@@ -5,6 +5,7 @@
 //! No panic is the least that must hold. Each target also says what must be so of the outcome.
 
 mod archive;
+mod intake;
 mod scenario;
 
 use livepatch_lab::arch::Arch;
@@ -25,7 +26,7 @@ use livepatch_lab::vm::registers;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("scenario", scenario::scenario),
     ("console", console),
     ("state", state),
@@ -33,6 +34,8 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("qmp", qmp),
     ("events", events),
     ("archive", archive::archive),
+    ("module", intake::module),
+    ("report", intake::report),
 ];
 
 /// The target of this name.
