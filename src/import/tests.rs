@@ -180,7 +180,7 @@ fn a_strangers_text_leads_nowhere() {
 
 #[test]
 fn what_nobody_sees_is_written_in_figures() {
-    let text = "if [[ \"$(cat /proc/cmdline)\" != \"a\u{202e}\u{e0001}b\" ]]; then\nfi\n";
+    let text = "F=cmdline\nif [[ \"$(cat /proc/$F)\" != \"a\u{202e}\u{e0001}b\" ]]; then\nfi\n";
     let imported = imported(text);
     assert!(
         imported.yaml.contains(r#"equals: "a\u202e\U000e0001b""#),
