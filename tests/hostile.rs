@@ -180,6 +180,16 @@ fn bundles_of_strangers() {
     stands("bundle");
 }
 
+#[test]
+fn modules_of_strangers() {
+    stands("module");
+}
+
+#[test]
+fn reports_of_strangers() {
+    stands("report");
+}
+
 /// A target that nobody runs finds nothing.
 #[test]
 fn each_target_is_fuzzed_at_night() {

@@ -248,7 +248,9 @@ fn build_folder(of: &Path, to: &Path) {
 fn a_kernel_that_was_built_elsewhere_boots_and_modules_are_built_for_it() {
     let image = boot_file("mainline");
     let dir = tempfile::tempdir().unwrap();
-    let build = dir.path().join("build");
+    // At the same place each time, so that the cache has it once.
+    let build = Path::new(env!("CARGO_TARGET_TMPDIR")).join("intake-build");
+    let _ = fs::remove_dir_all(&build);
     build_folder(image.parent().unwrap(), &build);
     symlink(Path::new(ROOT).join("images"), dir.path().join("images")).unwrap();
     for folder in ["kernels", "scenarios", "snapshots"] {

@@ -6,6 +6,7 @@
 
 mod archive;
 mod bundle;
+mod intake;
 mod scenario;
 
 use livepatch_lab::arch::Arch;
@@ -26,7 +27,7 @@ use livepatch_lab::vm::registers;
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("scenario", scenario::scenario),
     ("console", console),
     ("state", state),
@@ -35,6 +36,8 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("events", events),
     ("archive", archive::archive),
     ("bundle", bundle::bundle),
+    ("module", intake::module),
+    ("report", intake::report),
 ];
 
 /// The target of this name.

@@ -17,6 +17,7 @@ use super::{Cache, TEMPORARY, is_key, last_used};
 use crate::arch::Arch;
 use crate::error::{IoContext, Result};
 use crate::kernel::BuiltKernel;
+use crate::kernel::debian::UNPACKED;
 use crate::vm::template;
 
 /// The folders whose entries are listed one by one, in the order of the listing.
@@ -205,6 +206,12 @@ impl Words {
         }
         match self.kind {
             "sources" => self.source(name),
+            "kernels" if path.join(UNPACKED).is_file() => {
+                "a kernel as Debian packages it".to_owned()
+            }
+            "kernels" if name.starts_with("debian-") => {
+                "versions of a kernel's packages".to_owned()
+            }
             "kernels" => kernel(path).unwrap_or_else(|| "notes on builds".to_owned()),
             "klp" => match BuiltKernel::load(&self.kernels.join(name)) {
                 Some(kernel) => format!("klp-build's copy of {}", kernel.release),

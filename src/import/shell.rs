@@ -177,7 +177,10 @@ fn compared(text: &str, variables: &BTreeMap<String, String>) -> Option<Command>
     let (path, rest) = rest.split_once(")\" ")?;
     let (operator, rest) = rest.split_once(" \"")?;
     let inside = &rest[..end_of_quoted(rest)?];
-    let words = ["[[", "cat", path, operator].map(str::to_owned).into_iter();
+    let path = expanded(path, variables)?;
+    let words = ["[[", "cat", &path, operator]
+        .map(str::to_owned)
+        .into_iter();
     Some(Command {
         words: words.chain([expanded(inside, variables)?]).collect(),
         output: None,

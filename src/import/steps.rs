@@ -4,6 +4,7 @@
 use super::shell::Command;
 use crate::export::errno_of;
 use crate::scenario::{Errno, is_data, is_function_name, is_kernel_path, is_module_name, is_param};
+use crate::visible::is_hidden;
 
 /// Where livepatches are in sysfs.
 const LIVEPATCH: &str = "/sys/kernel/livepatch/";
@@ -167,7 +168,10 @@ pub(super) fn understood(command: &Command) -> Act {
         }
         ("cleanup_tracing", []) => Act::Steps(vec![Step::Trace(None)]),
         ("check_traced_functions", [_, ..]) if all.iter().all(|name| is_function_name(name)) => {
-            Act::Steps(vec![Step::Traced(arguments.to_vec()), Step::Trace(None)])
+            let mut functions = arguments.to_vec();
+            functions.sort();
+            functions.dedup();
+            Act::Steps(vec![Step::Traced(functions), Step::Trace(None)])
         }
         ("start_test", [test]) => Act::Test((*test).to_owned()),
         ("check_result", [log]) => Act::Log((*log).to_owned()),
@@ -279,9 +283,16 @@ fn load(word: &str, params: &[&str], livepatch: Option<bool>, nowait: bool, fail
         let (name, value) = word.split_once('=')?;
         is_param(name, value).then(|| (name.to_owned(), value.to_owned()))
     };
-    let Some(params) = params.iter().map(param).collect() else {
+    let all: Option<Vec<(String, String)>> = params.iter().map(param).collect();
+    let Some(all) = all else {
         return Act::Unknown("a parameter is written NAME=VALUE, without white space and quotes");
     };
+    // The kernel sets them one after the other: the last one stays.
+    let mut params: Vec<(String, String)> = Vec::new();
+    for (name, value) in all {
+        params.retain(|(known, _)| *known != name);
+        params.push((name, value));
+    }
     Act::Steps(vec![Step::Load {
         module,
         params,
@@ -397,7 +408,8 @@ fn grep(words: &[&str]) -> Act {
         return Act::Unknown("it looks into none or several files");
     };
     let is_plain = has('F') || !text.contains(['^', '$', '*', '[', '.', '\\', '|', '+']);
-    let asks = has('q') && !has('v') && !has('i') && is_plain && !text.is_empty();
+    let is_plain = is_plain && !text.trim().is_empty() && !text.contains(is_hidden);
+    let asks = has('q') && !has('v') && !has('i') && is_plain;
     read(path, None, asks.then_some(text))
 }
 

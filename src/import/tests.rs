@@ -179,6 +179,22 @@ fn a_strangers_text_leads_nowhere() {
 }
 
 #[test]
+fn what_nobody_sees_is_written_in_figures() {
+    let text = "F=cmdline\nif [[ \"$(cat /proc/$F)\" != \"a\u{202e}\u{e0001}b\" ]]; then\nfi\n";
+    let imported = imported(text);
+    assert!(
+        imported.yaml.contains(r#"equals: "a\u202e\U000e0001b""#),
+        "{}",
+        imported.yaml
+    );
+    let scenario = scenario(&imported);
+    let crate::scenario::Action::Read { equals, .. } = &scenario.steps[0].action else {
+        panic!("{}", imported.yaml);
+    };
+    assert_eq!(equals.as_deref(), Some("a\u{202e}\u{e0001}b"));
+}
+
+#[test]
 fn a_text_without_commands_is_no_scenario() {
     let request = Request {
         text: "It does not work.\n",

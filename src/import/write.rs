@@ -8,6 +8,7 @@ use super::steps::Step;
 use super::{Entry, Imported, Placed, Prebuilt, Reader, Request};
 use crate::report::text::one_line;
 use crate::scenario::{Errno, kernel_module_name};
+use crate::visible::is_hidden;
 
 /// How the kernel's own test modules are called.
 const KSELFTEST: &str = "test_klp_";
@@ -337,7 +338,19 @@ fn scalar(name: &str) -> String {
     }
 }
 
-/// A text in double quotes, in which JSON and YAML are the same.
+/// A text in double quotes, in which JSON and YAML are the same but for what nobody sees.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut out = String::new();
+    for c in serde_json::Value::from(text).to_string().chars() {
+        match u32::from(c) {
+            code if is_hidden(c) && code <= 0xffff => {
+                let _ = write!(out, "\\u{code:04x}");
+            }
+            code if is_hidden(c) => {
+                let _ = write!(out, "\\U{code:08x}");
+            }
+            _ => out.push(c),
+        }
+    }
+    out
 }

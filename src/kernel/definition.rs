@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::debian::DebianImage;
-use super::prebuilt::Prebuilt;
+use super::debian::{self, DebianImage};
+use super::prebuilt::{self, Prebuilt};
 use super::source::{DebianSource, Source};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
@@ -52,7 +52,7 @@ impl Capabilities {
     }
 }
 
-const fn text(what: &'static str, example: &'static str) -> Text {
+pub(super) const fn text(what: &'static str, example: &'static str) -> Text {
     Text {
         what,
         example,
@@ -74,7 +74,7 @@ const PACKAGE: Text = Text {
     },
     rule: "has lower-case letters, digits, `.`, `+` and `-`",
 };
-const SUITE: Text = Text {
+pub(super) const SUITE: Text = Text {
     what: "a Debian suite",
     example: "trixie-backports",
     lexis: Lexis::Word {
@@ -193,64 +193,6 @@ const CAPABILITIES: Record = Record {
     rules: &[],
 };
 
-const PREBUILT: Record = Record {
-    what: "a kernel that was built elsewhere",
-    example: "{ image: ../bzImage, build: ../linux, arch: x86_64 }",
-    fields: &[
-        Field::required(
-            "image",
-            Shape::Text(&text("a kernel image", "../linux/arch/x86/boot/bzImage")),
-            "What is booted: a bzImage, an Image or a vmlinux.",
-        ),
-        Field::required(
-            "build",
-            Shape::Text(&text("a build folder", "../linux")),
-            "The folder in which it was built; modules are built against it.",
-        ),
-        Field::required(
-            "arch",
-            Shape::OneOf(&OneOf {
-                what: "an architecture",
-                names: &Arch::NAMES,
-            }),
-            "What it is for.",
-        ),
-        Field::optional(
-            "modules",
-            Shape::Text(&text("a folder of modules", "../root/lib/modules/6.12.1")),
-            "Its own modules, where what a guest needs is not built in.",
-        ),
-    ],
-    rules: &[],
-};
-
-const DEBIAN_IMAGE: Record = Record {
-    what: "a kernel as Debian packages it",
-    example: "{ package: \"linux-image-cloud-{arch}\", suite: trixie }",
-    fields: &[
-        Field::required(
-            "package",
-            Shape::Text(&Text {
-                what: "a Debian package of a kernel",
-                example: "linux-image-cloud-{arch}",
-                lexis: Lexis::Custom {
-                    accepts: |text| {
-                        let plain = |c: char| {
-                            c.is_ascii_lowercase() || c.is_ascii_digit() || ".+-{}".contains(c)
-                        };
-                        text.starts_with("linux-image-") && text.chars().all(plain)
-                    },
-                    pattern: "^linux-image-[a-z0-9.+{}-]*$",
-                },
-                rule: "begins with `linux-image-`; `{arch}` stands for Debian's architecture",
-            }),
-            "The package of its image; that of the headers is found by it.",
-        ),
-        Field::required("suite", Shape::Text(&SUITE), "The suite that has it."),
-    ],
-    rules: &[],
-};
-
 const CONFIG: List = List {
     what: "a list of config fragments below kernels/",
     example: "[config/base.config, \"config/{arch}.config\"]",
@@ -282,12 +224,12 @@ const KERNEL_FILE: Shape = Shape::Record(&Record {
         ),
         Field::optional(
             "prebuilt",
-            Shape::Record(&PREBUILT),
+            Shape::Record(&prebuilt::SHAPE),
             "A kernel that was built elsewhere, which is booted as it is.",
         ),
         Field::optional(
             "debian-image",
-            Shape::Record(&DEBIAN_IMAGE),
+            Shape::Record(&debian::SHAPE),
             "A kernel as Debian packages it, which is booted as it is.",
         ),
         Field::optional(
@@ -351,8 +293,8 @@ impl Definition {
             _ => ReplaceCapability::Bool,
         };
         let own = chain.first().map(|(_, root)| root);
-        let debian = find("debian-image");
-        let prebuilt = find("prebuilt").or(debian);
+        let packaged = find("debian-image");
+        let prebuilt = find("prebuilt").or(packaged);
         if prebuilt.is_some() && chain.len() > 1 {
             let what = format!("kernels/{name}.yaml extends a kernel that is built already");
             return Err(Error::new(Blame::File, what)
@@ -367,11 +309,8 @@ impl Definition {
                 .and_then(Node::as_bool)
                 .unwrap_or(false),
             source: match prebuilt {
-                Some(node) if debian.is_some() => Source::DebianImage(DebianImage {
-                    package: text_of(node, "package"),
-                    suite: text_of(node, "suite"),
-                }),
-                Some(node) => Source::Prebuilt(read_prebuilt(dir, node)),
+                Some(node) if packaged.is_some() => Source::DebianImage(DebianImage::of(node)),
+                Some(node) => Source::Prebuilt(Prebuilt::of(dir, node)),
                 None => read_source(dir, find("source").ok_or_else(|| missing("source"))?),
             },
             patches: find("patches")
@@ -424,21 +363,6 @@ impl Definition {
 fn archs(list: &Node) -> Vec<Arch> {
     let names = list.items().iter().filter_map(Node::as_str);
     names.filter_map(|name| name.parse().ok()).collect()
-}
-
-fn text_of(node: &Node, key: &str) -> String {
-    let text = node.get(key).and_then(Node::as_str);
-    text.unwrap_or_default().to_owned()
-}
-
-fn read_prebuilt(dir: &Path, node: &Node) -> Prebuilt {
-    let text = |key: &str| node.get(key).and_then(Node::as_str).unwrap_or_default();
-    Prebuilt {
-        image: dir.join(text("image")),
-        build: dir.join(text("build")),
-        modules: node.get("modules").map(|_| dir.join(text("modules"))),
-        arch: text("arch").parse().unwrap_or(Arch::X86_64),
-    }
 }
 
 fn read_source(dir: &Path, node: &Node) -> Source {

@@ -376,3 +376,21 @@ fn mangled_modules_are_read_or_refused() {
         "{read} read, {refused} refused"
     );
 }
+
+/// The fuzz target begins with these; `LAB_CORPUS=1 cargo test corpus` writes them.
+#[test]
+fn the_corpus_has_these_modules() {
+    let plain = Maker::new(Architecture::X86_64, &INFO.replace("livepatch=Y\n", ""));
+    for (name, data) in [
+        ("x86_64", livepatch(Architecture::X86_64, INFO)),
+        ("arm64", livepatch(Architecture::Aarch64, INFO)),
+        ("plain", plain.object.write().unwrap()),
+    ] {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/module");
+        let path = std::path::Path::new(folder).join(name);
+        if std::env::var_os("LAB_CORPUS").is_some() {
+            std::fs::write(&path, &data).unwrap();
+        }
+        assert!(std::fs::read(&path).unwrap() == data, "{name}");
+    }
+}
