@@ -254,6 +254,9 @@ pub(crate) struct Earlier<'a> {
     /// Those of its files that are what they were in the original, and have another time; and what
     /// the original had.
     pub renewed: &'a BTreeMap<PathBuf, Stamp>,
+    /// Whether it is a clone of another tree: a file of the same size and time need not be the same
+    /// then, and is compared.
+    pub foreign: bool,
 }
 
 /// What a clone has of an earlier one.
@@ -296,6 +299,14 @@ pub(crate) fn clone_tree(
             let path = folder.join(name);
             let stamp = Stamp::of(&data);
             let unchanged = earlier.as_ref().filter(|(dir, earlier)| {
+                if earlier.foreign {
+                    let same = is_equal(&earlier.tree.join(&path), &source);
+                    // It is known from now on, by the time that it has here.
+                    if same && !immutable {
+                        cloned.renewed.insert(path.clone(), stamp);
+                    }
+                    return same;
+                }
                 if is_like(dir, name, &data) {
                     return true;
                 }
@@ -355,6 +366,21 @@ fn is_like(folder: &OwnedFd, name: &OsStr, data: &Metadata) -> bool {
     };
     FileType::from_raw_mode(other.st_mode).is_file()
         && ((other.st_dev, other.st_ino) == (data.dev(), data.ino()) || stamp == Stamp::of(data))
+}
+
+/// Whether two files have the same content and mode.
+pub(super) fn is_equal(old: &Path, new: &Path) -> bool {
+    let data = |path| {
+        fs::symlink_metadata(path)
+            .ok()
+            .filter(fs::Metadata::is_file)
+    };
+    let (Some(one), Some(other)) = (data(old), data(new)) else {
+        return false;
+    };
+    let content = |path| fs::read(path).ok();
+    (one.len(), one.mode()) == (other.len(), other.mode())
+        && content(old).is_some_and(|text| Some(text) == content(new))
 }
 
 /// Whether the file at `path` is the one with `data`, or a faithful copy of it.
@@ -478,6 +504,7 @@ mod tests {
         let earlier = Earlier {
             tree: path("old"),
             renewed: &renewed,
+            foreign: false,
         };
         let (own, new) = (path("own"), path("new"));
         let cloned = clone_tree(&own, &new, false, Some(earlier), &cancel).unwrap();
@@ -497,6 +524,7 @@ mod tests {
         let earlier = Earlier {
             tree: path("old"),
             renewed: &renewed,
+            foreign: false,
         };
         let cloned = clone_tree(&own, &path("links"), true, Some(earlier), &cancel).unwrap();
         assert_eq!((cloned.changed.len(), cloned.renewed.len()), (2, 0));
