@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::compare::states;
-use super::minimize::shown as in_one_line;
 use super::play::{self, Player};
+use super::told::shown as in_one_line;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::Definition;

@@ -25,7 +25,7 @@ pub fn render(names: &[&str], texts: &[&str]) -> String {
     let shown: Vec<bool> = (0..rows.len())
         .map(|at| {
             let around = at.saturating_sub(CONTEXT)..rows.len().min(at + CONTEXT + 1);
-            rows[around].iter().any(|row| differs(row))
+            rows[around].iter().any(differs)
         })
         .collect();
     let width = |column: usize| {
