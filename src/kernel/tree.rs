@@ -299,18 +299,13 @@ pub(crate) fn clone_tree(
             let path = folder.join(name);
             let stamp = Stamp::of(&data);
             let unchanged = earlier.as_ref().filter(|(dir, earlier)| {
-                if earlier.foreign {
-                    let same = is_equal(&earlier.tree.join(&path), &source);
-                    // It is known from now on, by the time that it has here.
-                    if same && !immutable {
-                        cloned.renewed.insert(path.clone(), stamp);
-                    }
-                    return same;
-                }
-                if is_like(dir, name, &data) {
+                let related = !earlier.foreign;
+                if related && is_like(dir, name, &data) {
                     return true;
                 }
-                let renewed = earlier.renewed.get(&path) == Some(&stamp);
+                // Also what git has checked out anew is often what it was.
+                let renewed = related && earlier.renewed.get(&path) == Some(&stamp)
+                    || !immutable && is_equal(&earlier.tree.join(&path), &source);
                 // An immutable original is linked to, and has its own time again.
                 if renewed && !immutable {
                     cloned.renewed.insert(path.clone(), stamp);
@@ -333,9 +328,10 @@ pub(crate) fn clone_tree(
         Ok(cloned)
     })?;
     let mut all = Cloned::default();
-    for (_, mut cloned) in folders {
-        all.changed.append(&mut cloned.changed);
-        all.renewed.append(&mut cloned.renewed);
+    for (_, cloned) in folders {
+        // `append` would build the whole map anew, for each of some thousand folders.
+        all.changed.extend(cloned.changed);
+        all.renewed.extend(cloned.renewed);
     }
     Ok(all)
 }
@@ -491,14 +487,20 @@ mod tests {
         let cancel = CancellationToken::new();
         let time = tree(
             &path("own"),
-            &["same.c", "edited.c", "x/renewed.c", "x/new.c"],
+            &["same.c", "edited.c", "touched.c", "x/renewed.c", "x/new.c"],
         );
-        tree(&path("old"), &["same.c", "edited.c", "x/renewed.c"]);
+        tree(
+            &path("old"),
+            &["same.c", "edited.c", "touched.c", "x/renewed.c"],
+        );
         for (file, later) in [("own/edited.c", 5), ("old/x/renewed.c", 7)] {
             let file = File::open(path(file)).unwrap();
             file.set_modified(time + Duration::from_secs(later))
                 .unwrap();
         }
+        fs::write(path("own/edited.c"), "edited").unwrap();
+        let touched = File::open(path("own/touched.c")).unwrap();
+        touched.set_modified(time + Duration::from_secs(9)).unwrap();
         let stamp = |file: &str| Stamp::of(&fs::metadata(path(file)).unwrap());
         let renewed = BTreeMap::from([("x/renewed.c".into(), stamp("own/x/renewed.c"))]);
         let earlier = Earlier {
@@ -510,9 +512,13 @@ mod tests {
         let cloned = clone_tree(&own, &new, false, Some(earlier), &cancel).unwrap();
         let changed = ["edited.c", "x/new.c"].map(PathBuf::from);
         assert!(cloned.changed.keys().eq(&changed), "{cloned:?}");
-        assert_eq!(cloned.renewed, renewed);
+        let touched = BTreeMap::from([("touched.c".into(), stamp("own/touched.c"))]);
+        assert_eq!(
+            cloned.renewed,
+            renewed.clone().into_iter().chain(touched).collect()
+        );
         let inode = |file: &str| fs::metadata(path(file)).unwrap().ino();
-        for file in ["same.c", "x/renewed.c"] {
+        for file in ["same.c", "touched.c", "x/renewed.c"] {
             assert_eq!(inode(&format!("new/{file}")), inode(&format!("old/{file}")));
         }
         for file in changed {
@@ -527,7 +533,22 @@ mod tests {
             foreign: false,
         };
         let cloned = clone_tree(&own, &path("links"), true, Some(earlier), &cancel).unwrap();
-        assert_eq!((cloned.changed.len(), cloned.renewed.len()), (2, 0));
+        assert_eq!((cloned.changed.len(), cloned.renewed.len()), (3, 0));
+        // Of another tree, what has the same size and time is not trusted.
+        fs::write(path("old/same.c"), "SAME.C").unwrap();
+        File::open(path("old/same.c"))
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        let earlier = Earlier {
+            tree: path("old"),
+            renewed: &renewed,
+            foreign: true,
+        };
+        let cloned = clone_tree(&own, &path("foreign"), false, Some(earlier), &cancel).unwrap();
+        let changed = ["edited.c", "same.c", "x/new.c"].map(PathBuf::from);
+        assert!(cloned.changed.keys().eq(&changed), "{cloned:?}");
+        assert_eq!(cloned.renewed.len(), 2);
         for file in source_files(&own).unwrap() {
             let file = file.display();
             assert_eq!(
