@@ -368,8 +368,7 @@ fn the_commit_that_breaks_livepatching_is_found() {
         "--kernel=mainline",
         "--arch=x86_64",
     ]);
-    eprintln!("{}\n{}", output.stdout, output.stderr);
-    assert_eq!(output.code, 0);
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
     let first = format!("first bad commit: {culprit}\n  livepatch: Count stack_order from zero\n");
     assert_contains(
         &output.stdout,

@@ -305,11 +305,9 @@ impl Plan {
     ) -> Result<Cloned> {
         let (from, to) = (self.source.dir.clone(), tree.to_path_buf());
         let (immutable, cancel) = (self.source.immutable, ctx.cancel.clone());
-        // Of another source, a file of the same size and time need not be the same: what differs
-        // is found by content then.
-        let relative = relative.filter(|relative| relative.kernel.family == self.family);
+        let family = self.family.clone();
         blocking(move || {
-            let earlier = relative.as_ref().map(Relative::earlier);
+            let earlier = relative.as_ref().map(|relative| relative.earlier(&family));
             clone_tree(&from, &to, immutable, earlier, &cancel)
         })
         .await

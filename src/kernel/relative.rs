@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use memchr::memmem;
 use tokio_util::sync::CancellationToken;
 
-use super::tree::{Earlier, Stamp, walk};
+use super::tree::{Earlier, Stamp, is_equal, walk};
 use super::{BUILD, BuiltKernel, MANIFEST, RELEASE_DIGITS, patches};
 use crate::cache::{self, seal, write_atomically};
 use crate::error::{Error, IoContext, Result};
@@ -68,11 +68,13 @@ impl Relative {
         })
     }
 
-    /// Its tree, for a clone of what it is a clone of.
-    pub fn earlier(&self) -> Earlier<'_> {
+    /// Its tree, for a clone of what it is a clone of; or, if it is not of this family, of another
+    /// tree.
+    pub fn earlier(&self, family: &str) -> Earlier<'_> {
         Earlier {
             tree: self.kernel.tree(),
             renewed: &self.renewed,
+            foreign: self.kernel.family != family,
         }
     }
 
@@ -140,21 +142,6 @@ impl Relative {
         })
         .map(drop)
     }
-}
-
-/// Whether two files have the same content and mode.
-fn is_equal(old: &Path, new: &Path) -> bool {
-    let data = |path| {
-        fs::symlink_metadata(path)
-            .ok()
-            .filter(fs::Metadata::is_file)
-    };
-    let (Some(one), Some(other)) = (data(old), data(new)) else {
-        return false;
-    };
-    let content = |path| fs::read(path).ok();
-    (one.len(), one.mode()) == (other.len(), other.mode())
-        && content(old).is_some_and(|text| Some(text) == content(new))
 }
 
 /// Files that every link makes anew: a third of a build folder's bytes.

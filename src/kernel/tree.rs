@@ -254,6 +254,9 @@ pub(crate) struct Earlier<'a> {
     /// Those of its files that are what they were in the original, and have another time; and what
     /// the original had.
     pub renewed: &'a BTreeMap<PathBuf, Stamp>,
+    /// Whether it is a clone of another tree: a file of the same size and time need not be the same
+    /// then, and is compared.
+    pub foreign: bool,
 }
 
 /// What a clone has of an earlier one.
@@ -296,10 +299,13 @@ pub(crate) fn clone_tree(
             let path = folder.join(name);
             let stamp = Stamp::of(&data);
             let unchanged = earlier.as_ref().filter(|(dir, earlier)| {
-                if is_like(dir, name, &data) {
+                let related = !earlier.foreign;
+                if related && is_like(dir, name, &data) {
                     return true;
                 }
-                let renewed = earlier.renewed.get(&path) == Some(&stamp);
+                // Also what git has checked out anew is often what it was.
+                let renewed = related && earlier.renewed.get(&path) == Some(&stamp)
+                    || !immutable && is_equal(&earlier.tree.join(&path), &source);
                 // An immutable original is linked to, and has its own time again.
                 if renewed && !immutable {
                     cloned.renewed.insert(path.clone(), stamp);
@@ -322,9 +328,10 @@ pub(crate) fn clone_tree(
         Ok(cloned)
     })?;
     let mut all = Cloned::default();
-    for (_, mut cloned) in folders {
-        all.changed.append(&mut cloned.changed);
-        all.renewed.append(&mut cloned.renewed);
+    for (_, cloned) in folders {
+        // `append` would build the whole map anew, for each of some thousand folders.
+        all.changed.extend(cloned.changed);
+        all.renewed.extend(cloned.renewed);
     }
     Ok(all)
 }
@@ -355,6 +362,21 @@ fn is_like(folder: &OwnedFd, name: &OsStr, data: &Metadata) -> bool {
     };
     FileType::from_raw_mode(other.st_mode).is_file()
         && ((other.st_dev, other.st_ino) == (data.dev(), data.ino()) || stamp == Stamp::of(data))
+}
+
+/// Whether two files have the same content and mode.
+pub(super) fn is_equal(old: &Path, new: &Path) -> bool {
+    let data = |path| {
+        fs::symlink_metadata(path)
+            .ok()
+            .filter(fs::Metadata::is_file)
+    };
+    let (Some(one), Some(other)) = (data(old), data(new)) else {
+        return false;
+    };
+    let content = |path| fs::read(path).ok();
+    (one.len(), one.mode()) == (other.len(), other.mode())
+        && content(old).is_some_and(|text| Some(text) == content(new))
 }
 
 /// Whether the file at `path` is the one with `data`, or a faithful copy of it.
@@ -465,27 +487,38 @@ mod tests {
         let cancel = CancellationToken::new();
         let time = tree(
             &path("own"),
-            &["same.c", "edited.c", "x/renewed.c", "x/new.c"],
+            &["same.c", "edited.c", "touched.c", "x/renewed.c", "x/new.c"],
         );
-        tree(&path("old"), &["same.c", "edited.c", "x/renewed.c"]);
+        tree(
+            &path("old"),
+            &["same.c", "edited.c", "touched.c", "x/renewed.c"],
+        );
         for (file, later) in [("own/edited.c", 5), ("old/x/renewed.c", 7)] {
             let file = File::open(path(file)).unwrap();
             file.set_modified(time + Duration::from_secs(later))
                 .unwrap();
         }
+        fs::write(path("own/edited.c"), "edited").unwrap();
+        let touched = File::open(path("own/touched.c")).unwrap();
+        touched.set_modified(time + Duration::from_secs(9)).unwrap();
         let stamp = |file: &str| Stamp::of(&fs::metadata(path(file)).unwrap());
         let renewed = BTreeMap::from([("x/renewed.c".into(), stamp("own/x/renewed.c"))]);
         let earlier = Earlier {
             tree: path("old"),
             renewed: &renewed,
+            foreign: false,
         };
         let (own, new) = (path("own"), path("new"));
         let cloned = clone_tree(&own, &new, false, Some(earlier), &cancel).unwrap();
         let changed = ["edited.c", "x/new.c"].map(PathBuf::from);
         assert!(cloned.changed.keys().eq(&changed), "{cloned:?}");
-        assert_eq!(cloned.renewed, renewed);
+        let touched = BTreeMap::from([("touched.c".into(), stamp("own/touched.c"))]);
+        assert_eq!(
+            cloned.renewed,
+            renewed.clone().into_iter().chain(touched).collect()
+        );
         let inode = |file: &str| fs::metadata(path(file)).unwrap().ino();
-        for file in ["same.c", "x/renewed.c"] {
+        for file in ["same.c", "touched.c", "x/renewed.c"] {
             assert_eq!(inode(&format!("new/{file}")), inode(&format!("old/{file}")));
         }
         for file in changed {
@@ -497,9 +530,25 @@ mod tests {
         let earlier = Earlier {
             tree: path("old"),
             renewed: &renewed,
+            foreign: false,
         };
         let cloned = clone_tree(&own, &path("links"), true, Some(earlier), &cancel).unwrap();
-        assert_eq!((cloned.changed.len(), cloned.renewed.len()), (2, 0));
+        assert_eq!((cloned.changed.len(), cloned.renewed.len()), (3, 0));
+        // Of another tree, what has the same size and time is not trusted.
+        fs::write(path("old/same.c"), "SAME.C").unwrap();
+        File::open(path("old/same.c"))
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        let earlier = Earlier {
+            tree: path("old"),
+            renewed: &renewed,
+            foreign: true,
+        };
+        let cloned = clone_tree(&own, &path("foreign"), false, Some(earlier), &cancel).unwrap();
+        let changed = ["edited.c", "same.c", "x/new.c"].map(PathBuf::from);
+        assert!(cloned.changed.keys().eq(&changed), "{cloned:?}");
+        assert_eq!(cloned.renewed.len(), 2);
         for file in source_files(&own).unwrap() {
             let file = file.display();
             assert_eq!(

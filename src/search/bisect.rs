@@ -5,8 +5,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::compare::states;
-use super::minimize::shown as in_one_line;
 use super::play::{self, Player};
+use super::told::shown as in_one_line;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::Definition;
@@ -242,7 +242,10 @@ impl<'a> Judge<'a> {
                         error.help.clone_from(&verdict.help);
                         return Err(error);
                     }
-                    Tries::Nothing(one_line(reason))
+                    let evidence = verdict.evidence.first();
+                    let why = evidence.and_then(|evidence| evidence.text.lines().next());
+                    let why = why.map_or(String::new(), |why| format!(": {why}"));
+                    Tries::Nothing(one_line(&format!("{reason}{why}")))
                 }
                 Outcome::Cancelled => return Err(Error::interrupted()),
                 Outcome::Flaky => Tries::Nothing("it fails and passes in turn".to_owned()),

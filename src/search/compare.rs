@@ -320,7 +320,7 @@ mod tests {
           step 3 (load v2): different
             tags                 rfc
             …
-            call shop.price: 11  call shop.price: 11
+            call shop.price: 11
           ! call shop.stock: 21  call shop.stock: 20
           they differ after step 4 as well (--all shows it)
         ");
@@ -333,12 +333,12 @@ mod tests {
           step 3 (load v2): different
             tags                 rfc
             …
-            call shop.price: 11  call shop.price: 11
+            call shop.price: 11
           ! call shop.stock: 21  call shop.stock: 20
           step 4 (release shop.price): different
             tags                 rfc
             …
-            call shop.price: 11  call shop.price: 11
+            call shop.price: 11
           ! call shop.stock: 21  call shop.stock: 20
         ");
     }

@@ -183,11 +183,12 @@ fn flow(text: &str, open: usize) -> Option<(Vec<Range<usize>>, usize)> {
         let goes_on = c == '\'' && before == c;
         let starts_word = goes_on || before.is_whitespace() || "[{,:".contains(before);
         match (quote, c) {
-            (Some(open), _) => {
-                if c == open && (open == '\'' || before != '\\') || open == '#' && c == '\n' {
-                    quote = None;
-                }
+            // A comment is a quote that ends with its line.
+            (Some('#'), '\n') => quote = None,
+            (Some(open), _) if c == open && open != '#' && (open == '\'' || before != '\\') => {
+                quote = None;
             }
+            (Some(_), _) => {}
             (None, '"' | '\'') if starts_word => quote = Some(c),
             (None, '#') if before.is_whitespace() => quote = Some('#'),
             (None, '{' | '[') => depth += 1,

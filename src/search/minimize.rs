@@ -9,17 +9,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use super::compare::states;
 use super::cut;
 use super::ddmin::removable;
 use super::play::Player;
+use super::symptom::Symptom;
+use super::told::{Size, shown, sizes, with_header};
 use super::units::{self, Stage, Unit};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::event::{Events, Phase};
 use crate::kernel::Definition;
 use crate::plan::{self, Run};
-use crate::report::text::{count, one_line};
+use crate::report::text::count;
 use crate::runner::manner::Manner;
 use crate::runner::run::Ended;
 use crate::runner::verdict::{Outcome, Verdict};
@@ -28,8 +29,6 @@ use crate::yaml::{self, Source};
 
 /// How often the later stages come again: what one lets go may free what another one held.
 const ROUNDS: usize = 5;
-/// The longest description of a failure in a file's comment.
-const SHOWN: usize = 300;
 
 /// What is made smaller.
 #[derive(Debug)]
@@ -65,36 +64,6 @@ pub struct Minimized {
     pub interrupted: bool,
 }
 
-/// How much a scenario is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size {
-    /// Its steps.
-    pub steps: usize,
-    /// Its lines that are neither blank nor a comment.
-    pub lines: usize,
-}
-
-impl Size {
-    fn of(scenario: &Scenario, text: &str) -> Self {
-        let says = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-        Self {
-            steps: scenario.steps.len(),
-            lines: text.lines().filter(says).count(),
-        }
-    }
-}
-
-/// `14 → 4 steps, 51 → 22 lines`.
-pub fn sizes([before, now]: [Size; 2]) -> String {
-    format!(
-        "{} → {}, {} → {}",
-        before.steps,
-        count(now.steps, "step"),
-        before.lines,
-        count(now.lines, "line")
-    )
-}
-
 /// Makes a scenario smaller. A scenario that is known to fail on the kernel
 /// (`expect_failure`) fails.
 ///
@@ -109,16 +78,16 @@ pub async fn minimize(player: &Player<'_>, subject: &Subject<'_>) -> Result<Mini
         Err(error) if error.blame == Blame::Interrupted => true,
         Err(error) => return Err(error),
     };
-    let Best { text, .. } = &search.best;
-    let text = with_header(text, &search);
-    Ok(Minimized {
-        text,
+    let mut made = Minimized {
+        text: search.best.text,
         seen: search.seen,
         sizes: [search.before, search.best.size],
         record: search.best.record,
         manner: search.best.manner,
         interrupted,
-    })
+    };
+    made.text = with_header(subject, &made);
+    Ok(made)
 }
 
 /// A candidate that failed.
@@ -366,53 +335,6 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What the failing step did to the functions that its problem names: what they answered before it, and
-/// after it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Symptom(BTreeMap<String, [Option<String>; 2]>);
-
-impl Symptom {
-    fn of(ended: &Ended) -> Self {
-        let Some(failing) = &ended.verdict.failing else {
-            return Self::default();
-        };
-        let states = states(&ended.record, failing.step);
-        let before = failing.step.checked_sub(2).and_then(|at| states.get(at));
-        let after = failing.step.checked_sub(1).and_then(|at| states.get(at));
-        Self::between(
-            &failing.problem,
-            [before, after].map(|state| state.map_or("", String::as_str)),
-        )
-    }
-
-    fn between(problem: &str, states: [&str; 2]) -> Self {
-        let [before, after] = states.map(calls);
-        let named = before.keys().chain(after.keys());
-        let named = named.filter(|function| problem.split(' ').any(|word| word == **function));
-        let both = |function: &&str| {
-            let answer =
-                |calls: &BTreeMap<&str, &str>| calls.get(function).map(|it| (*it).to_owned());
-            ((*function).to_owned(), [answer(&before), answer(&after)])
-        };
-        Self(named.map(both).collect())
-    }
-
-    /// Whether another failure has it as well. A function that the step did not change may have any
-    /// past.
-    fn is_in(&self, other: &Self) -> bool {
-        let mut changed = self.0.iter().filter(|(_, [before, after])| before != after);
-        changed.all(|(function, both)| other.0.get(function) == Some(both))
-    }
-}
-
-/// What the functions of a state answer.
-fn calls(state: &str) -> BTreeMap<&str, &str> {
-    let calls = state
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("call "));
-    calls.filter_map(|call| call.split_once(": ")).collect()
-}
-
 /// What a candidate is known by.
 fn key(text: Option<&str>) -> Option<String> {
     Some(cut::content(text?)?.to_string())
@@ -536,72 +458,4 @@ fn nothing_to_keep(subject: &Subject<'_>, ended: &[Ended]) -> Error {
         "name the kernel on which it fails with --kernel; with --times N each candidate gets N \
          tries. A difference from the snapshot is no failure here",
     )
-}
-
-/// A failure in one line that fits a comment.
-pub fn shown(manner: &Manner) -> String {
-    let line = one_line(&manner.to_string());
-    match line.char_indices().nth(SHOWN) {
-        Some((at, _)) => format!("{} …", &line[..at]),
-        None => line,
-    }
-}
-
-/// Where it came from, as the first comment of the file, after its licence.
-fn with_header(text: &str, search: &Search<'_>) -> String {
-    let subject = search.subject;
-    let (licence, rest) = match text.split_once('\n') {
-        Some((first, rest)) if first.contains("SPDX-License-Identifier") => (first, rest),
-        _ => ("", text),
-    };
-    let sizes = sizes([search.before, search.best.size]);
-    let (seen, tries) = search.seen;
-    let file = std::path::Path::new(&subject.source.path);
-    let file = file.file_name().unwrap_or_default().to_string_lossy();
-    let mut lines = vec![
-        format!("Made from {} by `lab minimize`: {sizes}.", one_line(&file)),
-        format!("On {} ({}) it ends so:", subject.kernel.name, subject.arch),
-        format!("  {}", shown(&search.best.manner)),
-    ];
-    if let Some(kernel) = subject.passes_on {
-        lines.push(format!("On {} it passes.", kernel.name));
-    }
-    if tries > 1 {
-        lines.push(format!("The original did so in {seen} of {tries} tries."));
-    }
-    let mut header = String::new();
-    if !licence.is_empty() {
-        header = format!("{licence}\n#\n");
-    }
-    for line in lines {
-        header += &format!("# {line}\n");
-    }
-    let rest = rest.trim_start_matches('\n');
-    match rest.starts_with('#') {
-        true if rest.starts_with("#\n") => header + rest,
-        true => header + "#\n" + rest,
-        false => header + rest,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_function_that_was_never_patched_has_another_symptom() {
-        let problem = "shop.stock answers 20, not 21";
-        let of = |before, after| Symptom::between(problem, [before, after]);
-        let original = of(
-            "  call shop.price: 11\n  call shop.stock: 21\n",
-            "  call shop.price: 12\n  call shop.stock: 20\n",
-        );
-        let smaller = of("  call shop.stock: 21\n", "  call shop.stock: 20\n");
-        let another = of("  call shop.stock: 20\n", "  call shop.stock: 20\n");
-        let at_once = of("", "  call shop.stock: 20\n");
-        assert!(original.is_in(&smaller) && !original.is_in(&another));
-        assert!(!original.is_in(&at_once));
-        // Where nothing changed, there is nothing to compare.
-        assert!(another.is_in(&original) && another.is_in(&Symptom::default()));
-    }
 }

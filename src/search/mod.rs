@@ -15,4 +15,6 @@ pub mod minimize;
 pub mod play;
 pub mod series;
 pub mod side_by_side;
+pub mod symptom;
+pub mod told;
 pub mod units;

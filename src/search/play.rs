@@ -13,6 +13,7 @@ use crate::error::{IoContext, Result};
 use crate::event::{Event, Events};
 use crate::plan::{Plan, Run};
 use crate::runner::run::Ended;
+use crate::runner::verdict::Outcome;
 use crate::runner::{self, Options};
 use crate::state::{SnapshotPolicy, Snapshots};
 use crate::vm::accel::Choice;
@@ -44,7 +45,7 @@ pub struct Player<'a> {
     pub how: How,
     /// The folder of the records, of which this search is the only user.
     pub records: PathBuf,
-    /// Runs that were played.
+    /// Runs that were played; what could not be built is none.
     pub played: Cell<usize>,
     /// Kernels that were built.
     pub built: Cell<usize>,
@@ -76,7 +77,6 @@ impl<'a> Player<'a> {
     ///
     /// What failed in the lab itself, or the user's interruption.
     pub async fn play(&self, runs: Vec<Run<'_>>) -> Result<Vec<Ended>> {
-        self.played.set(self.played.get() + runs.len());
         let (events, mut told) = Events::channel();
         let quiet = Context {
             events,
@@ -101,7 +101,11 @@ impl<'a> Player<'a> {
             }
         };
         let (ended, ()) = tokio::join!(play, listen);
-        ended
+        let ended = ended?;
+        let booted = |ended: &&Ended| ended.verdict.outcome != Outcome::Infra;
+        let played = ended.iter().filter(booted).count();
+        self.played.set(self.played.get() + played);
+        Ok(ended)
     }
 
     /// Hands on what is of use beside the search's own words.

@@ -25,7 +25,7 @@ pub fn render(names: &[&str], texts: &[&str]) -> String {
     let shown: Vec<bool> = (0..rows.len())
         .map(|at| {
             let around = at.saturating_sub(CONTEXT)..rows.len().min(at + CONTEXT + 1);
-            rows[around].iter().any(|row| differs(row))
+            rows[around].iter().any(differs)
         })
         .collect();
     let width = |column: usize| {
@@ -168,9 +168,9 @@ mod tests {
         insta::assert_snapshot!(render(&["mainline", "tags"], &[A, &b]), @r"
           mainline               tags
           …
-            call shop.price: 11    call shop.price: 11
+            call shop.price: 11
         !   call shop.stock: 20    call shop.stock: 21
-            log one                log one
+            log one
         !                          log two
         ");
     }
@@ -180,13 +180,13 @@ mod tests {
         let b = A.replace("  module shop: 1\n", "");
         let c = A.replace("price: 11\n", "price: 11\n  call shop.rate: 7\n");
         insta::assert_snapshot!(render(&["a", "b", "c"], &[A, &b, &c]), @r"
-          a                           b                           c
+          a                 b  c
           …
-              shop: patched 1: price      shop: patched 1: price      shop: patched 1: price
-        !   module shop: 1                                          module shop: 1
-            call shop.price: 11         call shop.price: 11         call shop.price: 11
-        !                                                           call shop.rate: 7
-            call shop.stock: 20         call shop.stock: 20         call shop.stock: 20
+              shop: patched 1: price
+        !   module shop: 1       module shop: 1
+            call shop.price: 11
+        !                        call shop.rate: 7
+            call shop.stock: 20
           …
         ");
     }

@@ -300,11 +300,10 @@ fn details(root: &Node) -> Vec<Unit> {
     units
 }
 
-/// Whether a scenario's folder matters to it.
+/// Whether a scenario's folder matters to it: something in it comes from a file beside it.
 pub fn needs_folder(scenario: &Scenario) -> bool {
-    let from_files =
-        |livepatch: &crate::scenario::Livepatch| matches!(livepatch.code, Code::KlpBuild { .. });
-    scenario.livepatches.iter().any(from_files)
+    let mut livepatches = scenario.livepatches.iter();
+    livepatches.any(|it| it.generated().is_none() && it.code != Code::Kselftest)
 }
 
 #[cfg(test)]
