@@ -459,6 +459,16 @@ fn a_guest_is_booted_to_be_entered() {
     let output = sandbox.lab(&args);
     assert_eq!(output.code, 2);
     assert_contains(&output.stderr, &["did you mean `in-the-window`?"]);
+    let args = ["run", SCENARIO, "--kernel=tags", "--pause-at=13"];
+    let output = sandbox.lab(&args);
+    assert_eq!(output.code, 2);
+    assert_contains(
+        &output.stderr,
+        &[
+            "--pause-at: no scenario has a step 13",
+            "a number from 0 to 12, or a name: in-the-window",
+        ],
+    );
     let output = sandbox.lab(&["shell", "no-such-run"]);
     assert_eq!(output.code, 2);
     assert_contains(&output.stderr, &["no-such-run is no run's record"]);

@@ -17,8 +17,8 @@ Examples:
   lab exec scenarios/tagged-replace.yaml --at 3 -- ls /sys/kernel/livepatch
   lab exec --terminal -- top
 
-CMD is started as it is, without a shell on either side. Its exit status is passed on. On a terminal,
-what would steer it is made visible.";
+CMD is started as it is: no shell takes its words for anything else. Its exit status is passed on.
+On a terminal, what would steer it is made visible.";
 
 /// Arguments of `lab exec`.
 #[derive(Debug, Args)]

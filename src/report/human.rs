@@ -176,7 +176,7 @@ impl Human {
                 record,
             } => {
                 self.end_run(run, results);
-                if !self.visits || verdict.exit_code != 0 {
+                if !self.visits || verdict.outcome != Outcome::Cancelled {
                     let text = verdict_text(run, verdict, *ms, record, self.out);
                     self.result_line(&text);
                 }

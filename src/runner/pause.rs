@@ -321,6 +321,8 @@ impl Attempt<'_> {
             () = ctx.cancel.cancelled() => return Err(Error::interrupted().into()),
         };
         drop(open);
+        // It may have been told twice.
+        let _ = std::fs::remove_file(&go_on);
         self.record.event(Event::Resumed {
             run: self.of.run.clone(),
             ms: self.paused.end(),

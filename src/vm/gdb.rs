@@ -104,6 +104,8 @@ fn is_name(text: &str) -> bool {
 pub struct Kernel {
     /// Its build folder.
     build: PathBuf,
+    /// Whether its symbols are there: not everybody gives them away.
+    has_symbols: bool,
     /// Its `System.map`.
     map: String,
     /// Whether gdb can show lines, variables and types.
@@ -120,6 +122,7 @@ impl Kernel {
         config.push('\n');
         Self {
             build: build.to_path_buf(),
+            has_symbols: build.join("vmlinux").exists(),
             map: text("System.map"),
             has_debug_info: config.contains("CONFIG_DEBUG_INFO=y\n"),
             has_scripts: build.join(MADE).join("constants.py").exists(),
@@ -143,13 +146,17 @@ pub fn script(
         "# For gdb -x. While gdb is attached, the guest stands still until `continue`;\n\
                     # `detach` lets it go on.\n"
             .to_owned();
-    if !kernel.has_debug_info {
+    if !kernel.has_symbols {
+        text += "# There is no vmlinux of this kernel: addresses in it have no names.\n";
+    } else if !kernel.has_debug_info {
         text += "# The kernel has no debug info: functions have their names, and nothing has lines.\n\
                  # A kernel whose `config:` has config/gdb.config as well has it.\n";
     }
     text += "set confirm off\n";
     let vmlinux = quoted(&kernel.build.join("vmlinux"));
     let _ = match places.offset(&kernel.map) {
+        // An error would end gdb's reading of this file.
+        _ if !kernel.has_symbols => Ok(()),
         0 => writeln!(text, "file {vmlinux}"),
         // It was loaded to another place than it was linked for.
         offset => writeln!(text, "symbol-file {vmlinux} -o {offset:#x}"),
@@ -218,6 +225,7 @@ mod tests {
     fn gdb_is_told_where_everything_is() {
         let kernel = Kernel {
             build: "/cache/a b/build".into(),
+            has_symbols: true,
             map: "0000000000000000 A zero\nffffffff81000000 T _text\n".into(),
             has_debug_info: true,
             has_scripts: true,
@@ -244,8 +252,9 @@ mod tests {
 
     #[test]
     fn a_kernel_elsewhere_is_found_there() {
-        let kernel = Kernel {
+        let mut kernel = Kernel {
             build: "/b".into(),
+            has_symbols: true,
             map: "ffffffff80000000 T _text\n".into(),
             has_debug_info: false,
             has_scripts: false,
@@ -256,5 +265,8 @@ mod tests {
         // Addresses are not for everybody.
         let hidden = Places::parse("0000000000000000 T _text");
         assert!(script(&kernel, Path::new("/s"), &hidden, &[]).contains("file \"/b/vmlinux\"\n"));
+        kernel.has_symbols = false;
+        let text = script(&kernel, Path::new("/s"), &Places::default(), &[]);
+        assert!(!text.contains("file ") && text.contains("target remote /s\n"));
     }
 }
