@@ -793,6 +793,16 @@ impl Attempt<'_> {
         if standing.accepted {
             return Ok(verdict);
         }
+        // All states of a first run would bury what went wrong in it.
+        if let (Comparison::Missing, Some((number, _))) =
+            (&standing.comparison, played.problems.first())
+            && !acceptable
+        {
+            let (_, state) = &played.states[number - 1];
+            let title = format!("the state after step {number}");
+            let verdict = verdict.with(&title, &state.text());
+            return Ok(verdict.help("the states after all steps are in the record: observed.txt"));
+        }
         let name = standing.name;
         let (blame, reason) = match standing.comparison {
             Comparison::Missing => (Blame::File, format!("there is no snapshot {name} yet")),
