@@ -162,14 +162,14 @@ mod tests {
     #[test]
     fn a_source_of_ones_own_is_not_named() {
         let own = source_text(&Source::Path("/home/jane/linux".into()));
-        assert_eq!(own, "{ path: \"../source\" }");
+        assert_eq!(own, "source: { path: \"../source\" }");
         let tarball = Source::Tarball {
             location: "/home/jane/linux.tar".into(),
             sha256: "ab".into(),
         };
         assert_eq!(
             source_text(&tarball),
-            "{ tarball: \"../source\", sha256: \"ab\" }"
+            "source: { tarball: \"../source\", sha256: \"ab\" }"
         );
     }
 }
