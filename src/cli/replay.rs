@@ -59,11 +59,13 @@ pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
     recording.check(&record, &ctx.cancel).await?;
     let started = Instant::now();
     let mut status = Status::new(recording.icount);
+    let mut in_line = false;
     let wanted = Wanted { to, gdb: args.gdb };
     let played = play::play(ctx, (&recording, &record), wanted, |shown| match shown {
         Shown::Console(text) => {
             status.clear();
             super::print(text);
+            in_line = !text.ends_with('\n');
         }
         Shown::Icount(icount) => status.show(icount),
         Shown::Waits(icount, socket) => {
@@ -77,6 +79,9 @@ pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
     })
     .await;
     status.clear();
+    if in_line {
+        super::print("\n");
+    }
     to_stderr(&summary(&recording, &played?, millis(started.elapsed())));
     Ok(0)
 }

@@ -126,7 +126,7 @@ impl Replay<'_> {
         // gdb starts it from where it is to stop, or else from its first instruction.
         if !self.wanted.gdb || self.wanted.to.is_some_and(|to| to > 0) {
             self.machine.go_on(&ctx.cancel).await?;
-            let replayed = self.to_the_end(show).await?;
+            let replayed = self.until_end(show).await?;
             if !self.wanted.gdb || replayed.end != End::Wanted {
                 return Ok(replayed);
             }
@@ -135,7 +135,7 @@ impl Replay<'_> {
     }
 
     /// Waits until it stops by itself.
-    async fn to_the_end(&mut self, show: &mut impl FnMut(Shown<'_>)) -> Result<Replayed> {
+    async fn until_end(&mut self, show: &mut impl FnMut(Shown<'_>)) -> Result<Replayed> {
         let (mut last, mut moved) = (0, Instant::now());
         loop {
             // Asked before the console is read: what was written by then is shown.
@@ -209,7 +209,8 @@ impl Replay<'_> {
             }
             sleep(ASK).await;
         }
-        self.show_console(true, show);
+        icount = self.machine.icount().await.unwrap_or(icount);
+        self.show_console(false, show);
         let end = End::Gdb;
         Ok(Replayed { icount, end })
     }

@@ -70,7 +70,7 @@ impl Console {
         }
         let is_full = bytes.len() as u64 == TAIL_MAX;
         let end = bytes.iter().rposition(|&byte| byte == b'\n');
-        if !all && !(is_full && end.is_none()) {
+        if !(all || is_full && end.is_none()) {
             bytes.truncate(end.map_or(0, |end| end + 1));
         }
         (cleaned(&bytes), from + bytes.len() as u64)

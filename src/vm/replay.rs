@@ -153,3 +153,27 @@ impl Machine {
         self.qboot
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recording_has_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let recorder = Recorder::of(Some(Log::Record(log.clone()))).unwrap();
+        // QEMU has not made it yet.
+        assert_eq!(recorder.is_too_long(), None);
+        let file = std::fs::File::create(&log).unwrap();
+        file.set_len(LOG_MAX).unwrap();
+        assert_eq!(recorder.is_too_long(), None);
+        file.set_len(LOG_MAX + 1).unwrap();
+        let why = recorder.is_too_long().unwrap();
+        assert!(
+            why.starts_with("the recording has more than 1024 MiB: "),
+            "{why}"
+        );
+        assert!(Recorder::of(Some(Log::Replay(log))).is_none());
+    }
+}
