@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::error::{Blame, Error, IoContext, Result};
+use crate::runner::record::shown;
 use crate::scenario::is_scenario_name;
 
 pub const EXAMPLES: &str = "\
@@ -57,7 +58,7 @@ pub fn run(args: &NewArgs, project: impl FnOnce() -> Result<PathBuf>) -> Result<
     }
     write_new(&output, &text)?;
     let kernel = if args.tags { "tags" } else { "mainline" };
-    let output = output.display();
+    let output = shown(&output);
     super::print(&format!(
         "wrote {output}\n\
          next: lab check {output}                     look for mistakes\n      \

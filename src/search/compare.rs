@@ -152,9 +152,15 @@ fn comparable(state: &str) -> String {
 }
 
 impl Comparison {
+    /// Those that have something to compare.
+    fn played(&self) -> Vec<&Column> {
+        let played = |column: &&Column| column.outcome != Outcome::Infra;
+        self.columns.iter().filter(played).collect()
+    }
+
     /// Whether there are two kernels to compare.
     pub fn is_one(&self) -> bool {
-        self.columns.len() >= 2
+        self.played().len() >= 2
     }
 
     /// Whether the kernels behave in the same way.
@@ -168,14 +174,16 @@ impl Comparison {
             Outcome::ExpectedFailure => (Outcome::Failed, column.manner.clone()),
             outcome => (outcome, column.manner.clone()),
         };
-        let mut verdicts = self.columns.windows(2);
-        verdicts.all(|pair| how(&pair[0]) == how(&pair[1]))
+        let played = self.played();
+        let mut verdicts = played.windows(2);
+        verdicts.all(|pair| how(pair[0]) == how(pair[1]))
     }
 
     /// The steps after which the states differ, from 0.
     fn different_steps(&self) -> Vec<usize> {
+        let played = self.played();
         let differs = |&step: &usize| {
-            let mut states = self.columns.windows(2);
+            let mut states = played.windows(2);
             states.any(|pair| pair[0].states.get(step) != pair[1].states.get(step))
         };
         (0..self.labels.len()).filter(differs).collect()
@@ -231,8 +239,9 @@ impl Comparison {
 
     fn render_step(&self, step: usize) -> String {
         let mut text = format!("  step {} ({}): different\n", step + 1, self.labels[step]);
-        let names: Vec<_> = self.columns.iter().map(|column| &*column.kernel).collect();
-        let state = |column: &Column| match column.states.get(step) {
+        let played = self.played();
+        let names: Vec<_> = played.iter().map(|column| &*column.kernel).collect();
+        let state = |column: &&Column| match column.states.get(step) {
             // All lines of a state are indented by two.
             Some(state) => {
                 let lines = state.lines();
@@ -241,7 +250,7 @@ impl Comparison {
             }
             None => "(not reached)".to_owned(),
         };
-        let states: Vec<_> = self.columns.iter().map(state).collect();
+        let states: Vec<_> = played.iter().map(state).collect();
         let states: Vec<_> = states.iter().map(String::as_str).collect();
         for line in side_by_side::render(&names, &states).lines() {
             let _ = writeln!(text, "  {line}");
@@ -360,6 +369,28 @@ mod tests {
           ! call shop.stock: 21
           they differ after step 4 as well (--all shows it)
         ");
+    }
+
+    #[test]
+    fn a_run_that_could_not_be_played_is_no_behaviour() {
+        let states = [SHOP, V1, V1, V1];
+        let good = column("tags", Outcome::Passed, "", &states);
+        let infra = column("rfc", Outcome::Infra, "building v1 failed", &[]);
+        let two = comparison(vec![good.clone(), infra.clone()]);
+        assert!(!two.is_one());
+        assert!(any_infra(std::slice::from_ref(&two)));
+        insta::assert_snapshot!(two.render(false), @r"
+        tagged-window (x86_64)
+          tags      passed
+          rfc       could not run: building v1 failed
+          mainline  not played: it requires replace: tags
+          there is nothing to compare
+        ");
+        let other = Column {
+            kernel: "x".into(),
+            ..good.clone()
+        };
+        assert!(comparison(vec![good, infra, other]).is_same());
     }
 
     #[test]
