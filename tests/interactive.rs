@@ -68,7 +68,8 @@ impl Paused {
     }
 
     fn run(sandbox: Sandbox, scenario: &str, more: &[&str]) -> Self {
-        let args = [&["run", scenario, "--accel=tcg"], more].concat();
+        // A test that fails leaves the run paused.
+        let args = [&["run", scenario, "--accel=tcg", "--pause-limit=5m"], more].concat();
         let lab = common::spawn(sandbox.0.path(), &args);
         let latest = sandbox.path(".lab/runs/latest");
         let entrance = wait_for("pause", || Entrance::of(&latest).unwrap());
