@@ -18,8 +18,11 @@ use crate::cache::{Cache, hex, sha256_of};
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;
 use crate::files::read_regular;
+use crate::guest::entrance;
+use crate::replay;
 use crate::runner::manner::Manner;
 use crate::runner::origin::{self, Built, CONFIG, Recorded};
+use crate::runner::pause;
 use crate::runner::verdict::Verdict;
 
 /// The longest `run.json` and `verdict.json`.
@@ -35,8 +38,20 @@ const OF_THE_HOST: [&str; 5] = [
     "qmp.log",
     "verdict.json",
 ];
-/// What is in a record and not in a bundle's: `bundle.json` says it, or it is too large.
-const LEFT_OUT: [&str; 3] = [origin::FILE, PROJECT, "memory.elf"];
+/// What is in a record and not in a bundle's: `bundle.json` says it, or it is too large, or it is good
+/// for nothing on another machine.
+const LEFT_OUT: [&str; 10] = [
+    origin::FILE,
+    PROJECT,
+    "memory.elf",
+    entrance::FILE,
+    pause::CONTINUE,
+    pause::GDB_SCRIPT,
+    replay::LOG,
+    replay::UNFINISHED,
+    replay::MANIFEST,
+    replay::play::REPLAYED,
+];
 
 /// How to write a bundle.
 #[derive(Debug, Clone, Copy)]
@@ -323,6 +338,8 @@ mod tests {
             fixture.record("qemu.sh", &format!("qemu -kernel {kernel}\n"));
             fixture.record("states/01.txt", "state\n");
             fixture.record("memory.elf", "memory");
+            fixture.record("replay.bin", "log");
+            fixture.record("gdb.init", "file \"/home/jane/vmlinux\"");
             fixture.record("project/scenarios/window.yaml", "version: 1\n");
             fixture.record("project/kernels/tags-rfc.yaml", "version: 1\n");
             fixture
@@ -383,7 +400,9 @@ mod tests {
         );
         let bundle = bundle.unwrap();
         assert_eq!(bundle.manifest, written.manifest);
-        assert!(!bundle.manifest.has("run/memory.elf") && !bundle.manifest.has("run/run.json"));
+        for name in ["memory.elf", "run.json", "replay.bin", "gdb.init"] {
+            assert!(!bundle.manifest.has(&format!("run/{name}")), "{name}");
+        }
         let text = |name: &str| fs::read_to_string(bundle.path(name)).unwrap();
         assert_eq!(text("built/kernel"), "kernel");
         assert_eq!(text("run/states/01.txt"), "state\n");

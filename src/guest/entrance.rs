@@ -24,7 +24,7 @@ use crate::process::Cmd;
 /// The version of `guest.json`.
 const VERSION: u32 = 1;
 /// Its name in the record.
-const FILE: &str = "guest.json";
+pub const FILE: &str = "guest.json";
 /// Its length, and that of the files that it names.
 const FILE_MAX: u64 = 64 << 10;
 /// The private key, and the guest's public one, in the machine's folder.

@@ -28,7 +28,7 @@ use crate::vm::machine::{Gone, Machine};
 /// The file in a record that tells its run to go on.
 pub const CONTINUE: &str = "continue";
 /// How gdb sees the guest, in the record.
-const GDB_SCRIPT: &str = "gdb.init";
+pub const GDB_SCRIPT: &str = "gdb.init";
 /// How often a paused run is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// What the reports take to clear the terminal for a visitor.
