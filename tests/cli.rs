@@ -104,6 +104,17 @@ fn under_ci_nothing_can_be_accepted() {
 }
 
 #[test]
+fn nobody_enters_a_guest_that_is_recorded() {
+    let project = Project::new();
+    project.write_scenario();
+    for option in ["--pause-at=1", "--pause-on-failure", "--gdb"] {
+        let output = project.lab(&["run", "scenarios/s.yaml", "--record", option]);
+        assert_eq!(output.code, 2, "{option}");
+        assert!(output.stderr.contains("cannot be used with"), "{output:?}");
+    }
+}
+
+#[test]
 fn a_failed_build_shows_the_compilers_error_and_leaves_no_entry() {
     let project = Project::new();
     let noise = "  CC      kernel/a.o\\n".repeat(50);

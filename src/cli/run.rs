@@ -61,8 +61,8 @@ pub struct RunArgs {
     #[arg(long)]
     cold: bool,
     /// Record each guest so that `lab replay` can repeat it instruction by instruction. A guest has
-    /// one emulated CPU then, and is booted for its run.
-    #[arg(long)]
+    /// one emulated CPU then, and is booted for its run. Whoever enters it would be in the recording.
+    #[arg(long, conflicts_with_all = ["pause_at", "pause_on_failure", "gdb"])]
     record: bool,
     /// Keep the memory of a guest that panics in its record, for crash and drgn (256 MiB each).
     #[arg(long)]
