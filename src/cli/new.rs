@@ -79,7 +79,9 @@ fn text(tags: bool) -> String {
         ),
         false => ("", "", "replace: true, ", ""),
     };
-    TEMPLATE
+    // The template's own licence is none of the user's.
+    let (_, template) = TEMPLATE.split_once('\n').unwrap_or_default();
+    template
         .replace("REQUIRES\n", requires)
         .replace("FIRST, ", first)
         .replace("SECOND, ", second)

@@ -8,6 +8,7 @@
 
 mod builds;
 mod forensics;
+mod judge;
 mod live;
 pub mod manner;
 pub mod memory;
