@@ -206,9 +206,10 @@ fn what_cannot_be_recorded_or_replayed_is_said() {
     assert_contains(&output.stderr, &["--record does not go with --accel kvm"]);
     let output = sandbox.lab(&["replay"]);
     assert_eq!(output.code, 2);
-    assert_contains(&output.stderr, &["there is no record latest"]);
+    assert_contains(&output.stderr, &["no run has a record yet"]);
     let record = sandbox.path(".lab/runs/one");
     fs::create_dir_all(&record).unwrap();
+    fs::write(record.join("events.jsonl"), "").unwrap();
     let output = sandbox.lab(&["replay", "one"]);
     assert_eq!(output.code, 2);
     assert_contains(

@@ -35,6 +35,10 @@ pub fn find(named: &Path, project: Option<&Path>) -> Result<PathBuf> {
     let below = runs.iter().map(|runs| runs.join(named));
     let mut records = std::iter::once(named.to_path_buf()).chain(below.filter(|_| is_name));
     records.find(|dir| is_record(dir)).ok_or_else(|| {
+        if named == Path::new("latest") {
+            return Error::new(Blame::Usage, "no run has a record yet")
+                .help("`lab run SCENARIO` plays one; or name the folder of a record");
+        }
         let what = format!("{} is no run's record", named.display());
         let last = runs.last().map(|runs| runs.display().to_string());
         let help = format!(
@@ -196,6 +200,9 @@ mod tests {
         fs::create_dir_all(runs.join("no-record")).unwrap();
         fs::write(runs.join("one").join(EVENTS), "").unwrap();
         let found = |named: &Path| find(named, Some(project.path()));
+        let none = tempfile::tempdir().unwrap();
+        let error = find(&none.path().join("latest"), Some(none.path())).unwrap_err();
+        assert!(error.what.ends_with("latest is no run's record"), "{error}");
         assert_eq!(found(Path::new("one")).unwrap(), runs.join("one"));
         assert_eq!(found(&runs.join("one")).unwrap(), runs.join("one"));
         for none in ["two", "no-record", "../runs/one"] {
