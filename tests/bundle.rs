@@ -280,7 +280,7 @@ fn what_is_no_bundle_and_no_record_is_said_to_be_none() {
         "/dev/zero cannot be used: it is no regular file",
     );
     repro("absent", "cannot open absent");
-    refused(&["bundle", "latest"], "latest is no run's record");
+    refused(&["bundle", "latest"], "no run has a record yet");
     refused(&["bundle", "."], ". is no run's record");
     assert!(elsewhere.records().is_empty());
 }
