@@ -68,6 +68,9 @@ impl Paused {
     }
 
     fn run(sandbox: Sandbox, scenario: &str, more: &[&str]) -> Self {
+        // In an empty cache that takes longer than what is waited for below.
+        let built = sandbox.lab(&["build", "kernel", "tags", "mainline", "--arch=x86_64"]);
+        assert_eq!(built.code, 0, "{}", built.stderr);
         // A test that fails leaves the run paused.
         let args = [&["run", scenario, "--accel=tcg", "--pause-limit=5m"], more].concat();
         let lab = common::spawn(sandbox.0.path(), &args);
