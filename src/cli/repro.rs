@@ -200,13 +200,14 @@ fn would_run(as_shipped: bool, bundle: &Bundle, contents: &Contents) -> String {
         .collect();
     let mut text = format!(
         "It builds kernel {} on this machine, unless it is in the cache, from\n    {}\nwith these \
-         patches and config fragments of the bundle:\n{own}",
+         files of the bundle:\n{own}",
         run.kernel,
         visible(&from),
     );
-    text += "Source, patches and configuration can make that build run any program as you. Go on if you \
-             trust\nwhoever wrote them; --as-shipped runs nothing of the bundle outside of a guest. The modules' C \
-             is generated anew from\nthe scenario, and the guest's programs are this lab's own.\n";
+    text += "Source, patches and configuration can make that build run any program as you. Go on if\n\
+             you trust whoever wrote them; --as-shipped runs nothing of the bundle outside of a guest.\n\
+             The modules' C is generated anew from the scenario, and the guest's programs are this\n\
+             lab's own.\n";
     text
 }
 
