@@ -10,12 +10,13 @@ use super::{ArchName, archs, check, scenarios, selection};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
+use crate::files;
 use crate::host;
 use crate::kernel::Definition;
 use crate::report::paint::Color;
 use crate::scenario::Scenario;
 use crate::search::compare::{self, Comparison};
-use crate::search::play::{self, Player};
+use crate::search::play::Player;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -95,7 +96,7 @@ pub async fn compare(ctx: &Context, args: &CompareArgs, read: &Read) -> Result<(
     if !alone.is_empty() {
         text += &format!(", {} on fewer than two of the kernels", alone.len());
     }
-    text += &format!("; records: {}\n", play::shown(&player.records));
+    text += &format!("; records: {}\n", files::shown(&player.records));
     Ok((code(&made, different), text))
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::visit::find;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::runner::record::{self, is_over, shown};
+use crate::files::shown;
+use crate::runner::record::{self, is_over};
 use crate::visible::Pieces;
 
 pub const EXAMPLES: &str = "\

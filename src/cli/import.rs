@@ -16,7 +16,6 @@ use crate::import::{Imported, Prebuilt, Request, import};
 use crate::module::prebuilt;
 use crate::report::text::count;
 use crate::report::to_stderr;
-use crate::runner::record;
 use crate::scenario::{self, is_scenario_name, kernel_module_name};
 use crate::yaml::Source;
 
@@ -112,7 +111,7 @@ pub fn run(args: &ImportArgs, project: impl FnOnce() -> Result<PathBuf>) -> Resu
         let folder = output.parent().unwrap_or(Path::new(""));
         copy(&imported, &found, &folder.join(&name))?;
         write_new(&output, &imported.yaml)?;
-        let output = record::shown(&output);
+        let output = files::shown(&output);
         super::print(&format!(
             "wrote {output}: {}, {}, {}\nnext: look at it, then `lab run {output}`\n",
             count(scenario.steps.len(), "step"),

@@ -11,15 +11,16 @@ use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
+use crate::files;
+use crate::host;
 use crate::kernel::Definition;
 use crate::report::paint::Color;
 use crate::scenario::Scenario;
 use crate::search::minimize::{self, Subject};
-use crate::search::play::{self, Player};
+use crate::search::play::Player;
 use crate::search::told;
 use crate::search::units::needs_folder;
 use crate::yaml::Source;
-use crate::{files, host};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -149,7 +150,7 @@ pub async fn minimize(ctx: &Context, args: &MinimizeArgs, read: &Read) -> Result
     if seen < tries {
         text += &format!("  the original failed so in {seen} of {tries} tries\n");
     }
-    text += &format!("  record: {}\n", play::shown(&made.record));
+    text += &format!("  record: {}\n", files::shown(&made.record));
     text += &format!("  again: lab run {shown} --kernel {kernel} --arch {arch}\n");
     Ok((if made.interrupted { 130 } else { 0 }, text))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::runner::record::shown;
+use crate::files::shown;
 use crate::scenario::is_scenario_name;
 
 pub const EXAMPLES: &str = "\

@@ -19,6 +19,7 @@ use crate::cache::blocking;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Event;
+use crate::files;
 use crate::guest::Silence;
 use crate::guest::entrance::Entrance;
 use crate::guest::terminal::{self, Ended, Visit};
@@ -198,7 +199,7 @@ pub fn find(project: Option<&Path>, named: Option<&str>) -> Result<Found> {
     }
     if paused.len() > 1 {
         let line = |found: &Found| {
-            let shown = record::shown(&found.record);
+            let shown = files::shown(&found.record);
             format!("{shown}: {}, {}", found.entrance.run, found.entrance.at)
         };
         let lines: Vec<_> = paused.iter().map(line).collect();
@@ -226,7 +227,7 @@ fn found(record: &Path) -> Result<Option<Found>> {
 }
 
 fn not_paused(record: &Path) -> Error {
-    let shown = record::shown(record);
+    let shown = files::shown(record);
     if record::is_over(record) {
         let what = format!("the run {shown} is over, and its guest has gone");
         return Error::new(Blame::Usage, what)

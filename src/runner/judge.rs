@@ -30,7 +30,7 @@ impl Attempt<'_> {
         }
         if matches!(
             verdict.outcome,
-            Outcome::Passed | Outcome::UnexpectedlyPassed | Outcome::Failed
+            Outcome::Passed | Outcome::UnexpectedlyPassed | Outcome::Failed | Outcome::Cancelled
         ) {
             return None;
         }

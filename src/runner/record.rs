@@ -11,6 +11,7 @@ use super::verdict::Verdict;
 use crate::cache::write_atomically;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{Event, Events, RunId};
+use crate::files::shown;
 use crate::module::generate::SourceFile;
 
 /// The events of a run, which are locked as long as the run is on.
@@ -55,12 +56,6 @@ pub fn is_over(dir: &Path) -> bool {
         Ok(events) => events.try_lock_shared().is_ok(),
         Err(_) => true,
     }
-}
-
-/// A folder as it is shown: relative to where the lab was started, if it is below.
-pub fn shown(dir: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    dir.strip_prefix(&here).unwrap_or(dir).display().to_string()
 }
 
 /// A run's folder and its events.

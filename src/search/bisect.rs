@@ -5,10 +5,11 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use super::compare::states;
-use super::play::{self, Player};
+use super::play::Player;
 use super::told::shown as in_one_line;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
+use crate::files;
 use crate::kernel::Definition;
 use crate::plan::{self, Run};
 use crate::report::text::{count, one_line};
@@ -173,7 +174,7 @@ impl<'a> Judge<'a> {
     fn not_so(&self, shown: &str, end: &str, what: &str) -> Error {
         let name = &self.scenario.name;
         let what = format!("{shown} is not {end} for {name}: {what}");
-        let records = play::shown(&self.player.records);
+        let records = files::shown(&self.player.records);
         Error::new(Blame::Usage, one_line(&what))
             .evidence(&format!("records: {records}"))
             .help("the scenario has to pass at --good and to fail at --bad")

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::bisect::{Change, First, Found, Judge, Said};
-use super::play;
 use super::series::effort;
 use crate::cache::{KeyBuilder, blocking};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
+use crate::files::shown;
 use crate::kernel::Definition;
 use crate::kernel::source::Source;
 use crate::process::Cmd;
@@ -61,7 +61,7 @@ pub async fn bisect(
         changes,
         manner: judge.wanted(),
         difference,
-        log: format!("{} (for git bisect replay)", play::shown(&log)),
+        log: format!("{} (for git bisect replay)", shown(&log)),
         effort: effort(judge, started, "commit"),
     })
 }

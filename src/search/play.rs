@@ -29,13 +29,6 @@ pub struct How {
     pub boots: usize,
 }
 
-/// A path as it is shown: relative to where the lab was started, if it is below.
-pub fn shown(path: &Path) -> String {
-    let here = std::env::current_dir().unwrap_or_default();
-    let path = path.strip_prefix(&here).unwrap_or(path);
-    path.display().to_string()
-}
-
 /// Plays runs, and counts.
 #[derive(Debug)]
 pub struct Player<'a> {

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::bisect::{Change, First, Found, Judge, Said, make_dir};
 use super::halving::{Answer, Halving};
-use super::play::shown;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::millis;
+use crate::files::shown;
 use crate::kernel::Definition;
 use crate::kernel::patches::{Patch, read_series};
 use crate::report::text::{count, one_line, seconds};
