@@ -2,9 +2,10 @@
 //! The tagged scenarios, 500 times and more: no run may end otherwise than the first time, and
 //! nothing may stay behind.
 //!
-//!     cargo bench --bench soak [-- RUNS]
+//!     cargo bench --bench soak [-- RUNS] [--cold]
 //!
-//! One lab plays a round: each scenario several times, under other names. Prints a line for each
+//! With `--cold` each run boots its guest, several at once on each CPU: that is how boots that stand
+//! still on a busy host are found. One lab plays a round: each scenario several times, under other names. Prints a line for each
 //! round and writes `target/soak.json`. It fails at a run that is not as expected or flaky, at a
 //! process, a file or a cache entry that is left, and if memory or open files grow in a round. Nothing
 //! else may use the cache meanwhile.
@@ -47,6 +48,7 @@ struct Round {
 fn main() -> Result<()> {
     let wanted = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
     let wanted = wanted.unwrap_or(RUNS);
+    let cold = std::env::args().any(|arg| arg == "--cold");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (project, tmp) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let each = furnish(root, project.path())?;
@@ -57,7 +59,7 @@ fn main() -> Result<()> {
     // The first one builds.
     while runs < wanted || rounds.len() < 2 {
         let begun = Instant::now();
-        let round = play(project.path(), tmp.path(), each)?;
+        let round = play(project.path(), tmp.path(), each, cold)?;
         runs += each;
         entries.push(cached()?);
         println!(
@@ -127,11 +129,12 @@ fn furnish(root: &Path, project: &Path) -> Result<usize> {
 }
 
 /// Plays all scenarios to the kernel `tags`, with a look at lab every 200 ms.
-fn play(project: &Path, tmp: &Path, runs: usize) -> Result<Round> {
+fn play(project: &Path, tmp: &Path, runs: usize, cold: bool) -> Result<Round> {
     let results = tempfile::tempdir()?;
     let file = results.path().join("stdout");
     let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"))
         .args(["run", "scenarios", "--kernel", "tags"])
+        .args(cold.then_some("--cold"))
         .args(["--arch", "x86_64,arm64", "--output"])
         .arg(results.path())
         .current_dir(project)

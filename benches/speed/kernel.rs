@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Kernels: one that is unchanged, one's own tree with another line, another variant of a source.
-
-use livepatch_lab::cache::Cache;
+//! Kernels: one that is unchanged, one's own tree with another line.
 
 use crate::lab::Lab;
 use crate::process;
@@ -10,9 +8,8 @@ use crate::row::{Goal, Row, Unit};
 use crate::tree;
 use crate::{Bench, Result};
 
-/// A kernel of the checkout, and another variant of its source.
-const FIRST: &str = "mainline";
-const SECOND: &str = "tags";
+/// A kernel of the checkout.
+const KERNEL: &str = "mainline";
 /// At most this long may it take to know that nothing has changed.
 const KNOWN: Goal = Goal::AtMost(50.0);
 
@@ -20,7 +17,7 @@ const KNOWN: Goal = Goal::AtMost(50.0);
 /// for its version.
 pub fn measure_unchanged(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let lab = Lab::of(bench.root);
-    lab.tree(SECOND)?;
+    lab.tree(KERNEL)?;
     let mut row = Row::new(
         "unchanged",
         "kernel unchanged",
@@ -29,7 +26,7 @@ pub fn measure_unchanged(bench: &Bench<'_>) -> Result<Vec<Row>> {
         KNOWN,
     );
     for _ in 0..bench.rounds {
-        row.measured.push(1000.0 * build(&lab, SECOND)?);
+        row.measured.push(1000.0 * build(&lab, KERNEL)?);
     }
     Ok(vec![row])
 }
@@ -40,12 +37,12 @@ pub fn measure_edit(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let (dir, project) = (large_tempdir()?, Project::new(bench.root)?);
     let (own, plain) = (dir.path().join("own"), dir.path().join("plain"));
     let cache = dir.path().join("cache");
-    let built = Lab::of(bench.root).tree(FIRST)?;
+    let built = Lab::of(bench.root).tree(KERNEL)?;
     tree::copy_source(&built, &own)?;
     tree::copy(&built, &plain)?;
     let definition = format!(
         "# SPDX-License-Identifier: MIT OR Apache-2.0\nversion: 1\nsummary: One's own tree.\n\
-         extends: {FIRST}\nsource: {{ path: {} }}\n",
+         extends: {KERNEL}\nsource: {{ path: {} }}\n",
         own.display()
     );
     project.kernel("own", &definition)?;
@@ -74,34 +71,7 @@ pub fn measure_edit(bench: &Bench<'_>) -> Result<Vec<Row>> {
     Ok(vec![known, line])
 }
 
-/// Another variant after the first one, which is built in full: they differ by a few patches. In a
-/// cache that has the source and no kernel.
-pub fn measure_variant(bench: &Bench<'_>) -> Result<Vec<Row>> {
-    let goal = Goal::Ratio(0.25);
-    let mut row = Row::new(
-        "variant",
-        "second variant",
-        "a full build",
-        Unit::Seconds,
-        goal,
-    );
-    Lab::of(bench.root).tree(FIRST)?;
-    for _ in 0..bench.rounds {
-        let cache = large_tempdir()?;
-        // Copied, since links do not go from one file system to another.
-        let sources = Cache::from_env()?.dir().join("sources");
-        tree::copy(&sources, &cache.path().join("sources"))?;
-        let lab = Lab {
-            project: bench.root,
-            cache: Some(cache.path()),
-        };
-        let full = build(&lab, FIRST)?;
-        row.pair(build(&lab, SECOND)?, full);
-    }
-    Ok(vec![row])
-}
-
 /// `lab build kernel NAME`.
-fn build(lab: &Lab<'_>, kernel: &str) -> Result<f64> {
+pub fn build(lab: &Lab<'_>, kernel: &str) -> Result<f64> {
     process::time(&mut lab.command(&["build", "kernel", kernel]))
 }

@@ -124,11 +124,10 @@ const GROUPS: &[Group] = &[
     ),
     long("edit", "a line of one's own tree", kernel::measure_edit),
     long(
-        "variant",
-        "another variant of a source",
-        kernel::measure_variant,
+        "first",
+        "the first run ever, another variant of its source",
+        first::measure,
     ),
-    long("first", "the first run ever", first::measure),
 ];
 
 fn main() -> ExitCode {
@@ -208,6 +207,6 @@ fn order() -> Vec<&'static str> {
 fn list() {
     for group in GROUPS {
         let long = if group.is_long { "only if named" } else { "" };
-        println!("{:<12} {:<46} {long}", group.name, group.what);
+        println!("{:<12} {:<50} {long}", group.name, group.what);
     }
 }

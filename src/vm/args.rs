@@ -268,11 +268,17 @@ pub const BOOT_MESSAGES: &str = "file kernel/livepatch/transition.c";
 /// of KVM, Hyper-V and VMware leave the check out by themselves. For the same reason the tick is
 /// periodic: a guest whose one-shot timer was lost hung at boot.
 ///
+/// `tsc=nowatchdog`: since 7.x the watchdog of clocksources waits for another CPU, interrupts off,
+/// as long as a clock says (`kernel/time/clocksource.c: watchdog_wait_seq()`). While that clock is
+/// still `jiffies`, it stands still meanwhile; and if the other CPU waits with its interrupts off as
+/// well, in the `stop_machine()` that changes the clocksource, the boot ends there: one in a hundred
+/// did on a busy host. The emulated CPUs have one TSC, the host's, so that there is nothing to watch.
+///
 /// Words that spare an emulated guest its measurements of clocks (`tsc=reliable lpj=…
 /// cpu_init_udelay=0`) save 100 ms, and on a busy host one boot in a hundred stood still for 15 s.
 pub fn kernel_command_line(arch: Arch) -> String {
     let console = match arch {
-        Arch::X86_64 => "ttyS0 no_timer_check nohz=off highres=off",
+        Arch::X86_64 => "ttyS0 no_timer_check tsc=nowatchdog nohz=off highres=off",
         Arch::Arm64 => "ttyAMA0",
     };
     format!("console={console} loglevel=6 panic=0 dyndbg=\"{BOOT_MESSAGES} +p\"")
