@@ -65,28 +65,33 @@ pub(super) async fn of_stall(
 /// Of a guest that does not answer: over a connection of its own, and from outside.
 pub(super) async fn of_silence(live: &mut Live, names: &Names, tree: &Path) -> Vec<Evidence> {
     let machine = &mut live.machine;
-    let mut evidence = places(machine, tree).await.unwrap_or_default();
+    // What cannot be had is left out: the verdict stands without it.
+    let mut evidence = Vec::from_iter(places(machine, tree).await.ok());
     if let Ok(port) = machine.ssh_port().await
         && let Ok(Ok(guest)) = Guest::connect(port, &live.keys, ANSWER).await
     {
-        // What cannot be had is left out: the verdict stands without it.
         evidence.extend(of_stall(machine, &guest, names).await.unwrap_or_default());
         let _ = guest.close().await;
     }
     evidence
 }
 
-/// Where its CPUs are, now and a moment later: QEMU knows, whatever the guest does.
-async fn places(machine: &mut Machine, tree: &Path) -> Result<Vec<Evidence>> {
+/// Where a guest's CPUs are, now and a moment later: QEMU knows, whatever the guest does. `tree` is
+/// the kernel's.
+///
+/// # Errors
+///
+/// `Host` if QEMU does not answer.
+pub async fn places(machine: &mut Machine, tree: &Path) -> Result<Evidence> {
     let map = std::fs::read_to_string(tree.join("build/System.map")).unwrap_or_default();
     let mut places = registers::places(&machine.registers().await?, &map);
     tokio::time::sleep(QUIET).await;
     let later = registers::places(&machine.registers().await?, &map);
     places.extend(later.into_iter().map(|place| format!("later, {place}")));
-    Ok(vec![Evidence {
+    Ok(Evidence {
         title: "where its CPUs are".to_owned(),
         text: places.join("\n"),
-    }])
+    })
 }
 
 /// Registers of a trace: nobody looks at them first.

@@ -7,7 +7,7 @@
 //! (`prefix.rs`, `share.rs`).
 
 mod builds;
-mod forensics;
+pub mod forensics;
 mod judge;
 mod live;
 pub mod manner;

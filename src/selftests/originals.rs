@@ -48,6 +48,8 @@ pub struct Originals {
     pub arch: Arch,
     /// What is booted.
     pub boot_file: PathBuf,
+    /// The kernel's tree.
+    pub tree: PathBuf,
     /// The image.
     pub image: BuiltImage,
     /// How it is executed.
@@ -99,6 +101,7 @@ impl Originals {
             kernel: definition.name.clone(),
             arch,
             boot_file,
+            tree: kernel.tree(),
             image,
             accel,
             scripts,

@@ -12,9 +12,10 @@ use crate::error::{Blame, Error, Result};
 use crate::event::{Event, RunId, millis};
 use crate::guest::{self, Executed, Guest, Silence};
 use crate::image::keys::RunKeys;
+use crate::runner::forensics;
 use crate::runner::record::Record;
-use crate::runner::verdict::{Outcome, Verdict};
-use crate::vm::machine::{Machine, Parts};
+use crate::runner::verdict::{Evidence, Outcome, Verdict};
+use crate::vm::machine::{Gone, Machine, Parts};
 
 /// Where the selftests are in the guest.
 const FOLDER: &str = "/selftests";
@@ -239,9 +240,21 @@ impl<'a> Player<'a> {
             },
             gone = self.machine.wait_gone() => gone,
         };
-        tokio::time::sleep(DRAIN).await;
-        Err(Verdict::of_gone(&gone, script, &self.machine.console, &[]))
+        Err(verdict_on(&gone, script, self.of, &mut self.machine).await)
     }
+}
+
+/// The verdict on a guest that has gone, and where one that stands still does so.
+async fn verdict_on(gone: &Gone, doing: &str, of: &Originals, machine: &mut Machine) -> Verdict {
+    // What the kernel says comes after what it does.
+    tokio::time::sleep(DRAIN).await;
+    let mut verdict = Verdict::of_gone(gone, doing, &machine.console, &[]);
+    if verdict.is_stuck() && machine.gone().is_none() {
+        verdict
+            .evidence
+            .extend(forensics::places(machine, &of.tree).await);
+    }
+    verdict
 }
 
 /// The verdict on a case that is not ok.
@@ -274,10 +287,12 @@ async fn log_in(
     let limits = machine.deadlines;
     let identity = keys.identity()?;
     if let Err(gone) = machine.wait_ready(&identity, &ctx.cancel).await? {
-        tokio::time::sleep(DRAIN).await;
-        let verdict = Verdict::of_gone(&gone, "booting", &machine.console, &[]);
-        return Err(Error::new(Blame::Kernel, verdict.reasons.join("\n"))
-            .evidence(&machine.console.tail(25)));
+        let verdict = verdict_on(&gone, "booting", originals, machine).await;
+        let error = Error::new(Blame::Kernel, verdict.reasons.join("\n"));
+        let evidence = verdict.evidence.iter();
+        return Err(evidence.fold(error, |error, Evidence { title, text }| {
+            error.evidence(&format!("{title}:\n{text}"))
+        }));
     }
     let port = machine.ssh_port().await?;
     let silent = |silence: Silence| Error::new(Blame::Guest, silence.to_string());

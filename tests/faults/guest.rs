@@ -410,16 +410,7 @@ fn every_fault_in_a_guest_has_its_verdict() {
 fn every_fault_at_boot_has_its_verdict() {
     let mut wrong = Vec::new();
     for (fault, init) in &BOOT_FAULTS {
-        let sandbox = Sandbox::new();
-        fs::remove_file(sandbox.path("images")).unwrap();
-        fs::create_dir_all(sandbox.path("images/guest")).unwrap();
-        let image = fs::read_to_string(Path::new(ROOT).join("images/default.yaml")).unwrap();
-        assert!(image.contains("init: guest/init.c\n"));
-        let image = image.replace("guest/init.c", "guest/init");
-        fs::write(sandbox.path("images/default.yaml"), image).unwrap();
-        sandbox.copy("images/guest/agent.c");
-        let init = format!("#!/bin/busybox sh\n{init}\n");
-        fs::write(sandbox.path("images/guest/init"), init).unwrap();
+        let sandbox = with_init(init);
         sandbox.copy("scenarios/builtin-cmdline.yaml");
         let args = [
             "run",
@@ -439,6 +430,39 @@ fn every_fault_at_boot_has_its_verdict() {
         assert_eq!(sandbox.guests(), [""; 0]);
     }
     assert_eq!(wrong, [""; 0]);
+}
+
+/// A sandbox whose guests have another init.
+fn with_init(init: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    fs::remove_file(sandbox.path("images")).unwrap();
+    fs::create_dir_all(sandbox.path("images/guest")).unwrap();
+    for entry in fs::read_dir(Path::new(ROOT).join("images")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let image = fs::read_to_string(&path).unwrap();
+            assert!(image.contains("init: guest/init.c\n"));
+            let image = image.replace("guest/init.c", "guest/init");
+            let name = path.file_name().unwrap().to_str().unwrap();
+            fs::write(sandbox.path("images").join(name), image).unwrap();
+        }
+    }
+    sandbox.copy("images/guest/agent.c");
+    let init = format!("#!/bin/busybox sh\n{init}\n");
+    fs::write(sandbox.path("images/guest/init"), init).unwrap();
+    sandbox
+}
+
+#[test]
+fn selftests_that_do_not_boot_say_where_the_cpus_are() {
+    let sandbox = with_init("while :; do /bin/busybox sleep 60; done");
+    let output = sandbox.lab(&["selftests", "--kernel=mainline"]);
+    assert_eq!(output.code, 3, "{}\n{}", output.stdout, output.stderr);
+    let said = &output.stderr;
+    assert!(said.contains("the guest did not finish booting"), "{said}");
+    assert!(said.contains("where its CPUs are:"), "{said}");
+    assert!(said.contains("CPU 1 at "), "{said}");
+    assert_eq!(sandbox.guests(), [""; 0]);
 }
 
 /// The name of a run's record.
