@@ -16,14 +16,16 @@ use std::process::Command;
 use livepatch_lab::arch::Arch;
 use livepatch_lab::cache::Cache;
 use livepatch_lab::context::Context;
+use livepatch_lab::error::Blame;
 use livepatch_lab::event::{Event, Events};
 use livepatch_lab::guest::{Executed, Guest};
+use livepatch_lab::image::build::BuiltImage;
 use livepatch_lab::image::keys::RunKeys;
 use livepatch_lab::image::{self, Definition as Image};
 use livepatch_lab::kernel::{self, Definition as Kernel};
 use livepatch_lab::vm::Accel;
 use livepatch_lab::vm::machine::{Machine, Parts};
-use livepatch_lab::vm::template::{self, Found};
+use livepatch_lab::vm::template::{self, Found, Making};
 use tokio_util::sync::CancellationToken;
 
 use common::lab_env;
@@ -95,48 +97,110 @@ async fn ask(machine: &mut Machine, identity: &str, keys: &RunKeys) -> Said {
     }
 }
 
+fn context() -> Context {
+    Context {
+        project: ROOT.into(),
+        cache: Cache::from_env().unwrap(),
+        events: Events::channel().0,
+        cancel: CancellationToken::new(),
+    }
+}
+
+/// What a guest is made of.
+struct Made {
+    boot_file: PathBuf,
+    image: BuiltImage,
+    record: tempfile::TempDir,
+}
+
+impl Made {
+    async fn of(ctx: &Context, arch: Arch) -> Self {
+        let definition = Kernel::read(&ctx.project, "mainline").unwrap();
+        let kernel = kernel::build::build(ctx, &definition, arch, false).await;
+        let definition = Image::read(&ctx.project, image::DEFAULT).unwrap();
+        let image = image::build::build(ctx, &definition, arch, false).await;
+        Self {
+            boot_file: kernel.unwrap().boot_file(arch),
+            image: image.unwrap(),
+            record: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn parts(&self, arch: Arch) -> Parts<'_> {
+        Parts {
+            arch,
+            accel: Accel::Tcg,
+            kernel: self.boot_file.clone(),
+            image: &self.image.initramfs,
+            record: self.record.path(),
+        }
+    }
+}
+
+/// Boots the guest that becomes a template, in a cache that has none.
+async fn waiting(ctx: &Context, parts: &Parts<'_>) -> (Making, Machine) {
+    let Some(Found::Missing(making)) = template::find(ctx, parts).await.unwrap() else {
+        panic!("there is a template in an empty cache");
+    };
+    let machine = Machine::boot(parts, Some(&making.memory()), &ctx.cancel).await;
+    let mut machine = machine.unwrap();
+    let limit = machine.deadlines.boot;
+    let waiting = machine.wait_waiting(limit, &ctx.cancel).await;
+    waiting.unwrap().unwrap();
+    (making, machine)
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_guest_that_cannot_be_kept_leaves_nothing_behind() {
+    built();
+    let (ctx, cache) = (context(), tempfile::tempdir().unwrap());
+    let made = Made::of(&ctx, Arch::X86_64).await;
+    let parts = made.parts(Arch::X86_64);
+    let own = Context {
+        cache: Cache::at(cache.path()),
+        ..ctx
+    };
+    for is_cancelled in [true, false] {
+        let (making, mut machine) = waiting(&own, &parts).await;
+        let cancel = CancellationToken::new();
+        if is_cancelled {
+            cancel.cancel();
+        } else {
+            // A place where QEMU cannot write, as on a disk that is full.
+            fs::create_dir(making.memory().with_file_name("state")).unwrap();
+        }
+        let error = making.keep(&mut machine, &cancel).await.unwrap_err();
+        let blame = match is_cancelled {
+            true => Blame::Interrupted,
+            false => Blame::Host,
+        };
+        assert_eq!(error.blame, blame, "{error}");
+        assert!(machine.gone().is_some());
+        assert!(!making_or_made(cache.path()), "{error}");
+    }
+}
+
+/// Whether a cache has a template, or a part of one.
+fn making_or_made(cache: &Path) -> bool {
+    let mut entries = fs::read_dir(cache.join("templates")).unwrap();
+    entries.next().is_some()
+}
+
 /// Two forks of one template, one of them told that it is the year 2100.
 #[tokio::test(flavor = "current_thread")]
 async fn each_fork_is_somebody_else() {
     built();
-    let (events, _receiver) = Events::channel();
-    let cache = tempfile::tempdir().unwrap();
-    let ctx = Context {
-        project: ROOT.into(),
-        cache: Cache::from_env().unwrap(),
-        events,
-        cancel: CancellationToken::new(),
-    };
+    let (ctx, cache) = (context(), tempfile::tempdir().unwrap());
     for arch in Arch::ALL {
-        let definition = Kernel::read(&ctx.project, "mainline").unwrap();
-        let kernel = kernel::build::build(&ctx, &definition, arch, false).await;
-        let kernel = kernel.unwrap();
-        let definition = Image::read(&ctx.project, image::DEFAULT).unwrap();
-        let image = image::build::build(&ctx, &definition, arch, false).await;
-        let image = image.unwrap();
-        let record = tempfile::tempdir().unwrap();
-        let parts = Parts {
-            arch,
-            accel: Accel::Tcg,
-            kernel: kernel.boot_file(arch),
-            image: &image.initramfs,
-            record: record.path(),
-        };
+        let made = Made::of(&ctx, arch).await;
+        let parts = made.parts(arch);
         // Templates of its own: nobody else has to find them whole.
         let own = Context {
             cache: Cache::at(cache.path()),
             ..ctx.clone()
         };
-        let Some(Found::Missing(making)) = template::find(&own, &parts).await.unwrap() else {
-            panic!("there is a template in an empty cache");
-        };
-        let mut machine = Machine::boot(&parts, Some(&making.memory()), &ctx.cancel).await;
-        let machine = machine.as_mut().unwrap();
-        let waiting = machine
-            .wait_waiting(machine.deadlines.boot, &ctx.cancel)
-            .await;
-        waiting.unwrap().unwrap();
-        let template = making.keep(machine, &ctx.cancel).await.unwrap();
+        let (making, mut machine) = waiting(&own, &parts).await;
+        let template = making.keep(&mut machine, &ctx.cancel).await.unwrap();
 
         let mut said = Vec::new();
         for year_2100 in [false, true] {
