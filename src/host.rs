@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::process::Cmd;
+use crate::vm::args;
 
 /// A host package and the reason for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,8 +189,37 @@ pub async fn outdated(
     Ok(outdated)
 }
 
-/// What the QEMU for guests of `arch` says of its version; empty if it says nothing.
+/// What the QEMU for guests of `arch` says of its version; empty if it says nothing. QEMU takes
+/// 70 ms to say it, for the libraries that it is linked to, so it is asked once.
 pub async fn emulator_version(ctx: &Context, arch: Arch) -> String {
+    let file = ctx.cache.kind("accel").ok();
+    let file = file.map(|dir| dir.join(format!("version-{arch}.json")));
+    let qemu = args::installed(arch).unwrap_or_default();
+    let text = file.as_ref().and_then(|file| std::fs::read(file).ok());
+    let known = text.and_then(|text| serde_json::from_slice::<Version>(&text).ok());
+    if let Some(known) = known.filter(|known| known.qemu == qemu) {
+        return known.said;
+    }
+    let said = ask_version(ctx, arch).await;
+    let version = Version { qemu, said };
+    // Only time is lost if it cannot be kept.
+    if let (Some(file), Ok(json)) = (file, serde_json::to_vec_pretty(&version))
+        && !version.said.is_empty()
+    {
+        let _ = write_atomically(&file, &json);
+    }
+    version.said
+}
+
+/// What a QEMU said.
+#[derive(Serialize, Deserialize)]
+struct Version {
+    /// [`args::installed`].
+    qemu: String,
+    said: String,
+}
+
+async fn ask_version(ctx: &Context, arch: Arch) -> String {
     let mut said = String::new();
     let ask = Cmd::new(emulator(arch).provides).arg("--version");
     let asked = ask.run(&ctx.cancel, |line| {

@@ -115,7 +115,7 @@ pub fn list(cache: &Cache) -> Result<Listing> {
             kind: OTHER,
             what: match name.as_str() {
                 _ if of_kind => "the folder itself and its notes",
-                "accel" => "which accelerator works",
+                "accel" => "which accelerator works, which QEMU it is",
                 "ccache" => "objects that klp-build's copies share; ccache bounds it",
                 "locks" => "the locks of all entries",
                 "times" => "how long runs took",
