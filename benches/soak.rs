@@ -5,7 +5,9 @@
 //!     cargo bench --bench soak [-- RUNS] [--cold]
 //!
 //! With `--cold` each run boots its guest, several at once on each CPU: that is how boots that stand
-//! still on a busy host are found. One lab plays a round: each scenario several times, under other names. Prints a line for each
+//! still on a busy host are found.
+//!
+//! One lab plays a round: each scenario several times, under other names. Prints a line for each
 //! round and writes `target/soak.json`. It fails at a run that is not as expected or flaky, at a
 //! process, a file or a cache entry that is left, and if memory or open files grow in a round. Nothing
 //! else may use the cache meanwhile.

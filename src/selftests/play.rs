@@ -288,7 +288,8 @@ async fn log_in(
     let identity = keys.identity()?;
     if let Err(gone) = machine.wait_ready(&identity, &ctx.cancel).await? {
         let verdict = verdict_on(&gone, "booting", originals, machine).await;
-        let error = Error::new(Blame::Kernel, verdict.reasons.join("\n"));
+        let blame = verdict.blame.unwrap_or(Blame::Kernel);
+        let error = Error::new(blame, verdict.reasons.join("\n"));
         let evidence = verdict.evidence.iter();
         return Err(evidence.fold(error, |error, Evidence { title, text }| {
             error.evidence(&format!("{title}:\n{text}"))

@@ -268,7 +268,7 @@ pub const BOOT_MESSAGES: &str = "file kernel/livepatch/transition.c";
 /// of KVM, Hyper-V and VMware leave the check out by themselves. For the same reason the tick is
 /// periodic: a guest whose one-shot timer was lost hung at boot.
 ///
-/// `tsc=nowatchdog`: since 7.x the watchdog of clocksources waits for another CPU, interrupts off,
+/// `tsc=nowatchdog`: in 7.3.4 the watchdog of clocksources waits for another CPU, interrupts off,
 /// as long as a clock says (`kernel/time/clocksource.c: watchdog_wait_seq()`). While that clock is
 /// still `jiffies`, it stands still meanwhile; and if the other CPU waits with its interrupts off as
 /// well, in the `stop_machine()` that changes the clocksource, the boot ends there: one in a hundred
