@@ -162,7 +162,9 @@ fn looks_the_same_to_gdb(sandbox: &Sandbox, second: u64) {
         let (_, target) = line.split_once(" -ex '").unwrap();
         let gdb = Command::new("gdb")
             .args(["-nx", "-batch", "-ex", target.strip_suffix('\'').unwrap()])
-            .args(["-ex", "info registers", "-ex", "x/64xb $rsp", "-ex", "kill"])
+            .args(["-ex", "info registers", "-ex", "x/64xb $rsp"])
+            // Not `kill`: QEMU may be gone before gdb has its answer, and then gdb says so.
+            .args(["-ex", "detach"])
             .output()
             .unwrap();
         let mut rest = String::new();
