@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rows as a markdown table, in `target/speed.json`, and between two marks of
+//! The rows in `target/speed.json`, and as a markdown table between two marks of
 //! `docs/performance.md`.
 //!
-//! Groups can be measured one after the other: the file keeps the rows of the groups that were not
-//! measured this time, each with its time and commit.
+//! Groups can be measured one after the other: the file and the document keep the rows of the groups
+//! that were not measured this time, each with its commit. A new checkout has the document only.
 
 use std::fs;
 use std::path::Path;
@@ -85,62 +85,135 @@ impl Table {
         Ok(())
     }
 
-    /// Puts the table into the document.
+    /// Puts the table into the document, whose other rows stay.
     pub fn update_docs(&self, root: &Path) -> Result<()> {
         let path = root.join(DOCS);
         let text = fs::read_to_string(&path)?;
         let marks = "docs/performance.md has not both marks";
         let (before, rest) = text.split_once(BEGIN).ok_or(marks)?;
-        let (_, after) = rest.split_once(END).ok_or(marks)?;
-        let table = self.markdown();
+        let (published, after) = rest.split_once(END).ok_or(marks)?;
+        let mut lines = published_lines(published)?;
+        for new in self.rows.iter().map(Line::of) {
+            match lines.iter_mut().find(|line| line.title() == new.title()) {
+                Some(line) => *line = new,
+                None => lines.push(new),
+            }
+        }
+        let table = markdown(&self.host, &lines);
         fs::write(path, format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))?;
         Ok(())
     }
 
     /// The hardware, the table, and the notes below it.
     pub fn markdown(&self) -> String {
-        let mut text = self.host.markdown();
-        text.push('\n');
-        let mut lines = vec![HEADER.map(str::to_owned)];
-        lines.extend(self.rows.iter().map(cells));
-        let width = |column: usize| {
-            let cells = lines.iter().map(|line| line[column].chars().count());
-            cells.max().unwrap_or_default()
-        };
-        let widths: [usize; COLUMNS] = std::array::from_fn(width);
-        for (number, line) in lines.iter().enumerate() {
-            let cells: [String; COLUMNS] =
-                std::array::from_fn(|column| format!("{:1$}", line[column], widths[column]));
-            text += &format!("| {} |\n", cells.join(" | "));
-            if number == 0 {
-                let rules = widths.map(|width| "-".repeat(width));
-                text += &format!("| {} |\n", rules.join(" | "));
-            }
-        }
-        let noted: Vec<_> = self
-            .rows
-            .iter()
-            .filter(|row| !row.note.is_empty())
-            .map(|row| format!("- *{}*: {}\n", title(row), row.note))
-            .collect();
-        if !noted.is_empty() {
-            text.push('\n');
-            text += &noted.concat();
-        }
-        let mut commits: Vec<_> = self.rows.iter().map(|row| &row.commit).collect();
-        commits.sort();
-        commits.dedup();
-        if commits.iter().any(|commit| **commit != self.host.commit) {
-            let of = |commit: &&String| {
-                let rows = self.rows.iter().filter(|row| row.commit == **commit);
-                let names: Vec<_> = rows.map(title).collect();
-                format!("- At {commit}: {}.\n", names.join("; "))
-            };
-            text.push('\n');
-            text += &commits.iter().map(of).collect::<String>();
-        }
-        text
+        let lines: Vec<_> = self.rows.iter().map(Line::of).collect();
+        markdown(&self.host, &lines)
     }
+}
+
+/// A row as it is shown.
+struct Line {
+    cells: [String; COLUMNS],
+    note: String,
+    commit: String,
+}
+
+impl Line {
+    fn of(row: &Row) -> Self {
+        Self {
+            cells: cells(row),
+            note: row.note.clone(),
+            commit: row.commit.clone(),
+        }
+    }
+
+    /// Its name, for a sentence.
+    fn title(&self) -> String {
+        let [name, against, ..] = &self.cells;
+        match against.is_empty() {
+            true => name.clone(),
+            false => format!("{name} / {against}"),
+        }
+    }
+}
+
+/// The lines that [`markdown`] wrote.
+fn published_lines(text: &str) -> Result<Vec<Line>> {
+    let with = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
+    let commit = with("- commit: ").ok_or("docs/performance.md names no commit")?;
+    let table = text.lines().filter_map(|line| line.strip_prefix('|'));
+    let mut lines = Vec::new();
+    for line in table.skip(2) {
+        let line = line.trim_end().strip_suffix('|').unwrap_or(line);
+        let cells: Vec<_> = line.split('|').map(|cell| cell.trim().to_owned()).collect();
+        let cells = cells
+            .try_into()
+            .map_err(|_| format!("docs/performance.md: this is no row: |{line}|"))?;
+        lines.push(Line {
+            cells,
+            note: String::new(),
+            commit: commit.to_owned(),
+        });
+    }
+    for line in &mut lines {
+        let title = line.title();
+        line.note = with(&format!("- *{title}*: "))
+            .unwrap_or_default()
+            .to_owned();
+        let taken = text.lines().filter_map(|line| line.strip_prefix("- At "));
+        let mut taken = taken.filter_map(|line| line.trim_end_matches('.').split_once(": "));
+        if let Some((commit, _)) =
+            taken.find(|(_, titles)| titles.split("; ").any(|other| other == title))
+        {
+            commit.clone_into(&mut line.commit);
+        }
+    }
+    Ok(lines)
+}
+
+fn markdown(host: &Host, lines: &[Line]) -> String {
+    let mut text = host.markdown();
+    text.push('\n');
+    let header = HEADER.map(str::to_owned);
+    let table: Vec<_> = std::iter::once(&header)
+        .chain(lines.iter().map(|line| &line.cells))
+        .collect();
+    let width = |column: usize| {
+        let cells = table.iter().map(|cells| cells[column].chars().count());
+        cells.max().unwrap_or_default()
+    };
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    for (number, cells) in table.iter().enumerate() {
+        let cells: [String; COLUMNS] =
+            std::array::from_fn(|column| format!("{:1$}", cells[column], widths[column]));
+        text += &format!("| {} |\n", cells.join(" | "));
+        if number == 0 {
+            let rules = widths.map(|width| "-".repeat(width));
+            text += &format!("| {} |\n", rules.join(" | "));
+        }
+    }
+    let noted: Vec<_> = lines
+        .iter()
+        .filter(|line| !line.note.is_empty())
+        .map(|line| format!("- *{}*: {}\n", line.title(), line.note))
+        .collect();
+    if !noted.is_empty() {
+        text.push('\n');
+        text += &noted.concat();
+    }
+    let mut commits: Vec<_> = lines.iter().map(|line| &line.commit).collect();
+    commits.sort();
+    commits.dedup();
+    if commits.iter().any(|commit| **commit != host.commit) {
+        let of = |commit: &&String| {
+            let lines = lines.iter().filter(|line| line.commit == **commit);
+            let names: Vec<_> = lines.map(Line::title).collect();
+            format!("- At {commit}: {}.\n", names.join("; "))
+        };
+        text.push('\n');
+        text += &commits.iter().map(of).collect::<String>();
+    }
+    text
 }
 
 fn spread(values: &[f64]) -> Value {
@@ -149,16 +222,9 @@ fn spread(values: &[f64]) -> Value {
 
 /// A row in a line, for whoever waits for the rest.
 pub fn line(row: &Row) -> String {
-    let [_, _, medians, judged, _, _, _] = cells(row);
-    format!("{}: {medians}; {judged}", title(row))
-}
-
-/// A row's name, for a sentence.
-fn title(row: &Row) -> String {
-    match row.against.is_empty() {
-        true => row.name.clone(),
-        false => format!("{} / {}", row.name, row.against),
-    }
+    let line = Line::of(row);
+    let [_, _, medians, judged, ..] = &line.cells;
+    format!("{}: {medians}; {judged}", line.title())
 }
 
 fn cells(row: &Row) -> [String; COLUMNS] {
