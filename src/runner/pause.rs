@@ -17,7 +17,7 @@ use super::run::{Attempt, Cut, Played};
 use super::steps::AFTER_PAUSE;
 use super::verdict::Verdict;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, IoContext, Result};
 use crate::event::{Event, Way, millis};
 use crate::guest::entrance::{Entrance, Inside, Open};
 use crate::process::Cmd;
@@ -431,7 +431,12 @@ impl Attempt<'_> {
         let modules = self.of.modules.iter();
         let modules = modules.map(|m| (kernel_module_name(&m.name), m.path.clone()));
         let kernel = gdb::Kernel::built(&self.of.tree.join("build"));
-        let script = gdb::script(&kernel, socket, places, &modules.collect::<Vec<_>>());
+        let modules: Vec<_> = modules.collect();
+        let record = self.record.dir();
+        let sources = std::path::absolute(record)
+            .at("find", record)?
+            .join("sources");
+        let script = gdb::script(&kernel, socket, places, &modules, &sources);
         self.record.write(GDB_SCRIPT, &script)
     }
 }

@@ -135,12 +135,14 @@ impl Kernel {
     }
 }
 
-/// The file for `gdb -x`. `modules` are the names of modules in the guest with their files.
+/// The file for `gdb -x`. `modules` are the names of modules in the guest with their files, `sources`
+/// is the folder with what the lab has generated of them.
 pub fn script(
     kernel: &Kernel,
     socket: &Path,
     places: &Places,
     modules: &[(String, PathBuf)],
+    sources: &Path,
 ) -> String {
     let mut text =
         "# For gdb -x. While gdb is attached, the guest stands still until `continue`;\n\
@@ -161,6 +163,13 @@ pub fn script(
         // It was loaded to another place than it was linked for.
         offset => writeln!(text, "symbol-file {vmlinux} -o {offset:#x}"),
     };
+    if kernel.has_debug_info {
+        // Names of the kernel's sources are relative to where it was built, which is not where it is
+        // now; a module's is found by the last part of its name. gdb looks into the latest first.
+        for folder in [sources, &kernel.build] {
+            let _ = writeln!(text, "directory {}", quoted(folder));
+        }
+    }
     let _ = writeln!(text, "target remote {}", socket.display());
     for (name, file) in modules {
         let Some(sections) = places.modules.get(name) else {
@@ -236,11 +245,14 @@ mod tests {
         ];
         let places = Places::parse(SAID);
         let socket = Path::new("/tmp/lab-x/gdb");
-        insta::assert_snapshot!(script(&kernel, socket, &places, &modules), @r#"
+        let sources = Path::new("/record/sources");
+        insta::assert_snapshot!(script(&kernel, socket, &places, &modules, sources), @r#"
         # For gdb -x. While gdb is attached, the guest stands still until `continue`;
         # `detach` lets it go on.
         set confirm off
         file "/cache/a b/build/vmlinux"
+        directory "/record/sources"
+        directory "/cache/a b/build"
         target remote /tmp/lab-x/gdb
         add-symbol-file "/cache/shop.ko" 0xffffffffa0000000 -s .data 0xffffffffa0002000 -s __mcount_loc 0xffffffffa0001000
         python import sys; sys.path.insert(0, "/cache/a b/scripts/gdb")
@@ -259,14 +271,17 @@ mod tests {
             has_debug_info: false,
             has_scripts: false,
         };
-        let text = script(&kernel, Path::new("/s"), &Places::parse(SAID), &[]);
+        let script = |kernel: &Kernel, places: &Places| {
+            script(kernel, Path::new("/s"), places, &[], Path::new("/sources"))
+        };
+        let text = script(&kernel, &Places::parse(SAID));
         assert!(text.contains("symbol-file \"/b/vmlinux\" -o 0x1000000\n"));
-        assert!(text.contains("has no debug info"));
+        assert!(text.contains("has no debug info") && !text.contains("directory"));
         // Addresses are not for everybody.
         let hidden = Places::parse("0000000000000000 T _text");
-        assert!(script(&kernel, Path::new("/s"), &hidden, &[]).contains("file \"/b/vmlinux\"\n"));
+        assert!(script(&kernel, &hidden).contains("file \"/b/vmlinux\"\n"));
         kernel.has_symbols = false;
-        let text = script(&kernel, Path::new("/s"), &Places::default(), &[]);
+        let text = script(&kernel, &Places::default());
         assert!(!text.contains("file ") && text.contains("target remote /s\n"));
     }
 }
