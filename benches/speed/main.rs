@@ -189,9 +189,7 @@ fn measure() -> Result<()> {
     }
     print!("{}", table(&host, &rows).markdown());
     if update_docs {
-        table(&host, &rows)
-            .with_earlier(root, &order())
-            .update_docs(root)?;
+        table(&host, &rows).update_docs(root)?;
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 //! `docs/performance.md`.
 //!
 //! Groups can be measured one after the other: the file and the document keep the rows of the groups
-//! that were not measured this time, each with its commit. A new checkout has the document only.
+//! that were not measured this time, each with its commit. The document gets what was measured now and
+//! nothing else of the file, which may be older than the document is.
 
 use std::fs;
 use std::path::Path;

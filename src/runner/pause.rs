@@ -430,12 +430,11 @@ impl Attempt<'_> {
         };
         let modules = self.of.modules.iter();
         let modules = modules.map(|m| (kernel_module_name(&m.name), m.path.clone()));
-        let kernel = gdb::Kernel::built(&self.of.tree.join("build"));
         let modules: Vec<_> = modules.collect();
-        let record = self.record.dir();
-        let sources = std::path::absolute(record)
-            .at("find", record)?
-            .join("sources");
+        let kernel = gdb::Kernel::built(&self.of.tree.join("build"));
+        // gdb may be started from any folder.
+        let record = std::path::absolute(self.record.dir()).at("find", self.record.dir())?;
+        let sources = record.join("sources");
         let script = gdb::script(&kernel, socket, places, &modules, &sources);
         self.record.write(GDB_SCRIPT, &script)
     }
