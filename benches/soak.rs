@@ -80,6 +80,7 @@ fn main() -> Result<()> {
          \"last_round_kib\": {:?}, \"open_files\": {:?}, \"cache_entries\": {entries:?}}}\n",
         first.memory, last.memory, last.files
     );
+    fs::create_dir_all(root.join("target"))?;
     fs::write(root.join("target/soak.json"), &json)?;
     print!("{json}");
     if last.memory[1] as f64 > last.memory[0] as f64 + KEPT * each as f64 {

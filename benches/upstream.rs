@@ -58,6 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{{\"originals_s\": {scripts:.1}, \"scenarios_s\": {scenarios:.1}, \"ratio\": \
          {ratio:.3}, \"rounds\": {ROUNDS}}}\n"
     );
+    fs::create_dir_all(root.join("target"))?;
     fs::write(root.join("target/upstream.json"), json)?;
     Ok(())
 }

@@ -79,10 +79,10 @@ impl Table {
             map.insert("limit_spread".to_owned(), spread(&row.limit));
             map.insert("met".to_owned(), json!(row.is_met()));
         }
-        fs::write(
-            root.join(JSON),
-            serde_json::to_string_pretty(&table)? + "\n",
-        )?;
+        let file = root.join(JSON);
+        // Cargo may have its own folder elsewhere.
+        fs::create_dir_all(root.join("target"))?;
+        fs::write(file, serde_json::to_string_pretty(&table)? + "\n")?;
         Ok(())
     }
 
