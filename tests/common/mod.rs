@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub mod terminal;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -5,15 +5,17 @@
 #[path = "../../fuzz/targets/mod.rs"]
 mod targets;
 
+use std::collections::HashSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// Mutations of each target, or as many as go into what the corpus leaves of this time.
+/// Mutations of each target: as many as go into this time, and never fewer than the least.
 const MUTATIONS: u32 = 20_000;
-const TIME: Duration = Duration::from_secs(10);
+const LEAST: u32 = 300;
+const TIME: Duration = Duration::from_secs(4);
 /// One input may not take longer: what is quadratic shows here.
 const EACH: Duration = Duration::from_secs(5);
 
@@ -130,12 +132,21 @@ fn stands(name: &str) {
     let started = Instant::now();
     inputs.iter().for_each(|input| try_one(input));
     let mut random = Random(0x6c61_6221);
-    for _ in 0..MUTATIONS {
-        if started.elapsed() > TIME {
-            break;
+    let (mut tried, mut seen) = (0, HashSet::new());
+    while tried < LEAST || tried < MUTATIONS && started.elapsed() < TIME {
+        let input = mutate(&inputs, &mut random);
+        try_one(&input);
+        tried += 1;
+        if !inputs.contains(&input) {
+            seen.insert(input);
         }
-        try_one(&mutate(&inputs, &mut random));
     }
+    // A mutation can leave an input as it is. Most must be inputs that the target has not seen.
+    let new = seen.len();
+    assert!(
+        new >= tried as usize / 2,
+        "{name}: {new} new inputs of {tried}"
+    );
 }
 
 #[test]

@@ -2,23 +2,19 @@
 //! Runs that are paused, and guests that are entered: by another lab, on a terminal, as a pipe, with
 //! gdb's protocol. And nothing of that is left behind.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use livepatch_lab::event::{Event, Stamped};
 use livepatch_lab::guest::entrance::Entrance;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::common::{Output, is_gone, signal};
-use crate::common::{Project, assert_contains};
+use crate::common::terminal::{Terminal, resize};
+use crate::common::{Output, Project, assert_contains, is_gone, signal};
 use crate::real::{culprit, kthreadd};
 
 const SCENARIO: &str = "scenarios/tagged-transition-window.yaml";
@@ -167,7 +163,7 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
     assert!(output.stdout == lines, "{} bytes", output.stdout.len());
 
     // A reader that has gone ends it, as it ends other programs.
-    let mut endless = common::spawn(paused.project.dir(), &["exec", "--", "cat", "/dev/zero"]);
+    let mut endless = paused.project.spawn(&["exec", "--", "cat", "/dev/zero"]);
     let mut some = [1; 100];
     endless
         .stdout
@@ -190,7 +186,7 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
     }
 
     // The console, in what it says later as well, and with nothing that steers a terminal.
-    let console = common::spawn(paused.project.dir(), &["console"]);
+    let console = paused.project.spawn(&["console"]);
     paused.exec(&["sh", "-c", "printf '\\033[2J marked\\n' >/dev/console"]);
 
     let (project, output) = paused.go_on();
@@ -251,88 +247,6 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
     let output = project.lab(&["continue"]);
     assert_eq!(output.code, 2);
     assert_contains(&output.stderr, &["no run is paused"]);
-}
-
-/// A terminal with a lab at its other end.
-struct Terminal {
-    master: OwnedFd,
-    slave: File,
-    said: Arc<Mutex<String>>,
-    lab: Child,
-}
-
-impl Terminal {
-    fn new(project: &Project, args: &[&str]) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let mut options = File::options();
-        options.read(true).write(true);
-        let slave = options.open(name.to_str().unwrap()).unwrap();
-        resize(&master, 100, 40);
-        let end = || Stdio::from(slave.try_clone().unwrap());
-        // It is the lab's controlling terminal: its keys are signals unless the lab takes them.
-        let mut command = Command::new("setsid");
-        command.args(["--ctty", "--wait", env!("CARGO_BIN_EXE_lab")]);
-        command.args(args);
-        common::furnish(&mut command, project.dir());
-        let command = command.stdin(end()).stdout(end()).stderr(end());
-        let lab = command.env("TERM", "xterm").spawn().unwrap();
-        let said = Arc::default();
-        let (mut reader, all) = (File::from(master.try_clone().unwrap()), Arc::clone(&said));
-        std::thread::spawn(move || {
-            let mut block = [0; 4096];
-            while let Ok(length @ 1..) = reader.read(&mut block) {
-                let text: &Mutex<String> = &all;
-                text.lock()
-                    .unwrap()
-                    .push_str(&String::from_utf8_lossy(&block[..length]));
-            }
-        });
-        Self {
-            master,
-            slave,
-            said,
-            lab,
-        }
-    }
-
-    fn type_in(&self, keys: &str) {
-        File::from(self.master.try_clone().unwrap())
-            .write_all(keys.as_bytes())
-            .unwrap();
-    }
-
-    /// Waits until this is said, and forgets all that was said up to there.
-    fn expect(&self, text: &str) {
-        wait_for(text, || {
-            let mut said = self.said.lock().unwrap();
-            let end = said.find(text)? + text.len();
-            said.drain(..end);
-            Some(())
-        });
-    }
-
-    /// Whether it has its lines and its signals.
-    fn is_cooked(&self) -> bool {
-        let modes = tcgetattr(&self.slave).unwrap().local_modes;
-        modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
-    }
-
-    fn status(&mut self) -> Option<i32> {
-        self.lab.wait().unwrap().code()
-    }
-}
-
-fn resize(terminal: &OwnedFd, columns: u16, rows: u16) {
-    let size = Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    tcsetwinsize(terminal, size).unwrap();
 }
 
 #[test]
@@ -400,7 +314,7 @@ fn a_shell_has_a_terminal_of_its_own() {
 fn piped(project: &Project, args: &[&str], input: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
     command.args(args);
-    common::furnish(&mut command, project.dir());
+    project.furnish(&mut command);
     let mut lab = command.stdin(Stdio::piped()).spawn().unwrap();
     let (mut stdin, input) = (lab.stdin.take().unwrap(), input.to_vec());
     let typing = std::thread::spawn(move || stdin.write_all(&input));
@@ -556,7 +470,7 @@ fn gdb_attaches_and_knows_where_the_modules_are() {
     assert!(stub.ask("?").starts_with(['T', 'S']));
     // The guest stands still: an answer comes only after it was let go.
     let exec = ["exec", "--", "cat", "/proc/uptime"];
-    let mut answer = common::spawn(paused.project.dir(), &exec);
+    let mut answer = paused.project.spawn(&exec);
     std::thread::sleep(Duration::from_secs(2));
     assert!(answer.try_wait().unwrap().is_none());
     assert_eq!(stub.ask("D"), "OK");
@@ -585,7 +499,7 @@ fn a_guest_that_panicked_is_there_for_gdb_and_its_console() {
     let script = fs::read_to_string(paused.record.join("gdb.init")).unwrap();
     assert_contains(&script, &["/culprit.ko\" 0x"]);
     let args = ["console", "latest"];
-    let console = common::spawn(paused.project.dir(), &args);
+    let console = paused.project.spawn(&args);
     let guest = paused.lab.id();
     signal(guest, "TERM");
     let (_sandbox, output) = paused.end();

@@ -9,9 +9,9 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::common::{Output, lab_env};
+use crate::common::{Output, ROOT, lab_env};
+use crate::real::set_up;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const SCRIPT: &str = "scripts/livepatch/klp-build";
 
 /// The source tree of kernel `tags`. klp-build is for x86_64, so no other kernel will do.

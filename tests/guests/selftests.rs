@@ -3,46 +3,37 @@
 //! and guests that play more than one run.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::common::{Output, lab_env};
 use livepatch_lab::event::{Event, Stamped};
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{Results, RunResult};
 use livepatch_lab::runner::verdict::{Evidence, Outcome};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const CI: [(&str, &str); 1] = [("CI", "true")];
+use crate::common::{Output, Project, ROOT, lab_env};
+use crate::real::{CI, set_up};
 
 /// A project with the real kernels and images, and scenarios and snapshots of its own. Its
 /// scenarios have names that were never used: nobody knows how long any of them takes, so the first
 /// to be ready is the first to run.
-struct Project(tempfile::TempDir, String);
+struct Queue {
+    project: Project,
+    suffix: String,
+}
 
-impl Project {
+impl Queue {
     fn new() -> Self {
-        set_up();
-        let dir = tempfile::tempdir().unwrap();
-        for folder in ["kernels", "images"] {
-            symlink(Path::new(ROOT).join(folder), dir.path().join(folder)).unwrap();
-        }
-        for folder in ["scenarios", "snapshots"] {
-            fs::create_dir(dir.path().join(folder)).unwrap();
-        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        Self(dir, format!("-{}", now.as_nanos()))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        Self {
+            project: Project::new(),
+            suffix: format!("-{}", now.as_nanos()),
+        }
     }
 
     fn scenario(&self, name: &str, steps: &str) {
         let text = format!("version: 1\nsummary: x\nsteps:\n{steps}");
-        let file = format!("scenarios/{name}{}.yaml", self.1);
-        fs::write(self.path(&file), text).unwrap();
+        let file = format!("scenarios/{name}{}.yaml", self.suffix);
+        fs::write(self.project.path(&file), text).unwrap();
     }
 
     /// Runs all scenarios on mainline, one after the other, each observation accepted.
@@ -58,14 +49,14 @@ impl Project {
             "--output",
             "results",
         ];
-        let output = self.lab_with(&[&args, more].concat(), &[]);
-        (output, read_dir(&self.path("results")).unwrap())
+        let output = self.project.lab(&[&args, more].concat());
+        (output, read_dir(&self.project.path("results")).unwrap())
     }
 
     /// Which run a guest had played just before a run, if it was not booted for it.
     fn after(&self, scenario: &str) -> Option<String> {
-        let scenario = format!("{scenario}{}", self.1);
-        let files = fs::read_dir(self.path("results")).unwrap();
+        let scenario = format!("{scenario}{}", self.suffix);
+        let files = fs::read_dir(self.project.path("results")).unwrap();
         let mut files = files.map(|file| file.unwrap().path());
         let events = files.find(|path| path.extension().is_some_and(|e| e == "jsonl"));
         let text = fs::read_to_string(events.unwrap()).unwrap();
@@ -76,11 +67,11 @@ impl Project {
             }
         });
         let before = booted.unwrap().map(|run| run.scenario);
-        before.map(|name| name.strip_suffix(&self.1).unwrap().to_owned())
+        before.map(|name| name.strip_suffix(&self.suffix).unwrap().to_owned())
     }
 
     fn result<'a>(&self, results: &'a Results, scenario: &str) -> &'a RunResult {
-        let scenario = format!("{scenario}{}", self.1);
+        let scenario = format!("{scenario}{}", self.suffix);
         let mut runs = results.runs.iter();
         runs.find(|run| run.run.scenario == scenario).unwrap()
     }
@@ -230,28 +221,28 @@ fn an_exported_scenario_shows_the_rfcs_defect_as_well() {
 
 #[test]
 fn a_guest_that_is_as_it_was_plays_the_next_run() {
-    let project = Project::new();
-    project.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
-    project.scenario("b", "  - dynamic-debug: \"file kernel/livepatch/* +p\"\n");
-    project.scenario(
+    let queue = Queue::new();
+    queue.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
+    queue.scenario("b", "  - dynamic-debug: \"file kernel/livepatch/* +p\"\n");
+    queue.scenario(
         "c",
         "  - { write: /sys/kernel/tracing/tracing_on, data: \"0\" }\n",
     );
-    project.scenario("d", "  - read: /proc/sys/kernel/ostype\n");
-    let (output, results) = project.run(&[]);
+    queue.scenario("d", "  - read: /proc/sys/kernel/ostype\n");
+    let (output, results) = queue.run(&[]);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
     assert_eq!(results.runs.len(), 4);
-    assert_eq!(project.after("a"), None);
-    assert_eq!(project.after("b").as_deref(), Some("a"));
+    assert_eq!(queue.after("a"), None);
+    assert_eq!(queue.after("b").as_deref(), Some("a"));
     // Messages are put back; what cannot be put back ends the guest.
-    assert_eq!(project.after("c").as_deref(), Some("b"));
-    assert_eq!(project.after("d"), None);
+    assert_eq!(queue.after("c").as_deref(), Some("b"));
+    assert_eq!(queue.after("d"), None);
     // A later record has what the console said meanwhile, and how the guest was started.
-    let record = project.result(&results, "b");
+    let record = queue.result(&results, "b");
     let livepatch_lab::report::results::State::Finished(finished) = &record.state else {
         panic!("{record:?}");
     };
-    let record = project.dir().join(&finished.record);
+    let record = queue.project.dir().join(&finished.record);
     let script = fs::read_to_string(record.join("qemu.sh")).unwrap();
     assert!(
         script.contains("had played 1 runs before, the last one a-"),
@@ -262,20 +253,20 @@ fn a_guest_that_is_as_it_was_plays_the_next_run() {
 
 #[test]
 fn cold_boots_a_guest_for_each_run() {
-    let project = Project::new();
-    project.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
-    project.scenario("b", "  - read: /proc/sys/kernel/ostype\n");
-    let (output, _) = project.run(&["--cold"]);
+    let queue = Queue::new();
+    queue.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
+    queue.scenario("b", "  - read: /proc/sys/kernel/ostype\n");
+    let (output, _) = queue.run(&["--cold"]);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
-    assert_eq!((project.after("a"), project.after("b")), (None, None));
+    assert_eq!((queue.after("a"), queue.after("b")), (None, None));
 }
 
 #[test]
 fn what_fails_only_in_a_used_guest_is_flaky_and_never_a_pass() {
-    let project = Project::new();
+    let queue = Queue::new();
     let hostname = "/proc/sys/kernel/hostname";
     // A guest that a step has written to is not shared: here a livepatch does it.
-    project.scenario(
+    queue.scenario(
         "a",
         "  - load: culprit\n  - read: /proc/cmdline\n  - disable: culprit\n  - unload: culprit\n\
          livepatches:\n  culprit:\n    patches:\n      vmlinux:\n        cmdline_proc_show:\n          \
@@ -283,36 +274,36 @@ fn what_fails_only_in_a_used_guest_is_flaky_and_never_a_pass() {
          include: [linux/seq_file.h, linux/utsname.h]\n          body: |\n            \
          strscpy(init_uts_ns.name.nodename, \"changed\");\n            return 0;\n",
     );
-    project.scenario(
+    queue.scenario(
         "b",
         &format!("  - {{ read: {hostname}, equals: (none) }}\n"),
     );
     // A run that has no module to wait for would come first: now all are there, and the longer one is.
-    project.run(&[]);
-    let (output, results) = project.run(&[]);
+    queue.run(&[]);
+    let (output, results) = queue.run(&[]);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
-    let b = project.result(&results, "b");
+    let b = queue.result(&results, "b");
     let verdict = b.verdict().unwrap();
     assert_eq!(verdict.outcome, Outcome::Flaky, "{verdict:?}");
     let before = |e: &&Evidence| e.title == "the guest had played before";
     let before = verdict.evidence.iter().find(before).unwrap();
-    assert_eq!(before.text, format!("a{}", project.1));
-    assert_eq!(project.after("b"), None);
+    assert_eq!(before.text, format!("a{}", queue.suffix));
+    assert_eq!(queue.after("b"), None);
 }
 
 #[test]
 fn a_complaint_in_a_used_guest_is_not_tried_away() {
-    let project = Project::new();
-    project.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
-    project.scenario("b", "  - { write: /proc/sysrq-trigger, data: c }\n");
-    let (output, results) = project.run(&[]);
+    let queue = Queue::new();
+    queue.scenario("a", "  - read: /proc/sys/kernel/ostype\n");
+    queue.scenario("b", "  - { write: /proc/sysrq-trigger, data: c }\n");
+    let (output, results) = queue.run(&[]);
     assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
-    let b = project.result(&results, "b");
+    let b = queue.result(&results, "b");
     assert_eq!(b.verdict().unwrap().outcome, Outcome::Panicked, "{b:?}");
     assert!(b.failed_attempts.is_empty(), "{b:?}");
-    assert_eq!(project.after("b").as_deref(), Some("a"));
+    assert_eq!(queue.after("b").as_deref(), Some("a"));
     assert_eq!(
-        project.result(&results, "a").verdict().unwrap().outcome,
+        queue.result(&results, "a").verdict().unwrap().outcome,
         Outcome::Passed
     );
 }

@@ -7,12 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cluster::Slurm;
-use crate::common::{Output, lab_env};
+use crate::common::{Output, ROOT, lab_env};
+use crate::real::{CI, set_up};
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::runner::verdict::Outcome;
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const CI: [(&str, &str); 1] = [("CI", "true")];
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// What is run: on both architectures, with a known defect among it.

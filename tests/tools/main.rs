@@ -20,4 +20,5 @@ mod host;
 mod intake;
 mod interrupts;
 mod plan;
+mod prompts;
 mod stages;
