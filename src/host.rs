@@ -247,9 +247,11 @@ fn is_there(provides: &str) -> bool {
     find_tool(provides).is_some()
 }
 
-/// A path, or a folder whose name begins so (`/usr/share/perl/5` → `/usr/share/perl/5.36`).
+/// A path, or a folder whose name begins so (`/usr/share/perl/5` → `/usr/share/perl/5.36`). A test
+/// with fake tools has the files of packages elsewhere (`LAB_HOST_ROOT`).
 fn has_path(path: &str) -> bool {
-    let path = Path::new(path);
+    let root = std::env::var_os("LAB_HOST_ROOT").unwrap_or_else(|| "/".into());
+    let path = &Path::new(&root).join(path.trim_start_matches('/'));
     if path.exists() {
         return true;
     }

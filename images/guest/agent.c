@@ -7,6 +7,9 @@
  * Request:  VERB [TAB ARG]... LF          (`put` is followed by its bytes)
  * Reply:    ERRNO SP LENGTH LF BYTES      (ERRNO is 0 or what the system call left)
  *
+ * `protocol` answers the version of all this: of the verbs, their arguments and the lines of their
+ * replies. The host refuses an agent of another version; see PROTOCOL in src/guest/mod.rs.
+ *
  * Static and without any library but libc, because a shell cannot tell the errno of
  * finit_module() and a step must not fork.
  */
@@ -30,6 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#define PROTOCOL "1"
 #define LIVEPATCH "/sys/kernel/livepatch"
 #define CALLS "/sys/kernel/debug"
 #define CALLS_PREFIX "lab-"
@@ -815,6 +819,12 @@ static int do_exec(long limit_ms, const char *dir, const char *command)
 	return 0;
 }
 
+static int do_protocol(void)
+{
+	emit("%s", PROTOCOL);
+	return 0;
+}
+
 static int do_release(void)
 {
 	struct utsname name;
@@ -852,7 +862,9 @@ int main(int count, char **words)
 		for (argc = 0; argc < 4; argc++)
 			argv[argc] = rest ? strsep(&rest, "\t") : "";
 		reply_len = 0;
-		if (!strcmp(argv[0], "release"))
+		if (!strcmp(argv[0], "protocol"))
+			err = do_protocol();
+		else if (!strcmp(argv[0], "release"))
 			err = do_release();
 		else if (!strcmp(argv[0], "put"))
 			err = do_put(argv[1], strtoul(argv[2], NULL, 10));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line: arguments, and one file per subcommand.
 
+mod ask;
 mod bisect;
 mod build;
 mod bundle;

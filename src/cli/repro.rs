@@ -2,12 +2,13 @@
 //! `lab repro`: shows what a bundle would run, asks, runs it, and says whether it ended as recorded.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
+use super::ask::ask;
 use super::cache::bytes;
 use super::run::duration;
 use crate::bundle::again::Again;
@@ -252,22 +253,10 @@ async fn agree(ctx: &Context, args: &ReproArgs) -> Result<()> {
             "look at what it would run with --dry-run, then say --yes",
         );
     }
-    let _ = write!(std::io::stderr(), "Go on? [y/N] ");
-    let _ = std::io::stderr().flush();
-    let answer = blocking(|| {
-        let mut answer = String::new();
-        let read = std::io::stdin().read_line(&mut answer);
-        read.at("read", "standard input".as_ref())?;
-        Ok(answer)
-    });
-    let answer = tokio::select! {
-        answer = answer => answer?,
-        // The thread goes on waiting, and goes with the process.
-        () = ctx.cancel.cancelled() => return Err(Error::interrupted()),
-    };
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => refuse("nothing was run", "answer with y to run it"),
+    match ask(ctx, "Go on? [y/N]").await?.as_deref() {
+        Some("y" | "yes") => Ok(()),
+        None => refuse("nothing was run", "answer with y to run it, or say --yes"),
+        Some(_) => refuse("nothing was run", "answer with y to run it"),
     }
 }
 

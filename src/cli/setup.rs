@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lab setup`: says which host packages are missing or too old, and why, asks, installs.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
+use super::ask::ask;
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Error, Result};
 use crate::host::{self, HostPackage};
 use crate::report::to_stderr;
 
@@ -28,15 +29,10 @@ pub async fn install(ctx: &Context, needed: &[HostPackage], yes: bool) -> Result
         to_stderr(&format!("  {}", host::describe(package)));
     }
     if !yes && std::io::stdin().is_terminal() {
-        let _ = write!(std::io::stderr(), "Go on? [Y/n] ");
-        let _ = std::io::stderr().flush();
-        let mut answer = String::new();
-        std::io::stdin()
-            .read_line(&mut answer)
-            .at("read", "standard input".as_ref())?;
-        if !["", "y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()) {
+        let answer = ask(ctx, "Go on? [Y/n]").await?;
+        if !matches!(answer.as_deref(), Some("" | "y" | "yes")) {
             return Err(Error::host("the packages were not installed")
-                .help("install them yourself, or answer with y"));
+                .help("answer with y, say --yes, or install them yourself"));
         }
     }
     host::install(ctx, &missing).await?;

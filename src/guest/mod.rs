@@ -12,13 +12,17 @@ pub mod terminal;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, IoContext, Result};
+use crate::error::{Blame, Error, IoContext, Result};
 use crate::image::keys::RunKeys;
 use crate::scenario::{Errno, kernel_module_name};
+use crate::visible::visible;
 use crate::vm::args::BOOT_MESSAGES;
 use crate::vm::console::Console;
 use ssh::Link;
 
+/// The version of the agent's protocol, as `images/guest/agent.c` has it. It counts up with each change
+/// of a verb, of its arguments or of the lines of a reply.
+const PROTOCOL: &str = "1";
 /// The livepatch core's debug messages.
 const LIVEPATCH_MESSAGES: &str = "file kernel/livepatch/*";
 /// How often the console is looked at.
@@ -147,15 +151,25 @@ pub struct Guest {
 impl Guest {
     /// Logs in through `port` of 127.0.0.1 and starts the agent. `limit` bounds the login and,
     /// later, each answer.
+    ///
+    /// # Errors
+    ///
+    /// The keys cannot be read, or the agent speaks another version of the protocol.
     pub async fn connect(port: u16, keys: &RunKeys, limit: Duration) -> Result<Answer<Self>> {
         let login = ssh::Login {
             port,
             private_key: keys.client_private()?,
             host_key: keys.host_public()?,
         };
-        Ok(Link::open(login, limit)
-            .await
-            .map(|link| Self { link, limit }))
+        let guest = match Link::open(login, limit).await {
+            Ok(link) => Self { link, limit },
+            Err(silence) => return Ok(Err(silence)),
+        };
+        match guest.ask("protocol", &[], &[], limit).await {
+            Ok((errno, version)) => speaks_protocol(errno, &version)?,
+            Err(silence) => return Ok(Err(silence)),
+        }
+        Ok(Ok(guest))
     }
 
     /// `uname -r`.
@@ -360,4 +374,53 @@ impl Guest {
 
 fn module_path(name: &str) -> String {
     format!("{MODULES}/{}.ko", kernel_module_name(name))
+}
+
+/// Whether an agent with this answer to `protocol` can be understood. One from before there were
+/// versions does not know the verb.
+fn speaks_protocol(errno: i32, version: &str) -> Result<()> {
+    if (errno, version) == (0, PROTOCOL) {
+        return Ok(());
+    }
+    let version = match errno {
+        0 => &visible(&version[..version.floor_char_boundary(NONSENSE_MAX)]),
+        _ => "0",
+    };
+    let what = format!(
+        "the agent in the guest's image speaks version {version} of its protocol, this lab version \
+         {PROTOCOL}"
+    );
+    Err(Error::new(Blame::File, what).help(
+        "take images/guest/agent.c of this lab, so that the image is built anew; a bundle's own image \
+         needs the lab that wrote the bundle",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_speaks_this_version() {
+        let agent = include_str!("../../images/guest/agent.c");
+        assert!(agent.contains(&format!("\n#define PROTOCOL \"{PROTOCOL}\"\n")));
+        assert!(speaks_protocol(0, PROTOCOL).is_ok());
+    }
+
+    #[test]
+    fn an_agent_of_another_version_is_the_images_fault() {
+        let said = |errno, version: &str| {
+            let error = speaks_protocol(errno, version).unwrap_err();
+            assert_eq!(error.blame, Blame::File);
+            assert!(error.help.unwrap().contains("agent.c"));
+            error.what
+        };
+        assert!(said(0, "2").contains("speaks version 2 of its protocol, this lab version 1"));
+        assert!(said(38, "").contains("speaks version 0 "));
+        let hostile = said(0, &"\u{1b}[2J".repeat(1000));
+        assert!(
+            !hostile.contains('\u{1b}') && hostile.len() < 2000,
+            "{hostile}"
+        );
+    }
 }

@@ -213,7 +213,11 @@ impl Attempt<'_> {
     ) -> std::result::Result<Vec<String>, Cut> {
         let Taken { done, dump, .. } = taken;
         let number = played.states.len() + 1;
-        let mut state = Observed::parse(dump, &Names::of(&self.of.scenario));
+        let parsed = Observed::parse(dump, &Names::of(&self.of.scenario));
+        let mut state = parsed.map_err(|unknown| {
+            let reason = format!("{}: {unknown}", doing(step, played));
+            Verdict::against(Outcome::Hung, Blame::Guest, reason)
+        })?;
         state.result.clone_from(&done.result);
         played.said += dump.len() + state.result.as_ref().map_or(0, String::len);
         if played.said > SAID_MAX {

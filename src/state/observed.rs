@@ -106,11 +106,38 @@ pub struct Object {
     pub functions: Vec<String>,
 }
 
+/// Bytes of a line that is not understood that are shown.
+const UNKNOWN_MAX: usize = 200;
+
+/// A line of the agent that is no part of its protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownLine(String);
+
+/// The line as it can be shown, and no more of it than fits into a message.
+impl std::fmt::Display for UnknownLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = &self.0[..self.0.floor_char_boundary(UNKNOWN_MAX)];
+        let more = if start.len() < self.0.len() {
+            "…"
+        } else {
+            ""
+        };
+        let shown = visible(&start.replace('\t', " "));
+        write!(f, "the agent's state has an unknown line: `{shown}{more}`")
+    }
+}
+
 impl Observed {
-    /// Reads the agent's `state` reply. Lines of an unknown kind are left out.
-    pub fn parse(dump: &str, names: &Names) -> Self {
+    /// Reads the agent's `state` reply. A line without an end is the rest of a reply that was too long.
+    ///
+    /// # Errors
+    ///
+    /// A line is of no known kind, or stands where its kind has no meaning.
+    pub fn parse(dump: &str, names: &Names) -> std::result::Result<Self, UnknownLine> {
         let mut state = Self::default();
-        for line in dump.lines() {
+        let whole = dump.rfind('\n').map_or("", |end| &dump[..=end]);
+        for line in whole.lines() {
+            let unknown = || UnknownLine(line.to_owned());
             let fields: Vec<&str> = line.split('\t').collect();
             match fields[..] {
                 ["livepatch", name, enabled, transition, replace, stack_order] => {
@@ -124,25 +151,25 @@ impl Observed {
                     });
                 }
                 ["object", name, patched] => {
-                    if let Some(livepatch) = state.livepatches.last_mut() {
-                        livepatch.objects.push(Object {
-                            name: names.of_module(name),
-                            patched: patched.to_owned(),
-                            functions: Vec::new(),
-                        });
-                    }
+                    let livepatch = state.livepatches.last_mut().ok_or_else(unknown)?;
+                    livepatch.objects.push(Object {
+                        name: names.of_module(name),
+                        patched: patched.to_owned(),
+                        functions: Vec::new(),
+                    });
                 }
                 ["function", name] => {
                     let livepatch = state.livepatches.last_mut();
-                    if let Some(object) = livepatch.and_then(|l| l.objects.last_mut()) {
-                        object.functions.push(name.to_owned());
-                    }
+                    let object = livepatch.and_then(|l| l.objects.last_mut());
+                    let object = object.ok_or_else(unknown)?;
+                    object.functions.push(name.to_owned());
                 }
                 ["module", line] => {
                     let mut words = line.split(' ');
-                    if let (Some(name), Some(references)) = (words.next(), words.nth(1))
-                        && (names.has(name) || !DEVICES.contains(&name))
-                    {
+                    let (Some(name), Some(references)) = (words.next(), words.nth(1)) else {
+                        return Err(unknown());
+                    };
+                    if names.has(name) || !DEVICES.contains(&name) {
                         state
                             .modules
                             .insert(names.of_module(name), references.to_owned());
@@ -156,7 +183,9 @@ impl Observed {
                 ["traced", function] => state.traced.push(function.to_owned()),
                 ["log", ref text @ ..] => state.log.extend(log_line(&text.join("\t"), names)),
                 ["log-lost", ..] => state.log.push("(lines lost)".to_owned()),
-                _ => {}
+                // Of the guest, not of its state: see `state::witness`.
+                ["tainted" | "disk", _] => {}
+                _ => return Err(unknown()),
             }
         }
         // Without stack_order (before 6.14) by name, so that the order is at least stable.
@@ -168,7 +197,7 @@ impl Observed {
         });
         state.handlers.sort();
         state.traced.sort();
-        state
+        Ok(state)
     }
 
     /// The livepatches that are enabled, in stack order.
@@ -299,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_text_is_free_of_what_differs_between_runs() {
-        let state = Observed::parse(DUMP, &names());
+        let state = Observed::parse(DUMP, &names()).unwrap();
         insta::assert_snapshot!(run_text(&[("load pricing-v1".to_owned(), state)]), @r"
         step 1: load pricing-v1
           livepatch pricing-v1: enabled 1, transition 0, replace 4294967295, stack_order 1
@@ -318,14 +347,73 @@ mod tests {
     }
 
     #[test]
+    fn every_line_of_the_agent_is_known() {
+        let rest = "tainted\t4096\ndisk\t1000\ntraced\tprice\nlog-lost\t\nlog\ta\tb\n";
+        let state = Observed::parse(&format!("{rest}{DUMP}"), &names()).unwrap();
+        assert_eq!(state.traced, ["price"]);
+        assert_eq!(state.log[0], "(lines lost)");
+        assert_eq!(state.modules.len(), 2);
+        // The agent's own text has no other kind of line in the functions that make a state.
+        let agent = include_str!("../../images/guest/agent.c");
+        let (of_state, _) = agent.split_once("static int do_state").unwrap();
+        let starts = of_state.split("emit(\"").skip(1);
+        let kinds = starts.filter_map(|start| start.split_once("\\t").map(|(kind, _)| kind));
+        let kinds: std::collections::BTreeSet<_> = kinds.filter(|kind| !kind.is_empty()).collect();
+        let known = [
+            "%s",
+            "call",
+            "disk",
+            "function",
+            "livepatch",
+            "log",
+            "log-lost",
+            "object",
+            "traced",
+        ];
+        assert_eq!(kinds, known.into());
+    }
+
+    #[test]
+    fn a_line_that_is_not_known_is_an_error() {
+        let unknown = |line: &str| {
+            let dump = format!("tainted\t0\n{line}\ndisk\t1\n");
+            Observed::parse(&dump, &names()).unwrap_err().to_string()
+        };
+        let said = unknown("forecast\train\u{1b}[2J");
+        assert_eq!(
+            said,
+            "the agent's state has an unknown line: `forecast rain\\u{1b}[2J`"
+        );
+        for line in [
+            "",
+            "livepatch\tpricing_v1\t1",
+            "object\tshop\t1",
+            "function\tprice,1",
+            "module\tshop",
+            "call\tshop\tprice",
+            "disk",
+        ] {
+            assert!(unknown(line).contains("unknown line"), "{line}");
+        }
+        let long = unknown(&"ü".repeat(10_000));
+        assert!(long.ends_with("ü…`") && long.len() < 300, "{long}");
+    }
+
+    #[test]
+    fn the_rest_of_a_reply_that_is_too_long_is_no_line() {
+        let state = Observed::parse("traced\ta\nlivepa", &names()).unwrap();
+        assert_eq!(state.traced, ["a"]);
+    }
+
+    #[test]
     fn enabled_livepatches_come_in_stack_order() {
-        let state = Observed::parse(DUMP, &names());
+        let state = Observed::parse(DUMP, &names()).unwrap();
         assert_eq!(state.enabled(), ["pricing-v1", "stock-hotfix"]);
     }
 
     #[test]
     fn the_text_has_nothing_that_nobody_sees() {
-        let mut state = Observed::parse("traced\ta\u{1b}[2J\rb\n", &names());
+        let mut state = Observed::parse("traced\ta\u{1b}[2J\rb\n", &names()).unwrap();
         state.result = Some("x\r\nstep 2: forged".to_owned());
         assert_eq!(
             state.text(),

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A small project in a temporary folder, with fake build tools on PATH.
+//! A project in a temporary folder, and lab in it. The tier says how a project begins: with fake tools
+//! on PATH (`tests/tools/fake.rs`), or with real kernels and images (`tests/guests/real.rs`).
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub mod terminal;
+
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use crate::faults::Fault;
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// How a command ended.
 #[derive(Debug)]
@@ -20,61 +26,26 @@ pub struct Output {
 }
 
 /// The project's folder; everything goes with it.
-pub struct Project(tempfile::TempDir);
-
-/// Tools that the tests use for real.
-const REAL: [&str; 21] = [
-    "sh", "cp", "patch", "touch", "sleep", "echo", "printf", "cat", "mkdir", "rm", "tar", "env",
-    "grep", "sed", "true", "false", "dirname", "mv", "head", "git", "gzip",
-];
-/// Tools that only have to be there.
-const FAKE: [&str; 15] = [
-    "ccache",
-    "gcc",
-    "gawk",
-    "recountdiff",
-    "ld",
-    "flex",
-    "bison",
-    "bc",
-    "python3",
-    "xz",
-    "perl",
-    "qemu-system-x86_64",
-    "qemu-system-aarch64",
-    "aarch64-linux-gnu-gcc",
-    "x86_64-linux-gnu-gcc",
-];
+pub struct Project {
+    dir: tempfile::TempDir,
+    /// What its commands have in their environment.
+    environment: Vec<(&'static str, PathBuf)>,
+}
 
 impl Project {
-    pub fn new() -> Self {
-        set_up();
-        let project = Self(tempfile::tempdir().unwrap());
-        fs::create_dir(project.path("bin")).unwrap();
-        for tool in REAL {
-            let real = find_tool(tool);
-            symlink(real, project.path("bin").join(tool)).unwrap();
-        }
-        for tool in FAKE {
-            project.script(tool, "echo \"$0 1.0\"");
-        }
-        project.make_script("touch build/vmlinux");
-        for folder in ["scenarios", "snapshots", "images"] {
-            fs::create_dir_all(project.path(folder)).unwrap();
-        }
-        project.write("linux/Makefile", "# a kernel\n");
-        project.write("linux/kernel/livepatch/core.c", "int core;\n");
-        project.write("kernels/config/x.config", "CONFIG_LIVEPATCH=y\n");
-        project.write(
-            "kernels/fake.yaml",
-            "version: 1\nsummary: x\ndefault: true\nsource: { path: ../linux }\n\
-             config: [config/x.config]\n",
-        );
-        project
+    /// A project with nothing in it, in a temporary folder below `parent`.
+    pub fn empty(parent: &Path, environment: fn(&Path) -> Vec<(&'static str, PathBuf)>) -> Self {
+        let dir = tempfile::tempdir_in(parent).unwrap();
+        let environment = environment(dir.path());
+        Self { dir, environment }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.dir().join(name)
     }
 
     pub fn write(&self, name: &str, text: &str) {
@@ -83,39 +54,20 @@ impl Project {
         fs::write(path, text).unwrap();
     }
 
-    pub fn write_scenario(&self) {
-        let text = "version: 1\nsummary: x\ntargets: { shop: { functions: { price: 10 } } }\n\
-                    livepatches: { v1: { patches: { shop: { price: 11 } } } }\nsteps:\n  - load: shop\n";
-        self.write("scenarios/s.yaml", text);
+    /// Copies a file of the lab's own project.
+    pub fn copy(&self, name: &str) {
+        fs::copy(Path::new(ROOT).join(name), self.path(name)).unwrap();
     }
 
-    pub fn script(&self, name: &str, body: &str) {
+    /// A program in `bin/`.
+    pub fn program(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path("bin")).unwrap();
         let path = self.path("bin").join(name);
         // Renamed into place: a running script keeps its own text.
         let new = self.path("bin").join(format!(".{name}"));
-        fs::write(&new, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::write(&new, text).unwrap();
         fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
         fs::rename(new, path).unwrap();
-    }
-
-    /// A make whose configuration works: `body` is what the build itself does, in the tree.
-    pub fn make_script(&self, body: &str) {
-        self.script(
-            "make",
-            &format!(
-                "[ \"$1\" = -C ] && cd \"$2\"\n\
-                 for arg; do case \"$arg\" in\n\
-                 KCONFIG_ALLCONFIG=*) grep -v GONE \"${{arg#*=}}\" > build/.config; exit 0;;\n\
-                 kernelrelease) echo 7.0.0-lab-fake; exit 0;;\n\
-                 esac; done\n{body}"
-            ),
-        );
-    }
-
-    /// A definition `other` with another source, and nothing else new.
-    pub fn write_kernel(&self, source: &str) {
-        let text = format!("version: 1\nsummary: x\nextends: fake\nsource: {source}\n");
-        self.write("kernels/other.yaml", &text);
     }
 
     /// Runs a real tool in the project's folder.
@@ -123,67 +75,22 @@ impl Project {
         let mut command = Command::new(name);
         command
             .args(args)
-            .current_dir(self.0.path())
+            .current_dir(self.dir())
             .env("GIT_CONFIG_GLOBAL", "/dev/null");
         let output = command.output().unwrap();
         assert!(output.status.success(), "{name} {args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn remove_tool(&self, name: &str) {
-        fs::remove_file(self.path("bin").join(name)).unwrap();
+    /// A file of the latest record.
+    pub fn record(&self, name: &str) -> String {
+        fs::read_to_string(self.path(".lab/runs/latest").join(name)).unwrap()
     }
 
-    pub fn cache(&self) -> PathBuf {
-        self.path("cache")
-    }
-
-    pub fn cache_is_empty(&self) -> bool {
-        fs::read_dir(self.cache()).unwrap().next().is_none()
-    }
-
-    pub fn finished_kernels(&self) -> usize {
-        let Ok(entries) = fs::read_dir(self.cache().join("kernels")) else {
-            return 0;
-        };
-        entries
-            .flatten()
-            .filter(|entry| {
-                !entry.file_name().to_string_lossy().starts_with(['w', '.'])
-                    && entry.path().join("kernel.json").exists()
-            })
-            .count()
-    }
-
-    /// Names, contents and times below linux/.
-    pub fn tree_listing(&self) -> Vec<String> {
-        let mut rows = Vec::new();
-        let mut folders = vec![self.path("linux")];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(folder).unwrap().flatten() {
-                if entry.path().is_dir() {
-                    folders.push(entry.path());
-                } else {
-                    let text = fs::read_to_string(entry.path()).unwrap();
-                    let time = entry.metadata().unwrap().modified().unwrap();
-                    rows.push(format!("{:?} {text} {time:?}", entry.path()));
-                }
-            }
-        }
-        rows.sort();
-        rows
-    }
-
-    pub fn wait_for_pid(&self) -> u32 {
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(30) {
-            let text = fs::read_to_string(self.path("pids")).unwrap_or_default();
-            if let Ok(pid) = text.trim().parse() {
-                return pid;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("the fake make did not start");
+    /// Lets a command work in here.
+    pub fn furnish(&self, command: &mut Command) {
+        furnish(command, self.dir());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
     }
 
     fn command(&self, args: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -194,48 +101,26 @@ impl Project {
         command
     }
 
-    /// Lets a command work in here, with the fake tools.
-    pub fn furnish(&self, command: &mut Command) {
-        furnish(command, self.0.path());
-        command
-            .env("PATH", self.path("bin"))
-            .env("LAB_CACHE_DIR", self.cache())
-            .env("LAB_TEST_PIDS", self.path("pids"));
-    }
-
     pub fn lab(&self, args: &[&str]) -> Output {
         self.lab_with(args, &[])
     }
 
     pub fn lab_with(&self, args: &[&str], environment: &[(&str, &str)]) -> Output {
-        finish(self.command(args, environment).spawn().unwrap())
+        ended(self.command(args, environment).spawn().unwrap())
     }
 
     pub fn lab_input(&self, args: &[&str], input: &str) -> Output {
-        let mut child = self
-            .command(args, &[])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(input.as_bytes())
-            .unwrap();
-        finish(child)
+        let mut command = self.command(args, &[]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).unwrap();
+        drop(stdin);
+        ended(child)
     }
 
     pub fn spawn(&self, args: &[&str]) -> Child {
         self.command(args, &[]).spawn().unwrap()
     }
-}
-
-fn command(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-    command.args(args);
-    furnish(&mut command, dir);
-    command
 }
 
 /// Lets a command work in a folder, with nothing of the tests' own environment that lab heeds.
@@ -251,69 +136,33 @@ pub fn furnish(command: &mut Command, dir: &Path) {
         .stderr(Stdio::piped());
 }
 
-/// Installs what the host lacks, once: headers cannot be faked on PATH.
-pub fn set_up() {
-    static SET_UP: OnceLock<()> = OnceLock::new();
-    SET_UP.get_or_init(|| {
-        let output = lab_env(
-            env!("CARGO_MANIFEST_DIR").as_ref(),
-            &["setup", "--yes", "--arch", "x86_64,arm64"],
-            &[],
-        );
-        assert_eq!(output.code, 0, "{}", output.stderr);
-    });
-}
-
-/// Installs what only the tests need, each package with a file that shows that it is there.
-pub fn install(packages: &[(&str, &str)]) {
-    let missing = packages
-        .iter()
-        .filter(|(_, file)| !Path::new(file).exists());
-    let names: Vec<_> = missing.map(|(name, _)| *name).collect();
-    if names.is_empty() {
-        return;
-    }
-    for args in [
-        &["-q", "update"][..],
-        &["-q", "-y", "--no-install-recommends", "install"],
-    ] {
-        let names = if args.contains(&"install") {
-            &names[..]
-        } else {
-            &[]
-        };
-        let status = Command::new("apt-get")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(args)
-            .args(names)
-            .stdout(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(status.success(), "apt-get {args:?} {names:?}");
-    }
-}
-
-/// Starts lab in a folder with the real tools.
-pub fn spawn(dir: &Path, args: &[&str]) -> Child {
-    command(dir, args).spawn().unwrap()
-}
-
 /// Runs lab in a folder with the real tools.
 pub fn lab_env(dir: &Path, args: &[&str], environment: &[(&str, &str)]) -> Output {
-    finish(
-        command(dir, args)
-            .envs(environment.iter().copied())
-            .spawn()
-            .unwrap(),
-    )
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
+    command.args(args);
+    furnish(&mut command, dir);
+    command.envs(environment.iter().copied());
+    ended(command.spawn().unwrap())
 }
 
-fn finish(child: Child) -> Output {
+/// Waits for the end of a command.
+pub fn ended(child: Child) -> Output {
     let output = child.wait_with_output().unwrap();
     Output {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub fn wait_for(mut there: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !there() {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "it does not come"
+        );
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -350,4 +199,25 @@ pub fn is_gone(pid: u32) -> bool {
         std::thread::sleep(Duration::from_millis(20));
     }
     false
+}
+
+pub fn assert_contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in:\n{text}");
+    }
+}
+
+/// The output must be as the table of faults says.
+pub fn assert_is(fault: &Fault, output: &Output) {
+    let all = format!("{}{}", output.stdout, output.stderr);
+    let blame = [format!("[{}]", fault.blame), format!("({})", fault.blame)];
+    let blamed = fault.blame.is_empty() || blame.iter().any(|blame| all.contains(blame));
+    assert!(
+        output.code == fault.code && blamed && all.contains(fault.says),
+        "{}: {} [{}] {:?}\n{output:?}",
+        fault.what,
+        fault.code,
+        fault.blame,
+        fault.says
+    );
 }

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The fast tier: no guest, no network, no root, and nothing to install.
+//!
+//! `cargo test --lib --test fast`
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod corpus;
+mod events;
+mod export;
+#[path = "../faults/mod.rs"]
+mod faults;
+mod fleet;
+mod hostile;
+mod reliability;
+mod scenario_errors;
+mod scenario_files;
+mod series;

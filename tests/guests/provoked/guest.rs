@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Faults in a guest: what a kernel and its programs can do wrong, provoked by livepatches.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use livepatch_lab::arch::Arch;
+use livepatch_lab::report::read::read_dir;
+use livepatch_lab::report::results::{RunResult, State};
+use livepatch_lab::runner::verdict::Outcome;
+
+use crate::common::{Project, ROOT};
+use crate::faults::guest::{BOOT_FAULTS, DEBUG_FAULTS, FAULTS, Fault};
+
+#[test]
+#[ignore = "builds a kernel with lockdep and KASAN for each architecture: nightly"]
+fn a_debug_kernel_finds_more() {
+    let project = Project::new();
+    let scenarios = Path::new(ROOT).join("tests/faults/debug");
+    let output = project.lab(&[
+        "run",
+        &scenarios.display().to_string(),
+        "--kernel=debug",
+        "--arch=x86_64,arm64",
+        "--output=results",
+    ]);
+    assert_eq!(output.code, 1, "{}", output.stdout);
+    let results = read_dir(&project.path("results")).unwrap();
+    assert_eq!(results.runs.len(), 2 * DEBUG_FAULTS.len());
+    let wrong = |run| difference(&DEBUG_FAULTS, run);
+    let wrong: Vec<_> = results.runs.iter().filter_map(wrong).collect();
+    assert_eq!(wrong, [""; 0], "{}", output.stdout);
+}
+
+#[test]
+fn every_fault_in_a_guest_has_its_verdict() {
+    let scenarios = Path::new(ROOT).join("tests/faults/scenarios");
+    let names: BTreeSet<_> = fs::read_dir(&scenarios)
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    assert!(
+        names.iter().eq(FAULTS
+            .iter()
+            .map(|fault| fault.scenario)
+            .collect::<BTreeSet<_>>())
+    );
+
+    let project = Project::new();
+    let output = project.lab(&[
+        "run",
+        &scenarios.display().to_string(),
+        "--kernel=mainline",
+        "--arch=x86_64,arm64",
+        "--output=results",
+        "--accept",
+        "--dump-on-panic",
+    ]);
+    // The worst of all: sshd-killed and big-module.
+    assert_eq!(output.code, 3, "{}", output.stdout);
+    let results = read_dir(&project.path("results")).unwrap();
+    assert_eq!(
+        results.runs.len(),
+        2 * FAULTS.len() - 2,
+        "{}",
+        output.stdout
+    );
+    let wrong: Vec<_> = results
+        .runs
+        .iter()
+        .filter_map(|run| difference(&FAULTS, run))
+        .collect();
+    assert_eq!(wrong, [""; 0], "{}", output.stdout);
+    for run in results
+        .runs
+        .iter()
+        .filter(|run| run.run.scenario == "panic")
+    {
+        let record = project.path("results/runs").join(record(run));
+        let memory = fs::File::open(record.join("memory.elf")).unwrap();
+        assert!(memory.metadata().unwrap().len() > 256 << 20, "{}", run.run);
+    }
+    forensics(
+        results
+            .runs
+            .iter()
+            .find(|run| run.run.scenario == "stalled-transition")
+            .unwrap(),
+    );
+    assert_eq!(project.guests(), [""; 0]);
+}
+
+#[test]
+fn every_fault_at_boot_has_its_verdict() {
+    let mut wrong = Vec::new();
+    for (fault, init) in &BOOT_FAULTS {
+        let project = with_init(init);
+        project.copy("scenarios/builtin-cmdline.yaml");
+        let args = [
+            "run",
+            "scenarios",
+            "--kernel=mainline",
+            "--arch=x86_64,arm64",
+            "--timeout=40s",
+            "--output=results",
+        ];
+        let output = project.lab(&args);
+        assert_eq!(output.code, i32::from(fault.code), "{}", output.stdout);
+        let results = read_dir(&project.path("results")).unwrap();
+        assert_eq!(results.runs.len(), 2);
+        wrong.extend(results.runs.iter().filter_map(|run| compare(fault, run)));
+        let panicked = fault.outcome == Outcome::Panicked;
+        assert_eq!(output.stdout.contains("last words"), panicked);
+        assert_eq!(project.guests(), [""; 0]);
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// A project whose guests have another init.
+fn with_init(init: &str) -> Project {
+    let project = Project::new();
+    fs::remove_file(project.path("images")).unwrap();
+    fs::create_dir_all(project.path("images/guest")).unwrap();
+    for entry in fs::read_dir(Path::new(ROOT).join("images")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let image = fs::read_to_string(&path).unwrap();
+            assert!(image.contains("init: guest/init.c\n"));
+            let image = image.replace("guest/init.c", "guest/init");
+            let name = path.file_name().unwrap().to_str().unwrap();
+            fs::write(project.path("images").join(name), image).unwrap();
+        }
+    }
+    project.copy("images/guest/agent.c");
+    let init = format!("#!/bin/busybox sh\n{init}\n");
+    fs::write(project.path("images/guest/init"), init).unwrap();
+    project
+}
+
+#[test]
+fn selftests_that_do_not_boot_say_where_the_cpus_are() {
+    let project = with_init("while :; do /bin/busybox sleep 60; done");
+    let output = project.lab(&["selftests", "--kernel=mainline"]);
+    assert_eq!(output.code, 3, "{}\n{}", output.stdout, output.stderr);
+    let said = &output.stderr;
+    assert!(said.contains("the guest did not finish booting"), "{said}");
+    assert!(said.contains("where its CPUs are:"), "{said}");
+    assert!(said.contains("CPU 1 at "), "{said}");
+    assert_eq!(project.guests(), [""; 0]);
+}
+
+/// The name of a run's record.
+fn record(run: &RunResult) -> &str {
+    let State::Finished(finished) = &run.state else {
+        panic!("{} did not finish", run.run);
+    };
+    finished.record.rsplit('/').next().unwrap()
+}
+
+/// What is not as the table says.
+fn difference(table: &[Fault], run: &RunResult) -> Option<String> {
+    let mut faults = table.iter();
+    compare(
+        faults.find(|fault| fault.scenario == run.run.scenario)?,
+        run,
+    )
+}
+
+fn compare(fault: &Fault, run: &RunResult) -> Option<String> {
+    let Some(verdict) = run.verdict() else {
+        return Some(format!("{} has no verdict", run.run));
+    };
+    let found = (
+        verdict.outcome,
+        verdict.splat.as_ref().map(|splat| splat.kind),
+        verdict.blame,
+        verdict.exit_code,
+    );
+    let wanted = (fault.outcome, fault.kind, fault.blame, fault.code);
+    let reason = verdict.reasons.first().map_or("", String::as_str);
+    let titles: Vec<_> = verdict
+        .evidence
+        .iter()
+        .map(|piece| piece.title.as_str())
+        .collect();
+    let has = |title: &&str| titles.iter().any(|found| found.starts_with(title));
+    let all = fault.evidence.iter().all(has);
+    let right = found == wanted && reason.contains(fault.reason) && all;
+    (!right).then(|| {
+        format!(
+            "{}: {found:?}, not {wanted:?}: {reason}: {titles:?}",
+            run.run
+        )
+    })
+}
+
+/// What the person who debugs a stuck transition needs.
+fn forensics(run: &RunResult) {
+    let verdict = run.verdict().unwrap();
+    let text = &verdict.evidence[0].text;
+    let lines: Vec<_> = text.lines().collect();
+    assert!(
+        lines[0].starts_with(
+            "culprit is being enabled; tasks that have not switched to patch_state 1: 1 of "
+        ),
+        "{text}"
+    );
+    assert_eq!(
+        lines[1..4],
+        [
+            "",
+            "kthreadd, pid 2, sleeping, patch_state 0",
+            "  the kernel: is sleeping on function kthreadd"
+        ]
+    );
+    let frame =
+        |line: &&str| line.starts_with("  ▶ kthreadd+0x") && line.ends_with("   kthreadd changes");
+    assert_eq!(lines.iter().filter(|line| frame(line)).count(), 1, "{text}");
+    assert!(Arch::ALL.contains(&run.run.arch));
+}
