@@ -3,7 +3,8 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{ArchName, archs};
+use super::archs;
+use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::Result;
 use crate::{host, image, kernel};
@@ -28,7 +29,7 @@ pub struct BuildArgs {
     names: Vec<String>,
     /// Architectures [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
+    arch: Vec<Arch>,
     /// Look for a newer source or newer packages first.
     #[arg(long)]
     refresh: bool,

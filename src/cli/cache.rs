@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{ArchName, archs};
+use super::archs;
+use crate::arch::Arch;
 use crate::cache::list::{Listing, list};
 use crate::cache::prune::{Policy, Pruned, prune};
 use crate::cache::{blocking, export, import};
@@ -85,7 +86,7 @@ enum CacheCommand {
         kernel: Vec<String>,
         /// Architectures [default: the host's].
         #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-        arch: Vec<ArchName>,
+        arch: Vec<Arch>,
         /// The archive (tar, compressed with zstd); replaced if it exists.
         file: PathBuf,
     },
@@ -154,7 +155,7 @@ pub async fn cache(ctx: &Context, args: &CacheArgs) -> Result<u8> {
 async fn export_text(
     ctx: &Context,
     names: &[String],
-    arch: &[ArchName],
+    arch: &[Arch],
     file: PathBuf,
 ) -> Result<String> {
     let _in_use = ctx.cache.in_use().await?;

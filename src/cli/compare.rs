@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::playing::PlayingArgs;
-use super::{ArchName, archs, check, scenarios, selection};
+use super::{archs, check, scenarios, selection};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
@@ -38,7 +38,7 @@ pub struct CompareArgs {
     kernel: Vec<String>,
     /// Architectures of the guests [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
+    arch: Vec<Arch>,
     /// Show every step after which the states differ, not only the first.
     #[arg(long)]
     all: bool,

@@ -275,7 +275,7 @@ async fn agree(ctx: &Context, args: &ReproArgs) -> Result<()> {
 async fn prepare(ctx: &Context, args: &ReproArgs, bundle: &Bundle) -> Result<()> {
     let arch = bundle.manifest.origin.run.arch;
     let packages = match args.as_shipped {
-        true => vec![host::emulator(arch)],
+        true => vec![arch.row().emulator],
         false => host::needed(&[arch]),
     };
     if args.setup {

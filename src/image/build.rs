@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::Definition;
 use super::archive::Archive;
-use crate::apt::{self, AptRoot, Package, debian_arch};
-use crate::arch::Arch;
+use crate::apt::{self, AptRoot, Package};
+use crate::arch::{Arch, Toolchain};
 use crate::cache::{self, KeyBuilder, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::kernel::{BuiltKernel, Toolchain};
+use crate::kernel::BuiltKernel;
 use crate::process::Cmd;
 
 /// Counts up when the way an image is built changes.
@@ -67,7 +67,7 @@ pub async fn build(
     {
         return Ok(built);
     }
-    let apt = AptRoot::open(ctx, &definition.suite, debian_arch(arch)).await?;
+    let apt = AptRoot::open(ctx, &definition.suite, arch.row().debian).await?;
     let versions = resolve(ctx, &apt, definition).await?;
     let json = serde_json::to_vec(&versions)
         .map_err(|error| Error::lab(format!("cannot record packages: {error}")))?;

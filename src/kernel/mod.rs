@@ -25,45 +25,6 @@ use serde::{Deserialize, Serialize};
 use crate::arch::Arch;
 pub use definition::Definition;
 
-/// What tools call an architecture, and which compiler builds it on this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Toolchain {
-    /// `ARCH=` of the kernel's build system.
-    pub kernel_arch: &'static str,
-    /// `CROSS_COMPILE=`; empty on a host of the same architecture.
-    pub prefix: &'static str,
-    /// The make targets that make what QEMU boots and modules need.
-    pub targets: &'static [&'static str],
-    /// What QEMU boots, below the build folder.
-    pub boot_file: &'static str,
-}
-
-impl Toolchain {
-    /// The tool chain for guests of `arch`.
-    pub fn of(arch: Arch) -> Self {
-        let native = Arch::host() == Some(arch);
-        match arch {
-            Arch::X86_64 => Self {
-                kernel_arch: "x86_64",
-                prefix: if native { "" } else { "x86_64-linux-gnu-" },
-                targets: &["vmlinux", "modules"],
-                boot_file: "vmlinux",
-            },
-            Arch::Arm64 => Self {
-                kernel_arch: "arm64",
-                prefix: if native { "" } else { "aarch64-linux-gnu-" },
-                targets: &["Image", "modules"],
-                boot_file: "arch/arm64/boot/Image",
-            },
-        }
-    }
-
-    /// The C compiler.
-    pub fn gcc(self) -> String {
-        format!("{}gcc", self.prefix)
-    }
-}
-
 /// A kernel in the cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BuiltKernel {
@@ -108,7 +69,7 @@ impl BuiltKernel {
             Some(_) => return self.dir.join(BOOT),
             None => {}
         }
-        self.tree().join(BUILD).join(Toolchain::of(arch).boot_file)
+        self.tree().join(BUILD).join(arch.row().boot_file)
     }
 
     /// Its whole configuration.

@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 
 use super::generate::{KBUILD_HEAD, ModuleSources, modules};
 use super::{Module, headers, locked_entry};
-use crate::arch::Arch;
+use crate::arch::{Arch, Toolchain};
 use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result, full_disk};
 use crate::event::Phase;
 use crate::kernel::build::build_error;
-use crate::kernel::{self, BuiltKernel, Toolchain};
+use crate::kernel::{self, BuiltKernel};
 use crate::scenario::{Scenario, kernel_module_name};
 
 /// Counts up when the way modules are built changes.

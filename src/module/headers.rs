@@ -7,12 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::build::make;
 use super::locked_entry;
-use crate::arch::Arch;
+use crate::arch::{Arch, Toolchain};
 use crate::cache::{self, KeyBuilder, seal};
 use crate::context::Context;
 use crate::error::{IoContext, Result};
+use crate::kernel::BuiltKernel;
 use crate::kernel::build::build_error;
-use crate::kernel::{BuiltKernel, Toolchain};
 
 /// Counts up when the way the headers are compiled changes.
 const RECIPE: &str = "headers-1";

@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime};
 
 use super::build::check_vermagic;
 use super::{Module, locked_entry};
-use crate::arch::Arch;
+use crate::arch::{Arch, Toolchain};
 use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -44,7 +44,7 @@ use crate::host;
 use crate::kernel::build::{build_error, compiled_object};
 use crate::kernel::patches::Patch;
 use crate::kernel::tree::{clone_tree, is_same, source_files};
-use crate::kernel::{BUILD, BuiltKernel, Toolchain, ccache};
+use crate::kernel::{BUILD, BuiltKernel, ccache};
 use crate::process::Cmd;
 use crate::scenario::{Replace, kernel_module_name};
 
@@ -83,14 +83,17 @@ pub async fn build(
     arch: Arch,
     request: &Request<'_>,
 ) -> Result<Module> {
-    if arch != Arch::X86_64 {
+    if arch.row().klp_build.is_none() {
+        let known = Arch::ALL
+            .into_iter()
+            .filter(|arch| arch.row().klp_build.is_some());
+        let known = known.map(Arch::name).collect::<Vec<_>>().join(", ");
         let what = format!(
-            "{} cannot be built for {arch}: the kernel's klp-build knows x86_64 only",
+            "{} cannot be built for {arch}: the kernel's klp-build knows {known} only",
             request.name
         );
-        return Err(
-            Error::new(Blame::File, what).help("add `requires: { arch: x86_64 }` to the scenario")
-        );
+        let help = format!("add `requires: {{ arch: {known} }}` to the scenario");
+        return Err(Error::new(Blame::File, what).help(help));
     }
     let patches = read_patches(&request.patches)?;
     let key = key(kernel, request, &patches);

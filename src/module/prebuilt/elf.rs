@@ -304,18 +304,15 @@ fn arch(data: &[u8]) -> Result<Arch, String> {
         2 => u16::from_be_bytes(machine),
         _ => u16::from_le_bytes(machine),
     };
-    match (machine, class, order) {
-        (62, 2, 1) => Ok(Arch::X86_64),
-        (183, 2, 1) => Ok(Arch::Arm64),
-        _ => {
-            let known = MACHINES.iter().find(|(number, _)| *number == machine);
-            let name = known.map_or_else(|| format!("machine {machine}"), |(_, n)| (*n).to_owned());
-            let bits = if class == 1 { "32" } else { "64" };
-            Err(format!(
-                "is for {name} ({bits} bits); the lab boots x86_64 and arm64"
-            ))
-        }
-    }
+    let mut archs = Arch::ALL.into_iter();
+    let arch = archs.find(|arch| (arch.row().elf_machine.0, 2, 1) == (machine, class, order));
+    arch.ok_or_else(|| {
+        let known = MACHINES.iter().find(|(number, _)| *number == machine);
+        let name = known.map_or_else(|| format!("machine {machine}"), |(_, n)| (*n).to_owned());
+        let bits = if class == 1 { "32" } else { "64" };
+        let boots = Arch::NAMES.join(" and ");
+        format!("is for {name} ({bits} bits); the lab boots {boots}")
+    })
 }
 
 /// The text at a place, up to its NUL; `None` if there is none of a sensible length.
