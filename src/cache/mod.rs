@@ -9,6 +9,7 @@
 mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod entry;
 pub mod export;
 pub mod import;
 pub mod list;
@@ -23,6 +24,7 @@ mod test_lab;
 mod unpack;
 
 pub use archive::Item;
+pub use entry::{Claim, Entry, Making};
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -114,11 +116,7 @@ impl Cache {
             file.lock().at("lock", &path)?;
             Ok(file)
         });
-        tokio::select! {
-            locked = locked => locked,
-            // The thread goes on waiting, and goes with the process.
-            () = cancel.cancelled() => Err(Error::interrupted()),
-        }
+        unless_cancelled(locked, cancel).await
     }
 
     /// Takes the exclusive lock of `name`, or returns `None` if somebody else holds it.
@@ -140,20 +138,31 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// The lock's file cannot be made.
-    pub async fn in_use(&self) -> Result<File> {
+    /// The lock's file cannot be made, or `Interrupted` during a prune.
+    pub async fn in_use(&self, cancel: &CancellationToken) -> Result<File> {
         let (file, path) = self.lock_file(LABS)?;
-        blocking(move || {
+        let locked = blocking(move || {
             file.lock_shared().at("lock", &path)?;
             Ok(file)
-        })
-        .await
+        });
+        unless_cancelled(locked, cancel).await
     }
 
     fn lock_file(&self, name: &str) -> Result<(File, PathBuf)> {
         let path = self.kind("locks")?.join(format!("{name}.lock"));
         let file = File::create(&path).at("create", &path)?;
         Ok((file, path))
+    }
+}
+
+/// Waits for a lock. If it is cancelled, the thread goes on waiting, and goes with the process.
+async fn unless_cancelled(
+    locked: impl Future<Output = Result<File>>,
+    cancel: &CancellationToken,
+) -> Result<File> {
+    tokio::select! {
+        locked = locked => locked,
+        () = cancel.cancelled() => Err(Error::interrupted()),
     }
 }
 

@@ -136,7 +136,7 @@ fn applied(end: Option<&str>, option: &str) -> Result<Option<usize>> {
 /// Searches; the result is a text.
 pub async fn bisect(ctx: &Context, args: &BisectArgs, read: &Read) -> Result<(u8, String)> {
     host::require(&[read.arch])?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "bisect")?;
     let mut judge = Judge::new(&player, &read.scenario, read.arch, usize::from(args.times));
     let first = match args.first {

@@ -51,7 +51,7 @@ pub async fn build(ctx: &Context, args: &BuildArgs) -> Result<u8> {
         super::setup::setup(ctx, &archs, args.yes).await?;
     }
     host::require(&archs)?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     for &arch in &archs {
         for name in &args.names {
             let path = match args.kind {

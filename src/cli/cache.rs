@@ -158,7 +158,7 @@ async fn export_text(
     arch: &[Arch],
     file: PathBuf,
 ) -> Result<String> {
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let archs = archs(arch);
     host::require(&archs)?;
     let definitions = super::selection::read_kernels(&ctx.project, names)?;

@@ -81,7 +81,7 @@ impl CompareArgs {
 /// Plays, and shows what differs.
 pub async fn compare(ctx: &Context, args: &CompareArgs, read: &Read) -> Result<(u8, String)> {
     host::require(&read.archs)?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "compare")?;
     let made = compare::compare(&player, &read.scenarios, &read.kernels, &read.archs).await?;
     let mut text = String::new();

@@ -124,7 +124,7 @@ impl MinimizeArgs {
 /// Writes the smallest scenario that fails in the same way.
 pub async fn minimize(ctx: &Context, args: &MinimizeArgs, read: &Read) -> Result<(u8, String)> {
     host::require(&[read.arch])?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "minimize")?;
     let subject = Subject {
         source: &read.source,

@@ -81,7 +81,7 @@ pub async fn repro(ctx: &Context, args: &ReproArgs) -> Result<(u8, String)> {
         let what = format!("{} is there already", dir.display());
         return Err(Error::new(Blame::Usage, what).help("name a new folder"));
     }
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let bundle = unpack(ctx, args).await?;
     // What was reported so far comes first.
     tokio::task::yield_now().await;

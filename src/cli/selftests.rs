@@ -128,7 +128,7 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
         super::setup::setup(ctx, &archs, args.yes).await?;
     }
     host::require(&archs)?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let kernels = args.kernels(&ctx.project)?;
     let scenarios = args.scenarios(&ctx.project)?;
     let mut all = Vec::new();

@@ -130,7 +130,7 @@ impl GuestArgs {
         if self.gdb {
             note_gdb(&ctx.events, &archs);
         }
-        let _in_use = ctx.cache.in_use().await?;
+        let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
         let plan = plan::plan(&scenarios, &kernels, &archs);
         if let [skipped, ..] = &plan.skipped[..] {
             let what = format!("{} cannot be played: {}", skipped.run, skipped.reason);

@@ -85,6 +85,9 @@ struct Resolved {
 
 /// Fetches and unpacks a kernel, or finds it in the cache. Which packages were taken is recorded;
 /// `refresh` looks anew.
+///
+/// Not by [`cache::Entry::get_or_make`]: the lock is that of what is wished for, since which entry it is
+/// is only known once an archive was asked.
 pub(super) async fn obtain(
     ctx: &Context,
     image: &DebianImage,

@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
+use crate::cache::Entry;
+use crate::context::Context;
+use crate::error::{Error, Result};
 pub use definition::Definition;
 
 /// A kernel in the cache.
@@ -89,6 +92,21 @@ impl BuiltKernel {
         dir.clone_into(&mut kernel.dir);
         Some(kernel)
     }
+}
+
+/// The kind of entries that kernels are.
+const CACHE: &str = "kernels";
+
+/// The entry of a kernel, which is whole if its manifest can be read.
+fn entry<'a>(ctx: &'a Context, key: &str) -> Result<Entry<'a>> {
+    let entry = ctx.entry(CACHE, key)?.locked_as(format!("kernel-{key}"));
+    Ok(entry.whole_if(|dir| BuiltKernel::load(dir).is_some()))
+}
+
+/// The kernel in an entry that is whole.
+fn loaded(dir: &Path) -> Result<BuiltKernel> {
+    let gone = || Error::lab(format!("the kernel in {} is gone", dir.display()));
+    BuiltKernel::load(dir).ok_or_else(gone)
 }
 
 /// How much of a kernel's key is in its release.

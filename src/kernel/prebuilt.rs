@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::definition::{Definition, text};
-use super::{BOOT, BUILD, BuiltKernel, EARLY, MANIFEST, TREE, early};
+use super::{BOOT, BUILD, BuiltKernel, EARLY, MANIFEST, TREE, early, entry, loaded};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
+use crate::cache::{KeyBuilder, blocking, sha256_of, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::yaml::{Field, Node, OneOf, Record, Shape};
@@ -136,16 +136,15 @@ pub async fn take(
     }
     check_config(name, &facts.config, arch, prebuilt.modules.is_some())?;
     let key = key(prebuilt, &facts, arch).await?;
-    let entry = ctx.cache.kind("kernels")?.join(&key);
-    cache::mark_used(&entry);
-    let lock = format!("kernel-{key}");
-    let _lock = ctx.cache.lock(&lock, &ctx.cancel, || {}).await?;
-    let found = BuiltKernel::load(&entry);
-    if seal::reuse(&ctx.events, &entry, found.is_some())?
-        && let Some(kernel) = found
-    {
-        return Ok(kernel);
-    }
+    let make = async |stage: &Path| {
+        note_missing(ctx, name, prebuilt, &facts);
+        fill(ctx, stage, name, prebuilt, &facts, &key).await
+    };
+    loaded(&entry(ctx, &key)?.get_or_make(make).await?)
+}
+
+/// Says what the lab is better off with and such a kernel does not have.
+fn note_missing(ctx: &Context, name: &str, prebuilt: &Prebuilt, facts: &Facts) {
     let is_loaded =
         |option: &str| prebuilt.modules.is_some() && early::is_module(&facts.config, option);
     let missing = WANTED
@@ -155,18 +154,28 @@ pub async fn take(
         ctx.events
             .note(format!("kernel {name} has no CONFIG_{option}: {why}"));
     }
+}
+
+/// Fills the folder of such a kernel. Returns what is sealed.
+async fn fill(
+    ctx: &Context,
+    stage: &Path,
+    name: &str,
+    prebuilt: &Prebuilt,
+    facts: &Facts,
+    key: &str,
+) -> Result<Vec<String>> {
     let kernel = BuiltKernel {
-        name: name.clone(),
-        key: key.clone(),
-        release: facts.release,
+        name: name.to_owned(),
+        key: key.to_owned(),
+        release: facts.release.clone(),
         source: format!("built elsewhere ({name})"),
-        family: key,
+        family: key.to_owned(),
         objects: 0,
-        prebuilt: Some(arch),
-        dir: entry.clone(),
+        prebuilt: Some(prebuilt.arch),
+        dir: PathBuf::new(),
     };
-    let staging = cache::staging_dir(&entry)?;
-    let tree = staging.path().join(TREE);
+    let tree = stage.join(TREE);
     fs::create_dir(&tree).at("create", &tree)?;
     let link =
         |from: &Path, name: &str| symlink(from, tree.join(name)).at("link", &tree.join(name));
@@ -177,22 +186,20 @@ pub async fn take(
     if let Some(tools) = tools.iter().find(|tools| tools.is_dir()) {
         link(tools, "tools")?;
     }
-    let image = staging.path().join(BOOT);
+    let image = stage.join(BOOT);
     fs::copy(&prebuilt.image, &image).at("copy", &prebuilt.image)?;
     let mut sealed = vec![BOOT.to_owned()];
     if let Some(modules) = &prebuilt.modules
         && let Some(archive) = early::archive(ctx, modules, &facts.config).await?
     {
-        let path = staging.path().join(EARLY);
+        let path = stage.join(EARLY);
         fs::write(&path, archive).at("write", &path)?;
         sealed.push(EARLY.to_owned());
     }
     let manifest = serde_json::to_vec_pretty(&kernel)
         .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
-    write_atomically(&staging.path().join(MANIFEST), &manifest)?;
-    seal::seal(staging.path(), &sealed)?;
-    cache::publish(staging, &entry)?;
-    Ok(kernel)
+    write_atomically(&stage.join(MANIFEST), &manifest)?;
+    Ok(sealed)
 }
 
 /// What a build folder says.

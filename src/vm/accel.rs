@@ -112,6 +112,7 @@ fn kvm_open_problem(error: &std::io::Error) -> String {
     }
 }
 
+/// What is remembered is one file, which is written anew at each boot of the host, and no entry.
 async fn probed(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result<Option<String>> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let qemu = args::installed(arch)?;

@@ -13,9 +13,9 @@ pub mod klp;
 use std::fs;
 use std::path::Path;
 
-use super::{Module, locked_entry};
+use super::{CACHE, Module};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, seal};
+use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::files::read_regular;
@@ -153,14 +153,12 @@ async fn keep(ctx: &Context, name: &str, data: &[u8]) -> Result<Module> {
     let file = format!("{}.ko", kernel_module_name(name));
     let mut key = KeyBuilder::new(RECIPE);
     key.part("name", file.as_bytes()).part("file", data);
-    let (entry, _lock) = locked_entry(ctx, &key.finish()).await?;
-    if !seal::reuse(&ctx.events, &entry, true)? {
-        let staging = cache::staging_dir(&entry)?;
-        let path = staging.path().join(&file);
+    let write = async |stage: &Path| {
+        let path = stage.join(&file);
         fs::write(&path, data).at("write", &path)?;
-        seal::seal_modules(staging.path())?;
-        cache::publish(staging, &entry)?;
-    }
+        Ok(vec![file.clone()])
+    };
+    let entry = ctx.entry(CACHE, &key.finish())?.get_or_make(write).await?;
     Ok(Module {
         name: name.to_owned(),
         path: entry.join(file),
