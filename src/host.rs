@@ -7,11 +7,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::arch::{Arch, HostPackage, package};
-use crate::cache::write_atomically;
+use crate::cache::{identity, write_atomically};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::process::Cmd;
-use crate::vm::args;
 
 const COMMON: &[HostPackage] = &[
     package(
@@ -101,12 +100,25 @@ pub async fn outdated(
     Ok(outdated)
 }
 
+/// Which QEMU is installed for an architecture: its file, which another version is not.
+///
+/// # Errors
+///
+/// `Host` if there is none.
+pub fn installed(arch: Arch) -> Result<String> {
+    let program = arch.row().emulator.provides;
+    let path = find_tool(program).ok_or_else(|| {
+        Error::host(format!("`{program}` is not installed")).help("`lab setup` installs it")
+    })?;
+    Ok(format!("{} {}", path.display(), identity(&path)?))
+}
+
 /// What the QEMU for guests of `arch` says of its version; empty if it says nothing. QEMU takes
 /// 70 ms to say it, for the libraries that it is linked to, so it is asked once.
 pub async fn emulator_version(ctx: &Context, arch: Arch) -> String {
     let file = ctx.cache.kind("accel").ok();
     let file = file.map(|dir| dir.join(format!("version-{arch}.json")));
-    let qemu = args::installed(arch).unwrap_or_default();
+    let qemu = installed(arch).unwrap_or_default();
     let text = file.as_ref().and_then(|file| std::fs::read(file).ok());
     let known = text.and_then(|text| serde_json::from_slice::<Version>(&text).ok());
     if let Some(known) = known.filter(|known| known.qemu == qemu) {
@@ -126,14 +138,14 @@ pub async fn emulator_version(ctx: &Context, arch: Arch) -> String {
 /// What a QEMU said.
 #[derive(Serialize, Deserialize)]
 struct Version {
-    /// [`args::installed`].
+    /// [`installed`].
     qemu: String,
     said: String,
 }
 
 async fn ask_version(ctx: &Context, arch: Arch) -> String {
     let mut said = String::new();
-    let ask = Cmd::new(args::program(arch)).arg("--version");
+    let ask = Cmd::new(arch.row().emulator.provides).arg("--version");
     let asked = ask.run(&ctx.cancel, |line| {
         if said.is_empty() {
             line.clone_into(&mut said);

@@ -6,24 +6,9 @@
 //! the same thing. Whoever uses one marks it first ([`mark_used`]), so that `lab cache prune` can
 //! tell what nobody needs any more.
 
-mod archive;
-#[cfg(test)]
-mod archive_tests;
 mod entry;
-pub mod export;
-pub mod import;
-pub mod list;
-pub(crate) mod members;
-pub(crate) mod pack;
-pub mod prune;
-#[cfg(test)]
-mod prune_tests;
 pub mod seal;
-#[cfg(test)]
-mod test_lab;
-mod unpack;
 
-pub use archive::Item;
 pub use entry::{Claim, Entry, Making};
 
 use std::fs::{self, File, TryLockError};
@@ -44,9 +29,9 @@ pub(crate) const USED: &str = ".used";
 pub(crate) const NOTES: [&str; 2] = [USED, seal::COMPARED];
 /// How the names of things begin that are not finished yet: [`staging_dir`]'s, and those of
 /// [`write_atomically`], which are tempfile's own.
-const TEMPORARY: &str = ".tmp";
+pub(crate) const TEMPORARY: &str = ".tmp";
 /// The lock that every lab shares which uses the cache, and that a prune may have to itself.
-const LABS: &str = "labs";
+pub(crate) const LABS: &str = "labs";
 
 /// Where built things are kept.
 #[derive(Debug, Clone)]
@@ -148,7 +133,7 @@ impl Cache {
         unless_cancelled(locked, cancel).await
     }
 
-    fn lock_file(&self, name: &str) -> Result<(File, PathBuf)> {
+    pub(crate) fn lock_file(&self, name: &str) -> Result<(File, PathBuf)> {
         let path = self.kind("locks")?.join(format!("{name}.lock"));
         let file = File::create(&path).at("create", &path)?;
         Ok((file, path))

@@ -9,11 +9,12 @@ use serde_json::json;
 
 use super::archs;
 use crate::arch::Arch;
-use crate::cache::list::{Listing, list};
-use crate::cache::prune::{Policy, Pruned, prune};
-use crate::cache::{blocking, export, import};
+use crate::cache::blocking;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::store::list::{Listing, list};
+use crate::store::prune::{Policy, Pruned, prune};
+use crate::store::{export, import};
 use crate::{host, image, kernel};
 
 pub const EXAMPLES: &str = "\
@@ -139,8 +140,8 @@ pub async fn cache(ctx: &Context, args: &CacheArgs) -> Result<u8> {
         }
         CacheCommand::Import { file } => {
             let imported = import::import(ctx, file).await?;
-            let lines = |word: &str, items: &[crate::cache::Item]| -> String {
-                let line = |item: &crate::cache::Item| {
+            let lines = |word: &str, items: &[crate::store::Item]| -> String {
+                let line = |item: &crate::store::Item| {
                     format!("{word} {} {}  {}\n", item.kind.name(), item.key, item.label)
                 };
                 items.iter().map(line).collect()
@@ -172,7 +173,7 @@ async fn export_text(
     }
     let exported = export::export(ctx, &kernels, &images, &file).await?;
     let line =
-        |item: &crate::cache::Item| format!("{} {}  {}\n", item.kind.name(), item.key, item.label);
+        |item: &crate::store::Item| format!("{} {}  {}\n", item.kind.name(), item.key, item.label);
     let lines: String = exported.entries.iter().map(line).collect();
     Ok(format!(
         "{lines}{}  {}\n",
@@ -263,7 +264,7 @@ fn pruned_text(pruned: &Pruned, dry_run: bool) -> String {
     }
     for (kind, consequence) in CONSEQUENCES {
         let of_kind =
-            |(entry, _): &(crate::cache::list::Entry, u64)| entry.kind == kind && !entry.leftover;
+            |(entry, _): &(crate::store::list::Entry, u64)| entry.kind == kind && !entry.leftover;
         if pruned.removed.iter().any(of_kind) {
             text += &format!("note: {consequence}\n");
         }

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Definition;
-use super::archive::Archive;
 use crate::apt::{self, AptRoot, Package};
 use crate::arch::{Arch, Toolchain};
 use crate::cache::{self, Claim, Entry, KeyBuilder, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
+use crate::initramfs::Archive;
 use crate::kernel::BuiltKernel;
 use crate::process::Cmd;
 

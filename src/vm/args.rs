@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 use super::Accel;
 use super::machine::Parts;
 use crate::arch::{Arch, Hardware};
-use crate::cache::identity;
-use crate::error::{Error, Result};
-use crate::host::find_tool;
 use crate::process::Cmd;
 
 /// A machine to start.
@@ -79,19 +76,6 @@ const SHIFT: &str = "auto";
 /// QEMU's program for an architecture.
 pub fn program(arch: Arch) -> &'static str {
     arch.row().emulator.provides
-}
-
-/// Which QEMU is installed for an architecture: its file, which another version is not.
-///
-/// # Errors
-///
-/// `Host` if there is none.
-pub fn installed(arch: Arch) -> Result<String> {
-    let program = program(arch);
-    let path = find_tool(program).ok_or_else(|| {
-        Error::host(format!("`{program}` is not installed")).help("`lab setup` installs it")
-    })?;
-    Ok(format!("{} {}", path.display(), identity(&path)?))
 }
 
 /// The command that starts the machine, stopped: QMP connects before the first instruction, so

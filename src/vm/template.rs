@@ -33,6 +33,7 @@ use crate::cache::{self, Claim, KeyBuilder, identity};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
+use crate::host;
 
 /// Counts up when the way a template is made changes.
 const RECIPE: &str = "template-1";
@@ -298,7 +299,7 @@ fn key(parts: &Parts<'_>) -> Result<String> {
     for path in [&parts.kernel, parts.image] {
         key.part("booted", identity(path)?.as_bytes());
     }
-    key.part("qemu", args::installed(parts.arch)?.as_bytes());
+    key.part("qemu", host::installed(parts.arch)?.as_bytes());
     if parts.accel == Accel::Kvm {
         // A guest under KVM has the host's own CPU.
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -5,10 +5,8 @@
 //! errno and nothing else. The very bytes that were checked are those that are loaded: they are
 //! copied into the cache, under their sum.
 
-pub mod elf;
 pub mod fit;
 pub mod kernel;
-pub mod klp;
 
 use std::fs;
 use std::path::Path;
@@ -18,32 +16,15 @@ use crate::arch::Arch;
 use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::files::read_regular;
 use crate::kernel::BuiltKernel;
 use crate::scenario::{Scenario, kernel_module_name};
 
-pub use elf::Ko;
+pub use crate::ko::{Ko, read};
 pub use fit::{Finding, findings};
 pub use kernel::KernelFacts;
 
 /// Counts up when the way modules are taken changes.
 const RECIPE: &str = "prebuilt-1";
-/// Bytes of a module. The guest's disk holds no larger ones.
-const MODULE_MAX: u64 = 64 << 20;
-
-/// Reads a module's file.
-///
-/// # Errors
-///
-/// `File` if it is none.
-pub fn read(path: &Path) -> Result<(Ko, Vec<u8>)> {
-    let data = read_regular(path, MODULE_MAX)?;
-    let ko = Ko::read(&data).map_err(|why| {
-        let what = format!("{} {why}", path.display());
-        Error::new(Blame::File, what).help("name the `.ko` that was built for the guest")
-    })?;
-    Ok((ko, data))
-}
 
 /// Reads the file of a scenario's module: it must be the module that it stands for.
 fn read_as(path: &Path, name: &str, scenario: &Scenario) -> Result<(Ko, Vec<u8>)> {
