@@ -12,14 +12,6 @@ use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::process::Cmd;
 
-/// Debian's name of an architecture.
-pub fn debian_arch(arch: crate::arch::Arch) -> &'static str {
-    match arch {
-        crate::arch::Arch::X86_64 => "amd64",
-        crate::arch::Arch::Arm64 => "arm64",
-    }
-}
-
 /// A suite of a Debian archive for one architecture.
 #[derive(Debug)]
 pub struct AptRoot {

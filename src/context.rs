@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Entry};
 use crate::error::{Error, Result};
 use crate::event::Events;
 
@@ -20,6 +20,17 @@ pub struct Context {
     pub events: Events,
     /// Cancelled by the first Ctrl-C.
     pub cancel: CancellationToken,
+}
+
+impl Context {
+    /// An entry of the cache that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// `Host` if the cache cannot be written to.
+    pub fn entry(&self, kind: &str, key: &str) -> Result<Entry<'_>> {
+        Entry::new(&self.cache, &self.events, &self.cancel, kind, key)
+    }
 }
 
 /// The project that `from` is in: the nearest folder upwards with `kernels/` and `images/`.

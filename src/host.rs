@@ -6,31 +6,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::arch::Arch;
-use crate::cache::write_atomically;
+use crate::arch::{Arch, HostPackage, package};
+use crate::cache::{identity, write_atomically};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::process::Cmd;
-use crate::vm::args;
-
-/// A host package and the reason for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostPackage {
-    /// The Debian package.
-    pub name: &'static str,
-    /// A file that shows that what it gives is there.
-    pub provides: &'static str,
-    /// Why the lab needs it.
-    pub why: &'static str,
-}
-
-const fn package(name: &'static str, provides: &'static str, why: &'static str) -> HostPackage {
-    HostPackage {
-        name,
-        provides,
-        why,
-    }
-}
 
 const COMMON: &[HostPackage] = &[
     package(
@@ -64,86 +44,17 @@ const COMMON: &[HostPackage] = &[
     package("tar", "tar", "unpacks kernel sources"),
 ];
 
-/// What klp-build needs besides. It is only for x86_64.
-const KLP_BUILD: &[HostPackage] = &[
-    package(
-        "patchutils",
-        "recountdiff",
-        "the kernel's klp-build refreshes patches",
-    ),
-    package("gawk", "gawk", "the kernel's klp-build"),
-    package(
-        "libxxhash-dev",
-        "/usr/include/xxhash.h",
-        "objtool compares functions for klp-build",
-    ),
-    package(
-        "ccache",
-        "ccache",
-        "klp-build compiles each kernel from the start",
-    ),
-];
-
-/// To build for x86_64 on a host of another architecture.
-const CROSS_X86_64: &[HostPackage] = &[
-    package(
-        "gcc-x86-64-linux-gnu",
-        "x86_64-linux-gnu-gcc",
-        "compiles x86_64 kernels on this host",
-    ),
-    package(
-        "libc6-dev-amd64-cross",
-        "/usr/x86_64-linux-gnu/include/stdlib.h",
-        "the agent of x86_64 guests is linked statically",
-    ),
-];
-
-/// To build for arm64 on a host of another architecture.
-const CROSS_ARM64: &[HostPackage] = &[
-    package(
-        "gcc-aarch64-linux-gnu",
-        "aarch64-linux-gnu-gcc",
-        "compiles arm64 kernels on this host",
-    ),
-    package(
-        "libc6-dev-arm64-cross",
-        "/usr/aarch64-linux-gnu/include/stdlib.h",
-        "the agent of arm64 guests is linked statically",
-    ),
-];
-
 /// What the host needs to build and run guests of `archs`.
 pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
     let mut list = COMMON.to_vec();
     for &arch in archs {
-        if arch == Arch::X86_64 {
-            list.extend(KLP_BUILD);
-        }
-        list.push(emulator(arch));
+        list.extend(arch.row().klp_build.unwrap_or_default());
+        list.push(arch.row().emulator);
         if Arch::host() != Some(arch) {
-            list.extend(match arch {
-                Arch::X86_64 => CROSS_X86_64,
-                Arch::Arm64 => CROSS_ARM64,
-            });
+            list.extend(arch.row().cross);
         }
     }
     list
-}
-
-/// What the host needs to run guests of `arch`, and to build nothing.
-pub fn emulator(arch: Arch) -> HostPackage {
-    match arch {
-        Arch::X86_64 => package(
-            "qemu-system-x86",
-            "qemu-system-x86_64",
-            "runs x86_64 guests",
-        ),
-        Arch::Arm64 => package(
-            "qemu-system-arm",
-            "qemu-system-aarch64",
-            "runs arm64 guests",
-        ),
-    }
 }
 
 /// Those of `packages` that are not there.
@@ -189,12 +100,25 @@ pub async fn outdated(
     Ok(outdated)
 }
 
+/// Which QEMU is installed for an architecture: its file, which another version is not.
+///
+/// # Errors
+///
+/// `Host` if there is none.
+pub fn installed(arch: Arch) -> Result<String> {
+    let program = arch.row().emulator.provides;
+    let path = find_tool(program).ok_or_else(|| {
+        Error::host(format!("`{program}` is not installed")).help("`lab setup` installs it")
+    })?;
+    Ok(format!("{} {}", path.display(), identity(&path)?))
+}
+
 /// What the QEMU for guests of `arch` says of its version; empty if it says nothing. QEMU takes
 /// 70 ms to say it, for the libraries that it is linked to, so it is asked once.
 pub async fn emulator_version(ctx: &Context, arch: Arch) -> String {
     let file = ctx.cache.kind("accel").ok();
     let file = file.map(|dir| dir.join(format!("version-{arch}.json")));
-    let qemu = args::installed(arch).unwrap_or_default();
+    let qemu = installed(arch).unwrap_or_default();
     let text = file.as_ref().and_then(|file| std::fs::read(file).ok());
     let known = text.and_then(|text| serde_json::from_slice::<Version>(&text).ok());
     if let Some(known) = known.filter(|known| known.qemu == qemu) {
@@ -214,14 +138,14 @@ pub async fn emulator_version(ctx: &Context, arch: Arch) -> String {
 /// What a QEMU said.
 #[derive(Serialize, Deserialize)]
 struct Version {
-    /// [`args::installed`].
+    /// [`installed`].
     qemu: String,
     said: String,
 }
 
 async fn ask_version(ctx: &Context, arch: Arch) -> String {
     let mut said = String::new();
-    let ask = Cmd::new(emulator(arch).provides).arg("--version");
+    let ask = Cmd::new(arch.row().emulator.provides).arg("--version");
     let asked = ask.run(&ctx.cancel, |line| {
         if said.is_empty() {
             line.clone_into(&mut said);

@@ -9,9 +9,10 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use livepatch_lab::cache::{Cache, import::import};
+use livepatch_lab::cache::Cache;
 use livepatch_lab::context::Context;
 use livepatch_lab::event::Events;
+use livepatch_lab::store::import::import;
 use tar::{EntryType, Header};
 
 const SOURCE: &str = "sources/509fdf4316897b0b57f4";

@@ -12,7 +12,7 @@
 //! **The same run gives the same bytes**: members are sorted, have no owner and no time, and one
 //! thread compresses them.
 //!
-//! **A bundle is a stranger's.** It is read by the rules of `cache::members`, and is no more than
+//! **A bundle is a stranger's.** It is read by the rules of `store::members`, and is no more than
 //! plain files that `bundle.json` declares, each with its size and its sum. Nothing in it is run on
 //! the host but by the build of a kernel from its definition and patches, which whoever plays it
 //! again is told first; the C of modules is generated anew from the scenario, and the guest's

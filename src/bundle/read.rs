@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::PROJECT;
 use super::manifest::{BYTES_MAX, FILES_MAX, Manifest, NAME, VERSION};
-use crate::cache::members::{self, Bad, Limits, Member};
 use crate::cache::{hex, publish, staging_dir, write_atomically};
 use crate::error::{Blame, IoContext, Result};
 use crate::event::Phase;
@@ -24,6 +23,7 @@ use crate::image;
 use crate::module::Module;
 use crate::runner::origin::{self, INITRAMFS, KERNEL};
 use crate::runner::shipped::Shipped;
+use crate::store::members::{self, Bad, Limits, Member};
 
 /// The longest `bundle.json`.
 const MANIFEST_MAX: u64 = 4 << 20;
@@ -203,8 +203,8 @@ impl Bundle {
 mod tests {
     use super::super::manifest::tests::{WHOLE, manifest};
     use super::*;
-    use crate::cache::pack::{Pack, header};
     use crate::event::Events;
+    use crate::store::pack::{Pack, header};
 
     fn phase() -> Phase {
         Events::channel().0.phase("x")

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use super::manifest::{Manifest, NAME, Part, TEXT_MAX, VERSION};
 use super::mask::Mask;
 use super::{PROJECT, RUN};
-use crate::cache::pack::{Pack, header, is_there};
 use crate::cache::{Cache, hex, sha256_of};
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;
@@ -24,6 +23,7 @@ use crate::runner::manner::Manner;
 use crate::runner::origin::{self, Built, CONFIG, Recorded};
 use crate::runner::pause;
 use crate::runner::verdict::Verdict;
+use crate::store::pack::{Pack, header, is_there};
 
 /// The longest `run.json` and `verdict.json`.
 const JSON_MAX: u64 = 16 << 20;

@@ -6,23 +6,10 @@
 //! the same thing. Whoever uses one marks it first ([`mark_used`]), so that `lab cache prune` can
 //! tell what nobody needs any more.
 
-mod archive;
-#[cfg(test)]
-mod archive_tests;
-pub mod export;
-pub mod import;
-pub mod list;
-pub(crate) mod members;
-pub(crate) mod pack;
-pub mod prune;
-#[cfg(test)]
-mod prune_tests;
+mod entry;
 pub mod seal;
-#[cfg(test)]
-mod test_lab;
-mod unpack;
 
-pub use archive::Item;
+pub use entry::{Claim, Entry, Making};
 
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -42,9 +29,9 @@ pub(crate) const USED: &str = ".used";
 pub(crate) const NOTES: [&str; 2] = [USED, seal::COMPARED];
 /// How the names of things begin that are not finished yet: [`staging_dir`]'s, and those of
 /// [`write_atomically`], which are tempfile's own.
-const TEMPORARY: &str = ".tmp";
+pub(crate) const TEMPORARY: &str = ".tmp";
 /// The lock that every lab shares which uses the cache, and that a prune may have to itself.
-const LABS: &str = "labs";
+pub(crate) const LABS: &str = "labs";
 
 /// Where built things are kept.
 #[derive(Debug, Clone)]
@@ -114,11 +101,7 @@ impl Cache {
             file.lock().at("lock", &path)?;
             Ok(file)
         });
-        tokio::select! {
-            locked = locked => locked,
-            // The thread goes on waiting, and goes with the process.
-            () = cancel.cancelled() => Err(Error::interrupted()),
-        }
+        unless_cancelled(locked, cancel).await
     }
 
     /// Takes the exclusive lock of `name`, or returns `None` if somebody else holds it.
@@ -140,20 +123,31 @@ impl Cache {
     ///
     /// # Errors
     ///
-    /// The lock's file cannot be made.
-    pub async fn in_use(&self) -> Result<File> {
+    /// The lock's file cannot be made, or `Interrupted` during a prune.
+    pub async fn in_use(&self, cancel: &CancellationToken) -> Result<File> {
         let (file, path) = self.lock_file(LABS)?;
-        blocking(move || {
+        let locked = blocking(move || {
             file.lock_shared().at("lock", &path)?;
             Ok(file)
-        })
-        .await
+        });
+        unless_cancelled(locked, cancel).await
     }
 
-    fn lock_file(&self, name: &str) -> Result<(File, PathBuf)> {
+    pub(crate) fn lock_file(&self, name: &str) -> Result<(File, PathBuf)> {
         let path = self.kind("locks")?.join(format!("{name}.lock"));
         let file = File::create(&path).at("create", &path)?;
         Ok((file, path))
+    }
+}
+
+/// Waits for a lock. If it is cancelled, the thread goes on waiting, and goes with the process.
+async fn unless_cancelled(
+    locked: impl Future<Output = Result<File>>,
+    cancel: &CancellationToken,
+) -> Result<File> {
+    tokio::select! {
+        locked = locked => locked,
+        () = cancel.cancelled() => Err(Error::interrupted()),
     }
 }
 

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::ArchName;
 use super::playing::{self, PlayingArgs};
 use crate::arch::Arch;
 use crate::context::Context;
@@ -74,7 +73,7 @@ pub struct BisectArgs {
     kernel: Option<String>,
     /// The architecture of the guest [default: the host's].
     #[arg(long, value_enum, value_name = "ARCH")]
-    arch: Option<ArchName>,
+    arch: Option<Arch>,
     /// Play the scenario N times on each kernel: it counts as failing if it does so once.
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=100))]
@@ -137,7 +136,7 @@ fn applied(end: Option<&str>, option: &str) -> Result<Option<usize>> {
 /// Searches; the result is a text.
 pub async fn bisect(ctx: &Context, args: &BisectArgs, read: &Read) -> Result<(u8, String)> {
     host::require(&[read.arch])?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "bisect")?;
     let mut judge = Judge::new(&player, &read.scenario, read.arch, usize::from(args.times));
     let first = match args.first {

@@ -3,7 +3,8 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{ArchName, archs};
+use super::archs;
+use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::Result;
 use crate::{host, image, kernel};
@@ -28,7 +29,7 @@ pub struct BuildArgs {
     names: Vec<String>,
     /// Architectures [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
+    arch: Vec<Arch>,
     /// Look for a newer source or newer packages first.
     #[arg(long)]
     refresh: bool,
@@ -50,7 +51,7 @@ pub async fn build(ctx: &Context, args: &BuildArgs) -> Result<u8> {
         super::setup::setup(ctx, &archs, args.yes).await?;
     }
     host::require(&archs)?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     for &arch in &archs {
         for name in &args.names {
             let path = match args.kind {

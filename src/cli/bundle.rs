@@ -49,7 +49,7 @@ impl BundleArgs {
 
 /// Writes the bundle.
 pub async fn bundle(ctx: &Context, args: &BundleArgs, record: PathBuf) -> Result<u8> {
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let default = || {
         // Its name begins with its time: `20261125-163154.120-window-tags-x86_64`.
         let record = std::fs::canonicalize(&record).unwrap_or_else(|_| record.clone());

@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{ArchName, archs};
-use crate::cache::list::{Listing, list};
-use crate::cache::prune::{Policy, Pruned, prune};
-use crate::cache::{blocking, export, import};
+use super::archs;
+use crate::arch::Arch;
+use crate::cache::blocking;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::store::list::{Listing, list};
+use crate::store::prune::{Policy, Pruned, prune};
+use crate::store::{export, import};
 use crate::{host, image, kernel};
 
 pub const EXAMPLES: &str = "\
@@ -85,7 +87,7 @@ enum CacheCommand {
         kernel: Vec<String>,
         /// Architectures [default: the host's].
         #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-        arch: Vec<ArchName>,
+        arch: Vec<Arch>,
         /// The archive (tar, compressed with zstd); replaced if it exists.
         file: PathBuf,
     },
@@ -138,8 +140,8 @@ pub async fn cache(ctx: &Context, args: &CacheArgs) -> Result<u8> {
         }
         CacheCommand::Import { file } => {
             let imported = import::import(ctx, file).await?;
-            let lines = |word: &str, items: &[crate::cache::Item]| -> String {
-                let line = |item: &crate::cache::Item| {
+            let lines = |word: &str, items: &[crate::store::Item]| -> String {
+                let line = |item: &crate::store::Item| {
                     format!("{word} {} {}  {}\n", item.kind.name(), item.key, item.label)
                 };
                 items.iter().map(line).collect()
@@ -154,10 +156,10 @@ pub async fn cache(ctx: &Context, args: &CacheArgs) -> Result<u8> {
 async fn export_text(
     ctx: &Context,
     names: &[String],
-    arch: &[ArchName],
+    arch: &[Arch],
     file: PathBuf,
 ) -> Result<String> {
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let archs = archs(arch);
     host::require(&archs)?;
     let definitions = super::selection::read_kernels(&ctx.project, names)?;
@@ -171,7 +173,7 @@ async fn export_text(
     }
     let exported = export::export(ctx, &kernels, &images, &file).await?;
     let line =
-        |item: &crate::cache::Item| format!("{} {}  {}\n", item.kind.name(), item.key, item.label);
+        |item: &crate::store::Item| format!("{} {}  {}\n", item.kind.name(), item.key, item.label);
     let lines: String = exported.entries.iter().map(line).collect();
     Ok(format!(
         "{lines}{}  {}\n",
@@ -262,7 +264,7 @@ fn pruned_text(pruned: &Pruned, dry_run: bool) -> String {
     }
     for (kind, consequence) in CONSEQUENCES {
         let of_kind =
-            |(entry, _): &(crate::cache::list::Entry, u64)| entry.kind == kind && !entry.leftover;
+            |(entry, _): &(crate::store::list::Entry, u64)| entry.kind == kind && !entry.leftover;
         if pruned.removed.iter().any(of_kind) {
             text += &format!("note: {consequence}\n");
         }

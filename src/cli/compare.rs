@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::playing::PlayingArgs;
-use super::{ArchName, archs, check, scenarios, selection};
+use super::{archs, check, scenarios, selection};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
@@ -38,7 +38,7 @@ pub struct CompareArgs {
     kernel: Vec<String>,
     /// Architectures of the guests [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
+    arch: Vec<Arch>,
     /// Show every step after which the states differ, not only the first.
     #[arg(long)]
     all: bool,
@@ -81,7 +81,7 @@ impl CompareArgs {
 /// Plays, and shows what differs.
 pub async fn compare(ctx: &Context, args: &CompareArgs, read: &Read) -> Result<(u8, String)> {
     host::require(&read.archs)?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "compare")?;
     let made = compare::compare(&player, &read.scenarios, &read.kernels, &read.archs).await?;
     let mut text = String::new();

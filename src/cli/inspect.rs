@@ -10,7 +10,7 @@ use clap::Args;
 use crate::context::Context;
 use crate::error::Result;
 use crate::kernel::{self, Definition};
-use crate::module::prebuilt::klp::KlpSymbol;
+use crate::ko::klp::KlpSymbol;
 use crate::module::prebuilt::{self, Finding, KernelFacts, Ko, findings};
 
 pub const EXAMPLES: &str = "\

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::ArchName;
 use super::playing::{self, PlayingArgs};
 use crate::arch::Arch;
 use crate::cache::write_atomically;
@@ -50,7 +49,7 @@ pub struct MinimizeArgs {
     passes_on: Option<String>,
     /// The architecture of the guest [default: the host's].
     #[arg(long, value_enum, value_name = "ARCH")]
-    arch: Option<ArchName>,
+    arch: Option<Arch>,
     /// Where to write it [default: NAME-min.yaml beside the scenario].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -125,7 +124,7 @@ impl MinimizeArgs {
 /// Writes the smallest scenario that fails in the same way.
 pub async fn minimize(ctx: &Context, args: &MinimizeArgs, read: &Read) -> Result<(u8, String)> {
     host::require(&[read.arch])?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "minimize")?;
     let subject = Subject {
         source: &read.source,

@@ -34,6 +34,7 @@ mod visit;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::PossibleValue;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
@@ -184,36 +185,27 @@ enum Command {
 struct SetupArgs {
     /// Architectures of the guests to prepare for.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
+    arch: Vec<Arch>,
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
 }
 
-/// An architecture on the command line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ArchName {
-    /// x86_64.
-    #[value(name = "x86_64")]
-    X86_64,
-    /// arm64.
-    Arm64,
-}
-
 /// The architectures that were named, or the host's.
-fn archs(named: &[ArchName]) -> Vec<Arch> {
-    if named.is_empty() {
-        return vec![Arch::host().unwrap_or(Arch::X86_64)];
+fn archs(named: &[Arch]) -> Vec<Arch> {
+    match named {
+        [] => vec![Arch::host_or_usual()],
+        named => named.to_vec(),
     }
-    named.iter().map(|name| name.arch()).collect()
 }
 
-impl ArchName {
-    fn arch(self) -> Arch {
-        match self {
-            ArchName::X86_64 => Arch::X86_64,
-            ArchName::Arm64 => Arch::Arm64,
-        }
+impl ValueEnum for Arch {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()).help(self.name()))
     }
 }
 

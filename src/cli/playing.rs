@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{ArchName, check, run, scenarios};
+use super::{check, run, scenarios};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::kernel::Definition;
@@ -63,6 +63,6 @@ pub fn one_kernel(project: &Path, named: Option<&str>) -> Result<Definition> {
 }
 
 /// The architecture that is named, or the host's.
-pub fn arch(named: Option<ArchName>) -> Arch {
-    named.map_or(Arch::host().unwrap_or(Arch::X86_64), ArchName::arch)
+pub fn arch(named: Option<Arch>) -> Arch {
+    named.unwrap_or_else(Arch::host_or_usual)
 }

@@ -55,7 +55,7 @@ pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
         let what = format!("the recording ends after {} instructions", recording.icount);
         return Err(Error::new(Blame::Usage, what).help(format!("{to} come after that")));
     }
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     recording.check(&record, &ctx.cancel).await?;
     let started = Instant::now();
     let mut status = Status::new(recording.icount);

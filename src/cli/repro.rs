@@ -82,7 +82,7 @@ pub async fn repro(ctx: &Context, args: &ReproArgs) -> Result<(u8, String)> {
         let what = format!("{} is there already", dir.display());
         return Err(Error::new(Blame::Usage, what).help("name a new folder"));
     }
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let bundle = unpack(ctx, args).await?;
     // What was reported so far comes first.
     tokio::task::yield_now().await;
@@ -264,7 +264,7 @@ async fn agree(ctx: &Context, args: &ReproArgs) -> Result<()> {
 async fn prepare(ctx: &Context, args: &ReproArgs, bundle: &Bundle) -> Result<()> {
     let arch = bundle.manifest.origin.run.arch;
     let packages = match args.as_shipped {
-        true => vec![host::emulator(arch)],
+        true => vec![arch.row().emulator],
         false => host::needed(&[arch]),
     };
     if args.setup {

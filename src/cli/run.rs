@@ -157,7 +157,7 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
         super::setup::setup(ctx, &settings.archs, args.yes).await?;
     }
     host::require(&settings.archs)?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let plan = selection.plan();
     let pause = args.pause.pause(selection.scenarios())?;
     if pause.gdb {

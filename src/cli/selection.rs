@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::ArchName;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::event::RunId;
@@ -32,7 +31,7 @@ pub struct SelectionArgs {
     kernel: Vec<String>,
     /// Architectures of the guests [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
+    arch: Vec<Arch>,
     /// Only part I of N, cut by the names of the runs; `auto` or `auto/N` takes I from the
     /// variables of Slurm, Kubernetes, GitLab or GitHub.
     #[arg(long, value_name = "I/N", env = "LAB_SHARD")]
@@ -65,7 +64,7 @@ impl SelectionArgs {
         let command_line = Settings {
             paths: self.paths.clone(),
             kernels: self.kernel.clone(),
-            archs: self.arch.iter().map(|name| name.arch()).collect(),
+            archs: self.arch.clone(),
             ..more
         };
         let file = LabFile::read(project)?;
@@ -75,7 +74,7 @@ impl SelectionArgs {
             return Err(Error::new(Blame::Usage, what).help("name scenario files or folders"));
         }
         if settings.archs.is_empty() {
-            settings.archs = vec![Arch::host().unwrap_or(Arch::X86_64)];
+            settings.archs = vec![Arch::host_or_usual()];
         }
         let var = |name: &str| std::env::var(name).ok();
         let shard = self.shard.as_deref();

@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::selection::read_kernels;
-use super::{ArchName, archs, run, scenarios};
+use super::{archs, run, scenarios};
+use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
@@ -48,7 +49,7 @@ pub struct SelftestsArgs {
     kernel: Vec<String>,
     /// Architectures of the guests [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
-    arch: Vec<ArchName>,
+    arch: Vec<Arch>,
     /// How guests are executed.
     #[arg(long, value_enum, value_name = "ACCEL", default_value = "auto")]
     accel: Choice,
@@ -127,7 +128,7 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
         super::setup::setup(ctx, &archs, args.yes).await?;
     }
     host::require(&archs)?;
-    let _in_use = ctx.cache.in_use().await?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let kernels = args.kernels(&ctx.project)?;
     let scenarios = args.scenarios(&ctx.project)?;
     let mut all = Vec::new();

@@ -4,10 +4,10 @@
 use std::io::IsTerminal;
 
 use super::ask::ask;
-use crate::arch::Arch;
+use crate::arch::{Arch, HostPackage};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::host::{self, HostPackage};
+use crate::host;
 use crate::report::to_stderr;
 
 /// Installs what is missing or too old for guests of `archs`.

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::pause::{note_gdb, require_step};
 use super::selection::read_kernels;
-use super::{ArchName, archs, check, scenarios};
+use super::{archs, check, scenarios};
+use crate::arch::Arch;
 use crate::cache::blocking;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -45,7 +46,7 @@ pub struct GuestArgs {
     kernel: Option<String>,
     /// Of a scenario: the guest's architecture [default: the host's].
     #[arg(long, value_enum, value_name = "ARCH")]
-    arch: Option<ArchName>,
+    arch: Option<Arch>,
     /// Of a scenario: how the guest is executed.
     #[arg(long, value_enum, value_name = "ACCEL", default_value = "auto")]
     accel: Choice,
@@ -129,7 +130,7 @@ impl GuestArgs {
         if self.gdb {
             note_gdb(&ctx.events, &archs);
         }
-        let _in_use = ctx.cache.in_use().await?;
+        let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
         let plan = plan::plan(&scenarios, &kernels, &archs);
         if let [skipped, ..] = &plan.skipped[..] {
             let what = format!("{} cannot be played: {}", skipped.run, skipped.reason);

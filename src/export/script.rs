@@ -89,11 +89,7 @@ fn requires_arch(archs: &[Arch]) -> String {
     if archs.is_empty() {
         return String::new();
     }
-    let machine = |arch: &Arch| match arch {
-        Arch::X86_64 => "x86_64",
-        Arch::Arm64 => "aarch64",
-    };
-    let machines: Vec<_> = archs.iter().map(machine).collect();
+    let machines: Vec<_> = archs.iter().map(|arch| arch.row().uname).collect();
     format!(
         "[[ \"$(uname -m)\" =~ ^({})$ ]] || skip \"this is not for $(uname -m)\"\n",
         machines.join("|")

@@ -5,17 +5,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Definition;
-use super::archive::Archive;
-use crate::apt::{self, AptRoot, Package, debian_arch};
-use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, seal, write_atomically};
+use crate::apt::{self, AptRoot, Package};
+use crate::arch::{Arch, Toolchain};
+use crate::cache::{self, Claim, Entry, KeyBuilder, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::kernel::{BuiltKernel, Toolchain};
+use crate::initramfs::Archive;
+use crate::kernel::BuiltKernel;
 use crate::process::Cmd;
 
 /// Counts up when the way an image is built changes.
 const RECIPE: &str = "image-3";
+/// The kind of entries that images are.
+const CACHE: &str = "images";
 /// The archive's name in its entry.
 const INITRAMFS: &str = "initramfs.cpio";
 /// Root's shell is the agent; see `images/guest/agent.c`.
@@ -49,7 +51,7 @@ pub async fn build(
     arch: Arch,
     refresh: bool,
 ) -> Result<BuiltImage> {
-    let images = ctx.cache.kind("images")?;
+    let images = ctx.cache.kind(CACHE)?;
     let plan = Plan::make(ctx, definition, arch).await?;
     let wish = plan.wish();
     let record = plan.record(&images);
@@ -63,19 +65,18 @@ pub async fn build(
     cache::mark_used(&record);
     if !refresh
         && let Some(versions) = recorded(&record)
-        && let Some(built) = plan.find(ctx, &images, &versions)?
+        && let Claim::Found(dir) = entry(ctx, &plan.key(&versions))?.claim().await?
     {
-        return Ok(built);
+        return Ok(plan.built(&dir, &versions, record));
     }
-    let apt = AptRoot::open(ctx, &definition.suite, debian_arch(arch)).await?;
+    let apt = AptRoot::open(ctx, &definition.suite, arch.row().debian).await?;
     let versions = resolve(ctx, &apt, definition).await?;
     let json = serde_json::to_vec(&versions)
         .map_err(|error| Error::lab(format!("cannot record packages: {error}")))?;
     write_atomically(&record, &json)?;
-    if let Some(built) = plan.find(ctx, &images, &versions)? {
-        return Ok(built);
-    }
-    plan.assemble(ctx, &apt, &images, versions).await
+    let make = async |stage: &Path| plan.assemble(ctx, &apt, &versions, stage).await;
+    let dir = entry(ctx, &plan.key(&versions))?.get_or_make(make).await?;
+    Ok(plan.built(&dir, &versions, record))
 }
 
 /// The image for a kernel that needs modules before it can be reached: both archives, one after the
@@ -92,27 +93,26 @@ pub async fn for_kernel(
     key.part("image", image.key.as_bytes())
         .part("kernel", kernel.key.as_bytes());
     let key = key.finish();
-    let entry = ctx.cache.kind("images")?.join(&key);
-    let lock = format!("image-{key}");
-    let _lock = ctx.cache.lock(&lock, &ctx.cancel, || {}).await?;
-    cache::mark_used(&entry);
-    let initramfs = entry.join(INITRAMFS);
-    if !seal::reuse(&ctx.events, &entry, initramfs.is_file())? {
+    let make = async |stage: &Path| {
         let mut bytes = fs::read(&image.initramfs).at("read", &image.initramfs)?;
         // Each archive begins at a multiple of four.
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes.extend(fs::read(&early).at("read", &early)?);
-        let staging = cache::staging_dir(&entry)?;
-        let path = staging.path().join(INITRAMFS);
+        let path = stage.join(INITRAMFS);
         fs::write(&path, &bytes).at("write", &path)?;
-        seal::seal(staging.path(), &[INITRAMFS.to_owned()])?;
-        cache::publish(staging, &entry)?;
-    }
+        Ok(vec![INITRAMFS.to_owned()])
+    };
     Ok(BuiltImage {
-        initramfs,
+        initramfs: entry(ctx, &key)?.get_or_make(make).await?.join(INITRAMFS),
         key,
         record: image.record,
     })
+}
+
+/// The entry of an image.
+fn entry<'a>(ctx: &'a Context, key: &str) -> Result<Entry<'a>> {
+    let entry = ctx.entry(CACHE, key)?.locked_as(format!("image-{key}"));
+    Ok(entry.whole_if(|dir| dir.join(INITRAMFS).is_file()))
 }
 
 /// Everything that determines the result but the versions of the packages.
@@ -171,38 +171,30 @@ impl<'a> Plan<'a> {
         images.join(format!("packages-{}.json", self.wish()))
     }
 
-    fn find(
-        &self,
-        ctx: &Context,
-        images: &Path,
-        versions: &Versions,
-    ) -> Result<Option<BuiltImage>> {
-        let key = self.key(versions);
-        let entry = images.join(&key);
-        cache::mark_used(&entry);
-        let initramfs = entry.join(INITRAMFS);
-        let record = self.record(images);
-        let found = seal::reuse(&ctx.events, &entry, initramfs.is_file())?;
-        Ok(found.then_some(BuiltImage {
-            initramfs,
-            key,
+    /// The image in an entry.
+    fn built(&self, dir: &Path, versions: &Versions, record: PathBuf) -> BuiltImage {
+        BuiltImage {
+            initramfs: dir.join(INITRAMFS),
+            key: self.key(versions),
             record,
-        }))
+        }
     }
 
+    /// Makes the archive. What it is made from is in a folder of its own.
     async fn assemble(
         &self,
         ctx: &Context,
         apt: &AptRoot,
-        images: &Path,
-        versions: Versions,
-    ) -> Result<BuiltImage> {
-        let key = self.key(&versions);
-        let entry = images.join(&key);
-        let package = |(name, version)| Package { name, version };
-        let packages: Vec<_> = versions.into_iter().map(package).collect();
-        let staging = cache::staging_dir(&entry)?;
-        let downloads = staging.path().join("packages");
+        versions: &Versions,
+        stage: &Path,
+    ) -> Result<Vec<String>> {
+        let package = |(name, version): &(String, String)| Package {
+            name: name.clone(),
+            version: version.clone(),
+        };
+        let packages: Vec<_> = versions.iter().map(package).collect();
+        let parts = cache::staging_dir(stage)?;
+        let downloads = parts.path().join("packages");
         fs::create_dir(&downloads).at("create", &downloads)?;
         let debs = apt.download(ctx, &packages, &downloads).await?;
 
@@ -216,11 +208,11 @@ impl<'a> Plan<'a> {
             archive.link(folder, &format!("usr/{folder}"))?;
         }
         for (deb, (package, patterns)) in debs.iter().zip(&self.definition.packages) {
-            let root = staging.path().join("root").join(package);
+            let root = parts.path().join("root").join(package);
             apt::unpack(ctx, deb, &root).await?;
             take(&mut archive, &root, package, patterns)?;
         }
-        let agent = self.compile(ctx, &self.definition.agent, staging.path());
+        let agent = self.compile(ctx, &self.definition.agent, parts.path());
         archive.file("usr/bin/lab-agent", 0o755, &agent.await?)?;
         archive.link("usr/bin/sh", "busybox")?;
         archive.link("usr/bin/dropbear", "../sbin/dropbear")?;
@@ -228,7 +220,7 @@ impl<'a> Plan<'a> {
         archive.file("etc/shells", 0o644, b"/bin/lab-agent\n")?;
         let init = match self.definition.init_is_source() {
             true => {
-                self.compile(ctx, &self.definition.init, staging.path())
+                self.compile(ctx, &self.definition.init, parts.path())
                     .await?
             }
             false => self.init.clone(),
@@ -236,17 +228,10 @@ impl<'a> Plan<'a> {
         archive.file("init", 0o755, &init)?;
         let bytes = archive.finish()?;
 
-        let finished = cache::staging_dir(&entry)?;
-        let initramfs = finished.path().join(INITRAMFS);
+        let initramfs = stage.join(INITRAMFS);
         fs::write(&initramfs, &bytes).at("write", &initramfs)?;
-        seal::seal(finished.path(), &[INITRAMFS.to_owned()])?;
-        cache::publish(finished, &entry)?;
         phase.done(format!("built image {name} ({} KiB)", bytes.len() / 1024));
-        Ok(BuiltImage {
-            initramfs: entry.join(INITRAMFS),
-            key,
-            record: self.record(images),
-        })
+        Ok(vec![INITRAMFS.to_owned()])
     }
 
     /// Compiles a program of the guest: static, since the image's libraries need not fit the

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Images: definition → initramfs for an architecture, and who a guest of it is.
 
-pub mod archive;
 pub mod build;
 pub mod keys;
 

@@ -20,9 +20,9 @@ use super::prebuilt::{self, Prebuilt};
 use super::relative::{self, Relative};
 use super::source::{self, Source, SourceTree};
 use super::tree::{Cloned, clone_tree};
-use super::{BUILD, BuiltKernel, MANIFEST, RELEASE_DIGITS, TREE, Toolchain};
-use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
+use super::{BUILD, BuiltKernel, CACHE, MANIFEST, RELEASE_DIGITS, TREE, entry, loaded};
+use crate::arch::{Arch, Toolchain};
+use crate::cache::{self, Claim, KeyBuilder, blocking, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result, full_disk};
 use crate::process::Cmd;
@@ -41,37 +41,19 @@ pub async fn build(
         return prebuilt::take(ctx, definition, &prebuilt, arch).await;
     }
     let plan = Plan::make(ctx, definition, arch, refresh).await?;
-    let kernels = ctx.cache.kind("kernels")?;
-    let entry = kernels.join(&plan.key);
-    cache::mark_used(&entry);
-    if let Some(kernel) = BuiltKernel::load(&entry) {
-        let entry = entry.clone();
-        if blocking(move || Ok(seal::damage(&entry))).await?.is_none() {
-            return Ok(kernel);
-        }
-    }
-    let lock = ctx
-        .cache
-        .lock(&format!("kernel-{}", plan.key), &ctx.cancel, || {
-            ctx.events.note(format!(
-                "waiting for another lab to build kernel {}",
-                plan.name
-            ));
-        })
-        .await?;
-    cache::mark_used(&entry);
-    let found = BuiltKernel::load(&entry);
-    if seal::reuse(&ctx.events, &entry, found.is_some())?
-        && let Some(kernel) = found
-    {
-        return Ok(kernel);
-    }
+    let kernels = ctx.cache.kind(CACHE)?;
+    let waiting = format!("waiting for another lab to build kernel {}", plan.name);
+    // Not by `get_or_make`: the work folder outlives an interruption.
+    let making = match entry(ctx, &plan.key)?.waiting(waiting).claim().await? {
+        Claim::Found(dir) => return loaded(&dir),
+        Claim::Missing(making) => making,
+    };
     let work = kernels.join(format!("work-{}", plan.key));
     let mut configured = false;
     if !work.exists() {
         if source::put_away_if_damaged(ctx, &plan.source).await? {
             // It is fetched again, and may be a newer one by now.
-            drop(lock);
+            drop(making);
             return Box::pin(build(ctx, definition, arch, refresh)).await;
         }
         configured = plan.prepare(ctx, &kernels, &work).await?;
@@ -91,16 +73,15 @@ pub async fn build(
         family: plan.family.clone(),
         objects,
         prebuilt: None,
-        dir: entry.clone(),
+        dir: making.path().to_path_buf(),
     };
     let manifest = serde_json::to_vec_pretty(&kernel)
         .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
     write_atomically(&work.join(MANIFEST), &manifest)?;
     let built = |file: &str| format!("{TREE}/{BUILD}/{file}");
-    let mut sealed = vec![built(plan.tools.boot_file), built("Module.symvers")];
+    let mut sealed = vec![built(plan.arch.row().boot_file), built("Module.symvers")];
     sealed.retain(|file| work.join(file).is_file());
-    seal::seal(&work, &sealed)?;
-    fs::rename(&work, &entry).at("publish", &entry)?;
+    making.publish_folder(work, sealed).await?;
     Ok(kernel)
 }
 
@@ -141,7 +122,7 @@ pub async fn check_sources(
         if labels.contains(&label) {
             continue;
         }
-        let kernels = ctx.cache.kind("kernels")?;
+        let kernels = ctx.cache.kind(CACHE)?;
         let staging = cache::staging_dir(&kernels.join(format!("check-{}", plan.key)))?;
         let work = staging.path().join("work");
         let on = |error: Error| error.evidence(&format!("on {label}"));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::definition::SUITE;
 use super::prebuilt::Prebuilt;
-use crate::apt::{self, AptRoot, Package, debian_arch};
+use crate::apt::{self, AptRoot, Package};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, write_atomically};
 use crate::context::Context;
@@ -85,6 +85,9 @@ struct Resolved {
 
 /// Fetches and unpacks a kernel, or finds it in the cache. Which packages were taken is recorded;
 /// `refresh` looks anew.
+///
+/// Not by [`cache::Entry::get_or_make`]: the lock is that of what is wished for, since which entry it is
+/// is only known once an archive was asked.
 pub(super) async fn obtain(
     ctx: &Context,
     image: &DebianImage,
@@ -109,7 +112,7 @@ pub(super) async fn obtain(
     {
         return Ok(unpacked);
     }
-    let apt = AptRoot::open(ctx, &image.suite, debian_arch(arch)).await?;
+    let apt = AptRoot::open(ctx, &image.suite, arch.row().debian).await?;
     let resolved = resolve(ctx, &apt, image, arch).await?;
     let json = |resolved: &Resolved| {
         serde_json::to_vec_pretty(resolved).map_err(|error| Error::lab(error.to_string()))
@@ -135,7 +138,7 @@ pub(super) async fn obtain(
     let mut debs = apt.download(ctx, &others, &downloads).await?;
     debs.extend(match Arch::host().filter(|host| *host != arch) {
         Some(host) => {
-            let apt = AptRoot::open(ctx, &image.suite, debian_arch(host)).await?;
+            let apt = AptRoot::open(ctx, &image.suite, host.row().debian).await?;
             apt.download(ctx, &tools, &downloads).await?
         }
         None => apt.download(ctx, &tools, &downloads).await?,
@@ -219,7 +222,7 @@ async fn resolve(
     image: &DebianImage,
     arch: Arch,
 ) -> Result<Resolved> {
-    let wanted = image.package.replace("{arch}", debian_arch(arch));
+    let wanted = image.package.replace("{arch}", arch.row().debian);
     let missing = |name: &str| {
         let what = format!("there is no package `{name}` in {}", image.suite);
         Error::new(Blame::File, what)

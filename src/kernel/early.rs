@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::image::archive::Archive;
-use crate::module::prebuilt;
+use crate::initramfs::Archive;
+use crate::ko;
 use crate::process::Cmd;
 use crate::scenario::kernel_module_name;
 
@@ -75,8 +75,8 @@ async fn add(
             return Err(Error::new(Blame::File, what)
                 .help("name the folder of all its modules, lib/modules/RELEASE"));
         };
-        let (ko, data) = prebuilt::read(&decompressed(ctx, path, &module, scratch).await?)?;
-        let depends = ko.info("depends").unwrap_or_default().split(',');
+        let (read, data) = ko::read(&decompressed(ctx, path, &module, scratch).await?)?;
+        let depends = read.info("depends").unwrap_or_default().split(',');
         let depends = depends
             .filter(|name| !name.is_empty())
             .map(kernel_module_name);

@@ -23,46 +23,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::arch::Arch;
+use crate::cache::Entry;
+use crate::context::Context;
+use crate::error::{Error, Result};
 pub use definition::Definition;
-
-/// What tools call an architecture, and which compiler builds it on this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Toolchain {
-    /// `ARCH=` of the kernel's build system.
-    pub kernel_arch: &'static str,
-    /// `CROSS_COMPILE=`; empty on a host of the same architecture.
-    pub prefix: &'static str,
-    /// The make targets that make what QEMU boots and modules need.
-    pub targets: &'static [&'static str],
-    /// What QEMU boots, below the build folder.
-    pub boot_file: &'static str,
-}
-
-impl Toolchain {
-    /// The tool chain for guests of `arch`.
-    pub fn of(arch: Arch) -> Self {
-        let native = Arch::host() == Some(arch);
-        match arch {
-            Arch::X86_64 => Self {
-                kernel_arch: "x86_64",
-                prefix: if native { "" } else { "x86_64-linux-gnu-" },
-                targets: &["vmlinux", "modules"],
-                boot_file: "vmlinux",
-            },
-            Arch::Arm64 => Self {
-                kernel_arch: "arm64",
-                prefix: if native { "" } else { "aarch64-linux-gnu-" },
-                targets: &["Image", "modules"],
-                boot_file: "arch/arm64/boot/Image",
-            },
-        }
-    }
-
-    /// The C compiler.
-    pub fn gcc(self) -> String {
-        format!("{}gcc", self.prefix)
-    }
-}
 
 /// A kernel in the cache.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -108,7 +72,7 @@ impl BuiltKernel {
             Some(_) => return self.dir.join(BOOT),
             None => {}
         }
-        self.tree().join(BUILD).join(Toolchain::of(arch).boot_file)
+        self.tree().join(BUILD).join(arch.row().boot_file)
     }
 
     /// Its whole configuration.
@@ -128,6 +92,21 @@ impl BuiltKernel {
         dir.clone_into(&mut kernel.dir);
         Some(kernel)
     }
+}
+
+/// The kind of entries that kernels are.
+const CACHE: &str = "kernels";
+
+/// The entry of a kernel, which is whole if its manifest can be read.
+fn entry<'a>(ctx: &'a Context, key: &str) -> Result<Entry<'a>> {
+    let entry = ctx.entry(CACHE, key)?.locked_as(format!("kernel-{key}"));
+    Ok(entry.whole_if(|dir| BuiltKernel::load(dir).is_some()))
+}
+
+/// The kernel in an entry that is whole.
+fn loaded(dir: &Path) -> Result<BuiltKernel> {
+    let gone = || Error::lab(format!("the kernel in {} is gone", dir.display()));
+    BuiltKernel::load(dir).ok_or_else(gone)
 }
 
 /// How much of a kernel's key is in its release.

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::definition::{Definition, text};
-use super::{BOOT, BUILD, BuiltKernel, EARLY, MANIFEST, TREE, early};
+use super::{BOOT, BUILD, BuiltKernel, EARLY, MANIFEST, TREE, early, entry, loaded};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
+use crate::cache::{KeyBuilder, blocking, sha256_of, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::yaml::{Field, Node, OneOf, Record, Shape};
@@ -48,7 +48,7 @@ impl Prebuilt {
             build: path("build"),
             arch: text("arch")
                 .and_then(|name| name.parse().ok())
-                .unwrap_or(Arch::X86_64),
+                .unwrap_or(Arch::USUAL),
             modules: text("modules").map(|folder| dir.join(folder)),
         }
     }
@@ -86,51 +86,24 @@ pub(super) const SHAPE: Record = Record {
     rules: &[],
 };
 
-/// What a guest needs built in, for which architecture, and why. `kernels/config/base.config` has
-/// all that the lab's own kernels have.
-const NEEDED: [(&str, Option<Arch>, &str); 18] = [
-    ("LIVEPATCH", None, "there is nothing to test without it"),
-    ("MODULES", None, "livepatches are modules"),
-    ("MODULE_UNLOAD", None, "scenarios unload modules"),
-    (
-        "BLK_DEV_INITRD",
-        None,
-        "the guest's programs are in an initramfs",
-    ),
-    ("BINFMT_ELF", None, "the guest's programs are ELF files"),
-    ("DEVTMPFS", None, "the guest's init mounts it"),
-    ("PROC_FS", None, "the guest's init mounts it"),
-    (
-        "SYSFS",
-        None,
-        "livepatches are seen and disabled through it",
-    ),
-    ("DEBUG_FS", None, "what is observed of ftrace is in it"),
-    ("PRINTK", None, "the console is the evidence"),
-    (
-        "UNIX98_PTYS",
-        None,
-        "the guest's init mounts their file system",
-    ),
-    ("INET", None, "the lab talks to the guest over ssh"),
-    ("PCI", None, "the guest's devices are on it"),
-    ("VIRTIO_PCI", None, "the network is a virtio device"),
-    ("VIRTIO_NET", None, "the lab talks to the guest over ssh"),
-    (
-        "SERIAL_8250_CONSOLE",
-        Some(Arch::X86_64),
-        "the console is the evidence",
-    ),
-    (
-        "SERIAL_AMBA_PL011_CONSOLE",
-        Some(Arch::Arm64),
-        "the console is the evidence",
-    ),
-    (
-        "PCI_HOST_GENERIC",
-        Some(Arch::Arm64),
-        "QEMU's virt machine has this PCI host",
-    ),
+/// What a guest of every architecture needs built in, and why. `kernels/config/base.config` has all
+/// that the lab's own kernels have.
+const NEEDED: [(&str, &str); 15] = [
+    ("LIVEPATCH", "there is nothing to test without it"),
+    ("MODULES", "livepatches are modules"),
+    ("MODULE_UNLOAD", "scenarios unload modules"),
+    ("BLK_DEV_INITRD", "the guest's programs are in an initramfs"),
+    ("BINFMT_ELF", "the guest's programs are ELF files"),
+    ("DEVTMPFS", "the guest's init mounts it"),
+    ("PROC_FS", "the guest's init mounts it"),
+    ("SYSFS", "livepatches are seen and disabled through it"),
+    ("DEBUG_FS", "what is observed of ftrace is in it"),
+    ("PRINTK", "the console is the evidence"),
+    ("UNIX98_PTYS", "the guest's init mounts their file system"),
+    ("INET", "the lab talks to the guest over ssh"),
+    ("PCI", "the guest's devices are on it"),
+    ("VIRTIO_PCI", "the network is a virtio device"),
+    ("VIRTIO_NET", "the lab talks to the guest over ssh"),
 ];
 
 /// What the lab is better off with, and why.
@@ -163,16 +136,15 @@ pub async fn take(
     }
     check_config(name, &facts.config, arch, prebuilt.modules.is_some())?;
     let key = key(prebuilt, &facts, arch).await?;
-    let entry = ctx.cache.kind("kernels")?.join(&key);
-    cache::mark_used(&entry);
-    let lock = format!("kernel-{key}");
-    let _lock = ctx.cache.lock(&lock, &ctx.cancel, || {}).await?;
-    let found = BuiltKernel::load(&entry);
-    if seal::reuse(&ctx.events, &entry, found.is_some())?
-        && let Some(kernel) = found
-    {
-        return Ok(kernel);
-    }
+    let make = async |stage: &Path| {
+        note_missing(ctx, name, prebuilt, &facts);
+        fill(ctx, stage, name, prebuilt, &facts, &key).await
+    };
+    loaded(&entry(ctx, &key)?.get_or_make(make).await?)
+}
+
+/// Says what the lab is better off with and such a kernel does not have.
+fn note_missing(ctx: &Context, name: &str, prebuilt: &Prebuilt, facts: &Facts) {
     let is_loaded =
         |option: &str| prebuilt.modules.is_some() && early::is_module(&facts.config, option);
     let missing = WANTED
@@ -182,18 +154,28 @@ pub async fn take(
         ctx.events
             .note(format!("kernel {name} has no CONFIG_{option}: {why}"));
     }
+}
+
+/// Fills the folder of such a kernel. Returns what is sealed.
+async fn fill(
+    ctx: &Context,
+    stage: &Path,
+    name: &str,
+    prebuilt: &Prebuilt,
+    facts: &Facts,
+    key: &str,
+) -> Result<Vec<String>> {
     let kernel = BuiltKernel {
-        name: name.clone(),
-        key: key.clone(),
-        release: facts.release,
+        name: name.to_owned(),
+        key: key.to_owned(),
+        release: facts.release.clone(),
         source: format!("built elsewhere ({name})"),
-        family: key,
+        family: key.to_owned(),
         objects: 0,
-        prebuilt: Some(arch),
-        dir: entry.clone(),
+        prebuilt: Some(prebuilt.arch),
+        dir: PathBuf::new(),
     };
-    let staging = cache::staging_dir(&entry)?;
-    let tree = staging.path().join(TREE);
+    let tree = stage.join(TREE);
     fs::create_dir(&tree).at("create", &tree)?;
     let link =
         |from: &Path, name: &str| symlink(from, tree.join(name)).at("link", &tree.join(name));
@@ -204,22 +186,20 @@ pub async fn take(
     if let Some(tools) = tools.iter().find(|tools| tools.is_dir()) {
         link(tools, "tools")?;
     }
-    let image = staging.path().join(BOOT);
+    let image = stage.join(BOOT);
     fs::copy(&prebuilt.image, &image).at("copy", &prebuilt.image)?;
     let mut sealed = vec![BOOT.to_owned()];
     if let Some(modules) = &prebuilt.modules
         && let Some(archive) = early::archive(ctx, modules, &facts.config).await?
     {
-        let path = staging.path().join(EARLY);
+        let path = stage.join(EARLY);
         fs::write(&path, archive).at("write", &path)?;
         sealed.push(EARLY.to_owned());
     }
     let manifest = serde_json::to_vec_pretty(&kernel)
         .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
-    write_atomically(&staging.path().join(MANIFEST), &manifest)?;
-    seal::seal(staging.path(), &sealed)?;
-    cache::publish(staging, &entry)?;
-    Ok(kernel)
+    write_atomically(&stage.join(MANIFEST), &manifest)?;
+    Ok(sealed)
 }
 
 /// What a build folder says.
@@ -309,22 +289,17 @@ fn has(config: &str, option: &str) -> bool {
 
 /// Whether a kernel with this config can be a guest's.
 fn check_config(name: &str, config: &str, arch: Arch, has_modules: bool) -> Result<()> {
-    let own = match arch {
-        Arch::X86_64 => "X86_64",
-        Arch::Arm64 => "ARM64",
-    };
-    if !has(config, own) {
+    if !has(config, arch.row().config) {
         let what = format!("the build folder of kernel {name} is not for {arch}");
         return Err(Error::new(Blame::File, what)
             .help("correct `arch:` in its definition, or name another build folder"));
     }
-    let applies = |(_, only, _): &&(&str, Option<Arch>, &str)| only.is_none_or(|only| only == arch);
     let is_loaded = |option: &str| has_modules && early::is_module(config, option);
     let missing = NEEDED
         .iter()
-        .filter(applies)
-        .filter(|(option, ..)| !has(config, option) && !is_loaded(option));
-    let line = |(option, _, why): &(&str, Option<Arch>, &str)| {
+        .chain(arch.row().needed)
+        .filter(|(option, _)| !has(config, option) && !is_loaded(option));
+    let line = |(option, why): &(&str, &str)| {
         let module = format!("CONFIG_{option}=m");
         match config.lines().any(|line| line == module) {
             true => format!("CONFIG_{option} is a module, and must be built in: {why}"),
@@ -347,11 +322,9 @@ mod tests {
 
     /// A config that has all that is needed on x86_64.
     fn config() -> String {
-        let options = NEEDED
-            .iter()
-            .filter(|(_, only, _)| *only != Some(Arch::Arm64));
+        let options = NEEDED.iter().chain(Arch::X86_64.row().needed);
         let lines: String = options
-            .map(|(option, ..)| format!("CONFIG_{option}=y\n"))
+            .map(|(option, _)| format!("CONFIG_{option}=y\n"))
             .collect();
         format!("CONFIG_X86_64=y\n{lines}")
     }
@@ -387,7 +360,8 @@ mod tests {
             include_str!("../../kernels/config/arm64.config"),
         ];
         let all = fragments.concat();
-        for (option, ..) in NEEDED {
+        let own = Arch::ALL.iter().flat_map(|arch| arch.row().needed);
+        for (option, _) in NEEDED.iter().chain(own) {
             assert!(has(&all, option), "{option}");
         }
         for (option, _) in WANTED {

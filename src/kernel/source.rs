@@ -88,6 +88,10 @@ pub struct SourceTree {
 }
 
 /// Finds or fetches the source. `refresh` ignores what was resolved before.
+///
+/// Not by [`cache::Entry::get_or_make`]: the lock is that of what is wished for, since which tree it is is
+/// only known once an archive or a repository was asked; and a tree's sum is in its record, because its
+/// files are linked into kernels.
 pub async fn obtain(ctx: &Context, source: &Source, refresh: bool) -> Result<SourceTree> {
     if let Source::Path(path) = source {
         return own_tree(path.clone()).await;

@@ -12,18 +12,18 @@
 //! for by name (`make FOLDER/NAME.ko`), because Kbuild's `modules` wants all names to differ.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::generate::{KBUILD_HEAD, ModuleSources, modules};
-use super::{Module, headers, locked_entry};
-use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, seal};
+use super::{CACHE, Module, headers};
+use crate::arch::{Arch, Toolchain};
+use crate::cache::{self, Claim, KeyBuilder, Making, seal};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result, full_disk};
 use crate::event::Phase;
 use crate::kernel::build::build_error;
-use crate::kernel::{self, BuiltKernel, Toolchain};
+use crate::kernel::{self, BuiltKernel};
 use crate::scenario::{Scenario, kernel_module_name};
 
 /// Counts up when the way modules are built changes.
@@ -44,7 +44,7 @@ struct Generated {
 impl Generated {
     /// The modules of a scenario.
     fn of(ctx: &Context, kernel: &BuiltKernel, scenario: &Scenario) -> Result<Vec<Self>> {
-        let dir = ctx.cache.kind("modules")?;
+        let dir = ctx.cache.kind(CACHE)?;
         let module = |sources: ModuleSources| {
             let mut key = KeyBuilder::new(RECIPE);
             key.part("kernel", kernel.key.as_bytes());
@@ -140,11 +140,10 @@ pub async fn build(
             missing.insert(module.key.clone(), module);
         }
     }
-    let mut locks = Vec::<File>::new();
+    let mut claims = BTreeMap::new();
     for (key, module) in std::mem::take(&mut missing) {
-        let (_, lock) = locked_entry(ctx, &key).await?;
-        locks.push(lock);
-        if !seal::reuse(&ctx.events, &module.entry, true)? {
+        if let Claim::Missing(making) = ctx.entry(CACHE, &key)?.claim().await? {
+            claims.insert(key.clone(), making);
             missing.insert(key, module);
         }
     }
@@ -155,7 +154,7 @@ pub async fn build(
             all => format!("{} scenarios", all.len()),
         };
         let cc = headers::compiler(ctx, kernel, arch).await?;
-        let staging = cache::staging_dir(&ctx.cache.kind("modules")?.join("batch"))?;
+        let staging = cache::staging_dir(&ctx.cache.kind(CACHE)?.join("batch"))?;
         let mut batch = Batch {
             ctx,
             kernel,
@@ -164,6 +163,7 @@ pub async fn build(
             folder: staging.path(),
             phase: ctx.events.phase(format!("build the modules of {of}")),
             of,
+            claims,
             broken,
         };
         let count = missing.len();
@@ -200,6 +200,8 @@ struct Batch<'a> {
     /// Whose modules they are.
     of: String,
     phase: Phase,
+    /// The right to make each, by key.
+    claims: BTreeMap<String, Making>,
     /// What make said of those that do not build, by key.
     broken: BTreeMap<String, String>,
 }
@@ -259,8 +261,10 @@ impl Batch<'_> {
         }
         for module in modules {
             let folder = self.folder.join(&module.key);
-            seal::seal_modules(&folder)?;
-            fs::rename(&folder, &module.entry).at("publish", &module.entry)?;
+            let sealed = seal::modules_in(&folder)?;
+            if let Some(making) = self.claims.remove(&module.key) {
+                making.publish_folder(folder, sealed).await?;
+            }
         }
         Ok(Ok(()))
     }

@@ -4,15 +4,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use super::CACHE;
 use super::build::make;
-use super::locked_entry;
-use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, seal};
+use crate::arch::{Arch, Toolchain};
+use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::error::{IoContext, Result};
+use crate::kernel::BuiltKernel;
 use crate::kernel::build::build_error;
-use crate::kernel::{BuiltKernel, Toolchain};
 
 /// Counts up when the way the headers are compiled changes.
 const RECIPE: &str = "headers-1";
@@ -37,30 +38,29 @@ pub(super) async fn compiler(ctx: &Context, kernel: &BuiltKernel, arch: Arch) ->
     for (name, text) in FILES {
         key.part(name, text.as_bytes());
     }
-    let (entry, _lock) = locked_entry(ctx, &key.finish()).await?;
-    if !seal::reuse(&ctx.events, &entry, true)? {
+    let entry = ctx.entry(CACHE, &key.finish())?;
+    let make_entry = async |stage: &Path| {
         let phase = ctx
             .events
             .phase(format!("compile the headers of {}", kernel.release));
-        let staging = cache::staging_dir(&entry)?;
         for (name, text) in FILES {
-            let path = staging.path().join(name);
+            let path = stage.join(name);
             fs::write(&path, text).at("write", &path)?;
         }
-        let cc = staging.path().join(CC);
+        let cc = stage.join(CC);
         fs::set_permissions(&cc, fs::Permissions::from_mode(0o755)).at("write", &cc)?;
         let arguments = ["headers.o".to_owned()];
-        let made = make(ctx, kernel, arch, staging.path(), &arguments, |_| {}).await?;
+        let made = make(ctx, kernel, arch, stage, &arguments, |_| {}).await?;
         made.map_err(|output| {
             build_error(
                 &format!("compiling the headers of {}", kernel.release),
                 &output,
             )
         })?;
-        seal::seal(staging.path(), &[COMPILED.to_owned()])?;
-        cache::publish(staging, &entry)?;
         phase.done(format!("compiled the headers of {}", kernel.release));
-    }
+        Ok(vec![COMPILED.to_owned()])
+    };
+    let entry = entry.get_or_make(make_entry).await?;
     let (cc, gcc) = (entry.join(CC), Toolchain::of(arch).gcc());
     Ok(format!("{} {gcc}", cc.display()))
 }

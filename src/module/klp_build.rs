@@ -33,8 +33,8 @@ use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::build::check_vermagic;
-use super::{Module, locked_entry};
-use crate::arch::Arch;
+use super::{CACHE, Module};
+use crate::arch::{Arch, Toolchain};
 use crate::cache::{self, KeyBuilder, blocking, seal, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -44,7 +44,7 @@ use crate::host;
 use crate::kernel::build::{build_error, compiled_object};
 use crate::kernel::patches::Patch;
 use crate::kernel::tree::{clone_tree, is_same, source_files};
-use crate::kernel::{BUILD, BuiltKernel, Toolchain, ccache};
+use crate::kernel::{BUILD, BuiltKernel, ccache};
 use crate::process::Cmd;
 use crate::scenario::{Replace, kernel_module_name};
 
@@ -83,25 +83,28 @@ pub async fn build(
     arch: Arch,
     request: &Request<'_>,
 ) -> Result<Module> {
-    if arch != Arch::X86_64 {
+    if arch.row().klp_build.is_none() {
+        let known = Arch::ALL
+            .into_iter()
+            .filter(|arch| arch.row().klp_build.is_some());
+        let known = known.map(Arch::name).collect::<Vec<_>>().join(", ");
         let what = format!(
-            "{} cannot be built for {arch}: the kernel's klp-build knows x86_64 only",
+            "{} cannot be built for {arch}: the kernel's klp-build knows {known} only",
             request.name
         );
-        return Err(
-            Error::new(Blame::File, what).help("add `requires: { arch: x86_64 }` to the scenario")
-        );
+        let help = format!("add `requires: {{ arch: {known} }}` to the scenario");
+        return Err(Error::new(Blame::File, what).help(help));
     }
     let patches = read_patches(&request.patches)?;
     let key = key(kernel, request, &patches);
-    let (entry, _lock) = locked_entry(ctx, &key).await?;
     // klp-build names the module after its file, and the kernel's build turns `-` into `_`: with
     // none in the name, the file, the module and the livepatch in sysfs are all called the same.
     let file = format!("{}.ko", kernel_module_name(request.name));
-    if !seal::reuse(&ctx.events, &entry, true)? {
-        make_module(ctx, kernel, arch, request, &patches, &entry, &file).await?;
-    }
-    let path = entry.join(file);
+    let make = async |stage: &Path| {
+        make_module(ctx, kernel, arch, request, &patches, stage, &file).await?;
+        seal::modules_in(stage)
+    };
+    let path = ctx.entry(CACHE, &key)?.get_or_make(make).await?.join(&file);
     check_vermagic(&path, &kernel.release)?;
     Ok(Module {
         name: request.name.to_owned(),
@@ -133,14 +136,15 @@ fn key(kernel: &BuiltKernel, request: &Request<'_>, patches: &[Patch]) -> String
     key.finish()
 }
 
-/// Makes the cache entry: the module, and the patches that it was made from.
+/// Makes what the entry has: the module, and the patches that it was made from. The private tree is
+/// no such entry, because klp-build works in it.
 async fn make_module(
     ctx: &Context,
     kernel: &BuiltKernel,
     arch: Arch,
     request: &Request<'_>,
     patches: &[Patch],
-    entry: &Path,
+    stage: &Path,
     file: &str,
 ) -> Result<()> {
     host::require(&[arch])?;
@@ -162,14 +166,11 @@ async fn make_module(
     };
     cache::mark_used(&private.dir);
     private.prepare(ctx, kernel).await?;
-    let staging = cache::staging_dir(entry)?;
-    let staged = stage_patches(patches, staging.path())?;
-    let output = staging.path().join(file);
+    let staged = stage_patches(patches, stage)?;
+    let output = stage.join(file);
     private
         .klp_build(ctx, kernel, arch, request, &staged, &output)
-        .await?;
-    seal::seal_modules(staging.path())?;
-    cache::publish(staging, entry)
+        .await
 }
 
 /// The very bytes that are in the key, under names that klp-build can use.

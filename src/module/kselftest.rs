@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::build::{check_vermagic, failure, make};
-use super::{Module, locked_entry};
+use super::{CACHE, Module};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, seal};
+use crate::cache::{KeyBuilder, seal};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::kernel::BuiltKernel;
@@ -39,32 +39,23 @@ pub async fn build(
     for (name, data) in &sources {
         key.part(name, data);
     }
-    let (entry, _lock) = locked_entry(ctx, &key.finish()).await?;
-    if seal::reuse(&ctx.events, &entry, true)? {
-        return Ok(entry);
-    }
-    let staging = cache::staging_dir(&entry)?;
-    // Kbuild writes beside the sources, and the folder is not ours to write to.
-    for (name, data) in &sources {
-        let path = staging.path().join(name);
-        fs::write(&path, data).at("write", &path)?;
-    }
-    let mut phase = ctx.events.phase("build the modules of the selftests");
-    let on_line = |line: &str| phase.progress(0, None, line.trim());
-    make(
-        ctx,
-        kernel,
-        arch,
-        staging.path(),
-        &["modules".to_owned()],
-        on_line,
-    )
-    .await?
-    .map_err(|output| failure("the selftests", &output))?;
-    phase.done("built the modules of the selftests");
-    seal::seal_modules(staging.path())?;
-    cache::publish(staging, &entry)?;
-    Ok(entry)
+    let make_entry = async |stage: &Path| {
+        // Kbuild writes beside the sources, and the folder is not ours to write to.
+        for (name, data) in &sources {
+            let path = stage.join(name);
+            fs::write(&path, data).at("write", &path)?;
+        }
+        let mut phase = ctx.events.phase("build the modules of the selftests");
+        let on_line = |line: &str| phase.progress(0, None, line.trim());
+        make(ctx, kernel, arch, stage, &["modules".to_owned()], on_line)
+            .await?
+            .map_err(|output| failure("the selftests", &output))?;
+        phase.done("built the modules of the selftests");
+        seal::modules_in(stage)
+    };
+    ctx.entry(CACHE, &key.finish())?
+        .get_or_make(make_entry)
+        .await
 }
 
 /// Those of the modules that a scenario names.

@@ -129,11 +129,11 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Kernels alone on x86_64, where most run; with the architecture elsewhere.
+/// Kernels alone on the architecture where most run; with the architecture elsewhere.
 fn column(run: &RunId) -> String {
-    match run.arch {
-        Arch::X86_64 => run.kernel.clone(),
-        arch @ Arch::Arm64 => format!("{} ({arch})", run.kernel),
+    match run.arch == Arch::USUAL {
+        true => run.kernel.clone(),
+        false => format!("{} ({})", run.kernel, run.arch),
     }
 }
 

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::output;
-use crate::arch::Arch;
+use crate::arch::{Arch, Toolchain};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
 use crate::image::build::BuiltImage;
-use crate::kernel::{BuiltKernel, Definition, Toolchain};
+use crate::kernel::{BuiltKernel, Definition};
 use crate::module::kselftest;
 use crate::process::Cmd;
 use crate::vm::Accel;

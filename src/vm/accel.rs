@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Accel;
 use super::machine::{Gone, Machine, Parts};
-use super::{Accel, args};
 use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
+use crate::host;
 
 /// How long the probe guest may take. Under KVM it needs about a second.
 const PROBE: Duration = Duration::from_secs(10);
@@ -112,9 +113,10 @@ fn kvm_open_problem(error: &std::io::Error) -> String {
     }
 }
 
+/// What is remembered is one file, which is written anew at each boot of the host, and no entry.
 async fn probed(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result<Option<String>> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let qemu = args::installed(arch)?;
+    let qemu = host::installed(arch)?;
     let file = ctx.cache.kind("accel")?.join(format!("{arch}.json"));
     let _lock = ctx
         .cache

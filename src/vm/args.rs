@@ -6,10 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Accel;
 use super::machine::Parts;
-use crate::arch::Arch;
-use crate::cache::identity;
-use crate::error::{Error, Result};
-use crate::host::find_tool;
+use crate::arch::{Arch, Hardware};
 use crate::process::Cmd;
 
 /// A machine to start.
@@ -60,7 +57,7 @@ pub enum Memory {
 impl MachineSpec {
     /// Whether the firmware is qboot. Only where it is tried all the time.
     fn has_qboot(&self) -> bool {
-        self.qboot && (self.arch, self.accel) == (Arch::X86_64, Accel::Tcg)
+        self.qboot && self.arch.row().qboot && self.accel == Accel::Tcg
     }
 }
 
@@ -78,23 +75,7 @@ const SHIFT: &str = "auto";
 
 /// QEMU's program for an architecture.
 pub fn program(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "qemu-system-x86_64",
-        Arch::Arm64 => "qemu-system-aarch64",
-    }
-}
-
-/// Which QEMU is installed for an architecture: its file, which another version is not.
-///
-/// # Errors
-///
-/// `Host` if there is none.
-pub fn installed(arch: Arch) -> Result<String> {
-    let program = program(arch);
-    let path = find_tool(program).ok_or_else(|| {
-        Error::host(format!("`{program}` is not installed")).help("`lab setup` installs it")
-    })?;
-    Ok(format!("{} {}", path.display(), identity(&path)?))
+    arch.row().emulator.provides
 }
 
 /// The command that starts the machine, stopped: QMP connects before the first instruction, so
@@ -163,7 +144,7 @@ pub fn recorded_machine(arch: Arch, qboot: bool) -> String {
     let firmware = ["-bios", QBOOT];
     Cmd::new(program(arch))
         .args(hardware(arch, Accel::Tcg, &Memory::Own, Some(&log)))
-        .args(firmware.iter().filter(|_| qboot && arch == Arch::X86_64))
+        .args(firmware.iter().filter(|_| qboot && arch.row().qboot))
         .args(["-append", &kernel_command_line(arch)])
         .to_string()
 }
@@ -175,14 +156,9 @@ pub fn recorded_machine(arch: Arch, qboot: bool) -> String {
 /// 10.0.2): it meets an `int3` of the function tracer that is no longer in memory, and the oops is
 /// QEMU's. `benches/` shows no cost: transitions wait, and guests outnumber the host's CPUs.
 fn hardware(arch: Arch, accel: Accel, memory: &Memory, log: Option<&Log>) -> Vec<String> {
-    let (machine, cpu) = match (arch, accel) {
-        (Arch::X86_64, Accel::Kvm) => ("q35", "host"),
-        // What Debian's programs need and no more: XSAVE and page tables of five levels cost an
-        // emulated CPU a tenth of its boot. RDRAND seeds the kernel before virtio-rng is there.
-        (Arch::X86_64, Accel::Tcg) => ("q35", "Nehalem,+rdrand"),
-        // The newest interrupt controller, since the default depends on QEMU and accelerator.
-        (Arch::Arm64, Accel::Kvm) => ("virt,gic-version=host", "host"),
-        (Arch::Arm64, Accel::Tcg) => ("virt,gic-version=3", "cortex-a57"),
+    let Hardware { machine, cpu } = match accel {
+        Accel::Kvm => &arch.row().kvm,
+        Accel::Tcg => &arch.row().tcg,
     };
     let size = format!("{MEMORY_MIB}M");
     let (backend, memory) = match memory {
@@ -287,11 +263,9 @@ pub const BOOT_MESSAGES: &str = "file kernel/livepatch/transition.c";
 /// Words that spare an emulated guest its measurements of clocks (`tsc=reliable lpj=…
 /// cpu_init_udelay=0`) save 100 ms, and on a busy host one boot in a hundred stood still for 15 s.
 pub fn kernel_command_line(arch: Arch) -> String {
-    let console = match arch {
-        Arch::X86_64 => "ttyS0 no_timer_check tsc=nowatchdog nohz=off highres=off",
-        Arch::Arm64 => "ttyAMA0",
-    };
-    format!("console={console} loglevel=6 panic=0 dyndbg=\"{BOOT_MESSAGES} +p\"")
+    let row = arch.row();
+    let words = [&[row.console], row.command_line].concat().join(" ");
+    format!("console={words} loglevel=6 panic=0 dyndbg=\"{BOOT_MESSAGES} +p\"")
 }
 
 /// A comma ends a suboption; QEMU reads two as one.

@@ -76,10 +76,9 @@ impl Deadlines {
 
     /// The limits for an accelerator and an architecture.
     pub fn of(accel: Accel, arch: Arch) -> Self {
-        let scale = match (accel, arch) {
-            (Accel::Kvm, _) => 1,
-            (Accel::Tcg, Arch::X86_64) => 3,
-            (Accel::Tcg, Arch::Arm64) => 4,
+        let scale = match accel {
+            Accel::Kvm => 1,
+            Accel::Tcg => arch.row().tcg_patience,
         };
         Self {
             boot: Duration::from_secs(30) * scale,

@@ -2,6 +2,8 @@
 //! Where the CPUs of a guest are that says nothing: QEMU's `info registers`, and the kernel's
 //! System.map. Pure.
 
+use crate::arch::Arch;
+
 /// The function of each CPU's program counter: `CPU 0 at cpu_idle_poll+0x1c`.
 pub fn places(registers: &str, system_map: &str) -> Vec<String> {
     let mut symbols: Vec<(u64, &str)> = system_map.lines().filter_map(symbol).collect();
@@ -35,7 +37,8 @@ fn counters(registers: &str) -> Vec<(String, u64)> {
         if let Some(number) = word.strip_prefix("CPU#") {
             cpu = number;
         }
-        let counter = word.strip_prefix("RIP=").or(word.strip_prefix("PC="));
+        let mut names = Arch::ALL.iter().map(|arch| arch.row().program_counter);
+        let counter = names.find_map(|name| word.strip_prefix(name));
         if let Some(pc) = counter.and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
             found.push((cpu.to_owned(), pc));
         }

@@ -29,10 +29,11 @@ use super::args::{self, MEMORY_MIB, MachineSpec, Memory};
 use super::console::CONSOLE_MAX;
 use super::machine::{Machine, Parts};
 use super::qmp::Qmp;
-use crate::cache::{self, KeyBuilder, identity, seal};
+use crate::cache::{self, Claim, KeyBuilder, identity};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::files;
+use crate::host;
 
 /// Counts up when the way a template is made changes.
 const RECIPE: &str = "template-1";
@@ -79,32 +80,22 @@ pub enum Found {
 pub struct Making {
     staging: TempDir,
     what: String,
-    /// Where the cache will have it, and the lock that is held so that the same is made once;
-    /// `None` if it goes with the last that has it.
-    entry: Option<(PathBuf, File)>,
+    /// The right to make the cache's entry; `None` if it goes with the last that has it.
+    entry: Option<cache::Making>,
 }
 
 /// Finds the template of `parts`. `Ok(None)` if none can be made here, for a reason that was told.
 pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
-    let entry = ctx.cache.kind("templates")?.join(key(parts)?);
-    cache::mark_used(&entry);
-    if let Some(template) = Template::load(&entry)
-        && seal::damage(&entry).is_none()
-    {
-        return Ok(Some(Found::Template(template)));
-    }
-    let name = entry.file_name().unwrap_or_default().to_string_lossy();
-    let lock = ctx
-        .cache
-        .lock(&format!("template-{name}"), &ctx.cancel, || {})
-        .await?;
-    cache::mark_used(&entry);
-    let template = Template::load(&entry);
-    if seal::reuse(&ctx.events, &entry, template.is_some())?
-        && let Some(template) = template
-    {
-        return Ok(Some(Found::Template(template)));
-    }
+    let key = key(parts)?;
+    let entry = ctx
+        .entry("templates", &key)?
+        .locked_as(format!("template-{key}"));
+    let entry = entry.whole_if(|dir| Template::load(dir).is_some());
+    // Not by `get_or_make`: it is made of a guest that the caller boots.
+    let making = match entry.claim().await? {
+        Claim::Found(dir) => return Ok(Template::load(&dir).map(Found::Template)),
+        Claim::Missing(making) => making,
+    };
     if !has_room(ctx.cache.dir())? {
         ctx.events.note(format!(
             "guests are booted one by one: a template needs {ROOM_MIB} MiB of the cache's disk"
@@ -112,9 +103,9 @@ pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
         return Ok(None);
     }
     Ok(Some(Found::Missing(Making {
-        staging: cache::staging_dir(&entry)?,
+        staging: cache::staging_dir(making.path())?,
         what: what(parts),
-        entry: Some((entry, lock)),
+        entry: Some(making),
     })))
 }
 
@@ -148,7 +139,7 @@ impl Making {
             what: self.what,
             qboot,
         };
-        let Some((entry, _lock)) = self.entry else {
+        let Some(entry) = self.entry else {
             return Ok(Template {
                 dir: dir.to_path_buf(),
                 made,
@@ -158,10 +149,9 @@ impl Making {
         let json = serde_json::to_vec_pretty(&made)
             .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
         cache::write_atomically(&dir.join(MANIFEST), &json)?;
-        seal::seal(dir, &[MEMORY, STATE, CONSOLE].map(str::to_owned))?;
-        cache::publish(self.staging, &entry)?;
+        let sealed = [MEMORY, STATE, CONSOLE].map(str::to_owned).to_vec();
         Ok(Template {
-            dir: entry,
+            dir: entry.publish(self.staging, sealed).await?,
             made,
             _own: None,
         })
@@ -309,7 +299,7 @@ fn key(parts: &Parts<'_>) -> Result<String> {
     for path in [&parts.kernel, parts.image] {
         key.part("booted", identity(path)?.as_bytes());
     }
-    key.part("qemu", args::installed(parts.arch)?.as_bytes());
+    key.part("qemu", host::installed(parts.arch)?.as_bytes());
     if parts.accel == Accel::Kvm {
         // A guest under KVM has the host's own CPU.
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -12,6 +12,7 @@ mod export;
 mod faults;
 mod fleet;
 mod hostile;
+mod layers;
 mod reliability;
 mod scenario_errors;
 mod scenario_files;

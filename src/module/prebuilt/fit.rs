@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use super::elf::Ko;
 use super::kernel::KernelFacts;
-use super::klp::KlpSymbol;
 use crate::arch::Arch;
+use crate::ko::Ko;
+use crate::ko::klp::KlpSymbol;
 use crate::scenario::{Action, Errno, Scenario, Symbol, VMLINUX, kernel_module_name};
 
 /// The licenses that the kernel takes for the GPL (`license_is_gpl_compatible()`).

@@ -77,9 +77,7 @@ fn vermagic(release: &str, config: &str, randstruct: &str, arch: Arch) -> String
     add(has("PREEMPT_BUILD") && !has("PREEMPT_RT"), "preempt");
     add(has("MODULE_UNLOAD"), "mod_unload");
     add(has("MODVERSIONS"), "modversions");
-    if arch == Arch::Arm64 {
-        text += "aarch64";
-    }
+    text += arch.row().vermagic;
     let seed = randstruct.split('"').nth(1);
     if let Some(seed) = seed.filter(|_| has("RANDSTRUCT")) {
         text += &format!("RANDSTRUCT_{seed}");

@@ -5,45 +5,26 @@
 //! errno and nothing else. The very bytes that were checked are those that are loaded: they are
 //! copied into the cache, under their sum.
 
-pub mod elf;
 pub mod fit;
 pub mod kernel;
-pub mod klp;
 
 use std::fs;
 use std::path::Path;
 
-use super::{Module, locked_entry};
+use super::{CACHE, Module};
 use crate::arch::Arch;
-use crate::cache::{self, KeyBuilder, seal};
+use crate::cache::KeyBuilder;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::files::read_regular;
 use crate::kernel::BuiltKernel;
 use crate::scenario::{Scenario, kernel_module_name};
 
-pub use elf::Ko;
+pub use crate::ko::{Ko, read};
 pub use fit::{Finding, findings};
 pub use kernel::KernelFacts;
 
 /// Counts up when the way modules are taken changes.
 const RECIPE: &str = "prebuilt-1";
-/// Bytes of a module. The guest's disk holds no larger ones.
-const MODULE_MAX: u64 = 64 << 20;
-
-/// Reads a module's file.
-///
-/// # Errors
-///
-/// `File` if it is none.
-pub fn read(path: &Path) -> Result<(Ko, Vec<u8>)> {
-    let data = read_regular(path, MODULE_MAX)?;
-    let ko = Ko::read(&data).map_err(|why| {
-        let what = format!("{} {why}", path.display());
-        Error::new(Blame::File, what).help("name the `.ko` that was built for the guest")
-    })?;
-    Ok((ko, data))
-}
 
 /// Reads the file of a scenario's module: it must be the module that it stands for.
 fn read_as(path: &Path, name: &str, scenario: &Scenario) -> Result<(Ko, Vec<u8>)> {
@@ -153,14 +134,12 @@ async fn keep(ctx: &Context, name: &str, data: &[u8]) -> Result<Module> {
     let file = format!("{}.ko", kernel_module_name(name));
     let mut key = KeyBuilder::new(RECIPE);
     key.part("name", file.as_bytes()).part("file", data);
-    let (entry, _lock) = locked_entry(ctx, &key.finish()).await?;
-    if !seal::reuse(&ctx.events, &entry, true)? {
-        let staging = cache::staging_dir(&entry)?;
-        let path = staging.path().join(&file);
+    let write = async |stage: &Path| {
+        let path = stage.join(&file);
         fs::write(&path, data).at("write", &path)?;
-        seal::seal_modules(staging.path())?;
-        cache::publish(staging, &entry)?;
-    }
+        Ok(vec![file.clone()])
+    };
+    let entry = ctx.entry(CACHE, &key.finish())?.get_or_make(write).await?;
     Ok(Module {
         name: name.to_owned(),
         path: entry.join(file),

@@ -201,7 +201,7 @@ fn a_livepatch_says_what_it_is_and_what_it_patches() {
         assert_eq!(ko.undefined, ["klp_enable_patch", "seq_puts"]);
         let patch = ko.patch.unwrap();
         assert_eq!(patch.replace, Some(7));
-        let object = |object: &super::klp::Object| {
+        let object = |object: &crate::ko::klp::Object| {
             let functions: Vec<_> = object.functions.iter().map(ToString::to_string).collect();
             format!("{}: {}", object.name, functions.join(" "))
         };

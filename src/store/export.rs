@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{Item, Kind, MANIFEST, Manifest, VERSION};
 use super::pack::{Pack, header};
-use super::{NOTES, blocking, is_key};
+use crate::cache::{NOTES, blocking, is_key};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Phase;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::is_key;
+use crate::cache::is_key;
 use crate::visible::is_hidden;
 
 /// The name of the first member.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is in a `.ko` that somebody else has built. Pure.
+//! The ELF tables of a `.ko` that somebody else has built. Pure.
 //!
 //! It is a stranger's file: each offset in it is checked, each text is bounded and made visible,
 //! and no part of it is gone through more often than a file of its size can need.
@@ -10,7 +10,6 @@ use object::elf::{self, FileHeader64, SectionHeader64, Sym64};
 use object::endian::LittleEndian;
 use object::read::elf::{FileHeader as _, SectionHeader as _, Sym as _};
 
-use super::klp::{self, KlpSymbol, Patch};
 use crate::arch::Arch;
 use crate::visible::visible;
 
@@ -18,8 +17,6 @@ use crate::visible::visible;
 const TEXT_MAX: usize = 512;
 /// Entries of `.modinfo`; a module with many aliases has thousands.
 const INFO_MAX: usize = 20_000;
-/// What a signed module ends with.
-const SIGNATURE: &[u8] = b"~Module signature appended~\n";
 /// Where `struct module` has its name, after its state and a `struct list_head`.
 const NAME_AT: usize = 24;
 /// An entry of `__versions`: a checksum and the symbol's name.
@@ -44,93 +41,6 @@ const MACHINES: [(u16, &str); 8] = [
     (258, "loongarch"),
 ];
 
-/// A kernel module's file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ko {
-    /// What it is built for.
-    pub arch: Arch,
-    /// What the kernel calls it.
-    pub name: String,
-    /// Its `.modinfo`, in order: `license`, `vermagic`, `livepatch`, `depends`, …
-    pub info: Vec<(String, String)>,
-    /// The symbols that it wants of others, by name.
-    pub undefined: Vec<String>,
-    /// The symbols that it exports, by name.
-    pub exports: Vec<String>,
-    /// The symbols of its own that kallsyms lists, and how many have each name.
-    pub symbols: BTreeMap<String, u32>,
-    /// The checksums of the symbols that it was built with (`CONFIG_MODVERSIONS`).
-    pub versions: BTreeMap<String, u32>,
-    /// The symbols that livepatching resolves for it (`.klp.sym.*`).
-    pub klp_symbols: Vec<KlpSymbol>,
-    /// What it patches, as far as that can be read from its data.
-    pub patch: Option<Patch>,
-    /// Whether there is a signature at its end.
-    pub is_signed: bool,
-}
-
-impl Ko {
-    /// The first value of a key in `.modinfo`.
-    #[must_use]
-    pub fn info(&self, key: &str) -> Option<&str> {
-        let mut all = self.info.iter();
-        all.find(|(name, _)| name == key).map(|(_, value)| &**value)
-    }
-
-    /// Whether it says that it is a livepatch, or at least registers as one.
-    #[must_use]
-    pub fn is_livepatch(&self) -> bool {
-        self.info("livepatch").is_some() || self.undefined.iter().any(|s| s == "klp_enable_patch")
-    }
-
-    /// Reads a module.
-    ///
-    /// # Errors
-    ///
-    /// What the file is instead, to follow its name: "is no ELF file".
-    pub fn read(data: &[u8]) -> Result<Self, String> {
-        let file = File::open(data)?;
-        let info = file.info();
-        let name = file.name(&info)?;
-        let mut ko = Self {
-            arch: file.arch,
-            name,
-            info,
-            undefined: Vec::new(),
-            exports: file.exported(),
-            symbols: BTreeMap::new(),
-            versions: file.versions(),
-            klp_symbols: Vec::new(),
-            patch: None,
-            is_signed: data.ends_with(SIGNATURE),
-        };
-        for symbol in file.symbols {
-            let name = file.symbol_name(symbol);
-            let section = symbol.st_shndx(LittleEndian);
-            if name.is_empty() {
-                continue;
-            }
-            if let Some(wanted) = name.strip_prefix(klp::SYMBOL) {
-                ko.klp_symbols.push(KlpSymbol::parse(wanted));
-            } else if section == elf::SHN_UNDEF {
-                if symbol.st_bind() != elf::STB_WEAK {
-                    ko.undefined.push(name);
-                }
-            } else if let Some(exported) = name.strip_prefix("__ksymtab_") {
-                ko.exports.push(exported.to_owned());
-            } else if file.is_kept(usize::from(section.0)) {
-                *ko.symbols.entry(name).or_default() += 1;
-            }
-        }
-        ko.exports.sort();
-        ko.exports.dedup();
-        if ko.is_livepatch() {
-            ko.patch = klp::patch(&file);
-        }
-        Ok(ko)
-    }
-}
-
 /// A section of a module.
 pub(super) struct Section<'a> {
     /// Its name.
@@ -154,7 +64,7 @@ pub(super) struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    fn open(data: &'a [u8]) -> Result<Self, String> {
+    pub(super) fn open(data: &'a [u8]) -> Result<Self, String> {
         if let Some((_, tool)) = COMPRESSED.iter().find(|(magic, _)| data.starts_with(magic)) {
             return Err(format!("is compressed: decompress it with `{tool}`"));
         }
@@ -220,14 +130,14 @@ impl<'a> File<'a> {
     }
 
     /// Whether kallsyms lists the symbols of a section once the module is loaded.
-    fn is_kept(&self, section: usize) -> bool {
+    pub(super) fn is_kept(&self, section: usize) -> bool {
         let Some(section) = self.sections.get(section) else {
             return false;
         };
         section.is_loaded && !section.name.starts_with(".init")
     }
 
-    fn info(&self) -> Vec<(String, String)> {
+    pub(super) fn info(&self) -> Vec<(String, String)> {
         let data = self.section(".modinfo").map_or(&[][..], |s| s.data);
         let entries = data.split(|&byte| byte == 0);
         let entry = |entry: &[u8]| {
@@ -239,7 +149,7 @@ impl<'a> File<'a> {
     }
 
     /// The name in `struct module` is the kernel's; `.modinfo` repeats it.
-    fn name(&self, info: &[(String, String)]) -> Result<String, String> {
+    pub(super) fn name(&self, info: &[(String, String)]) -> Result<String, String> {
         let Some(module) = self.section(".gnu.linkonce.this_module") else {
             return Err("is no kernel module: it has no .gnu.linkonce.this_module".to_owned());
         };
@@ -255,7 +165,7 @@ impl<'a> File<'a> {
         }
     }
 
-    fn exported(&self) -> Vec<String> {
+    pub(super) fn exported(&self) -> Vec<String> {
         let data = self
             .section("__ksymtab_strings")
             .map_or(&[][..], |s| s.data);
@@ -264,7 +174,7 @@ impl<'a> File<'a> {
         names.map(shown).collect()
     }
 
-    fn versions(&self) -> BTreeMap<String, u32> {
+    pub(super) fn versions(&self) -> BTreeMap<String, u32> {
         let bytes = |name| self.section(name).map_or(&[][..], |section| section.data);
         let entry = |entry: &[u8]| {
             let crc = u32::from_le_bytes(entry.get(..4)?.try_into().ok()?);
@@ -304,18 +214,15 @@ fn arch(data: &[u8]) -> Result<Arch, String> {
         2 => u16::from_be_bytes(machine),
         _ => u16::from_le_bytes(machine),
     };
-    match (machine, class, order) {
-        (62, 2, 1) => Ok(Arch::X86_64),
-        (183, 2, 1) => Ok(Arch::Arm64),
-        _ => {
-            let known = MACHINES.iter().find(|(number, _)| *number == machine);
-            let name = known.map_or_else(|| format!("machine {machine}"), |(_, n)| (*n).to_owned());
-            let bits = if class == 1 { "32" } else { "64" };
-            Err(format!(
-                "is for {name} ({bits} bits); the lab boots x86_64 and arm64"
-            ))
-        }
-    }
+    let mut archs = Arch::ALL.into_iter();
+    let arch = archs.find(|arch| (arch.row().elf_machine.0, 2, 1) == (machine, class, order));
+    arch.ok_or_else(|| {
+        let known = MACHINES.iter().find(|(number, _)| *number == machine);
+        let name = known.map_or_else(|| format!("machine {machine}"), |(_, n)| (*n).to_owned());
+        let bits = if class == 1 { "32" } else { "64" };
+        let boots = Arch::NAMES.join(" and ");
+        format!("is for {name} ({bits} bits); the lab boots {boots}")
+    })
 }
 
 /// The text at a place, up to its NUL; `None` if there is none of a sensible length.

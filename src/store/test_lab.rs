@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::export::export;
 use super::import::{Imported, import};
 use super::prune::{Policy, Pruned, prune};
-use super::{Cache, NOTES, USED, mark_used, sha256_of};
+use crate::cache::{Cache, NOTES, USED, mark_used, sha256_of};
 use crate::context::Context;
 use crate::error::Result;
 use crate::event::Events;

@@ -10,7 +10,7 @@ use tar::{EntryType, Header};
 
 use super::export::export;
 use super::test_lab::{DAY, IMAGE, KERNEL, Lab, MODULES, RECORD, SOURCE};
-use super::{USED, last_used};
+use crate::cache::{USED, last_used};
 use crate::kernel::BuiltKernel;
 
 #[tokio::test(flavor = "current_thread")]

@@ -14,7 +14,6 @@ use object::endian::LittleEndian;
 use object::read::elf::{Rela as _, Sym as _};
 
 use super::elf::{File, text};
-use crate::arch::Arch;
 use crate::scenario::{Symbol, VMLINUX};
 
 /// How the names of symbols begin that livepatching resolves.
@@ -111,10 +110,7 @@ pub(super) fn patch(file: &File<'_>) -> Option<Patch> {
 
 /// The pointers in the data that is loaded.
 fn pointers(file: &File<'_>) -> BTreeMap<Place, Pointer> {
-    let pointer = match file.arch {
-        Arch::X86_64 => elf::R_X86_64_64,
-        Arch::Arm64 => elf::R_AARCH64_ABS64,
-    };
+    let pointer = file.arch.row().elf_pointer;
     let mut names = file.symbols.iter().map(|symbol| file.symbol_name(symbol));
     let this_module = names.position(|name| name == THIS_MODULE);
     let mut pointers = BTreeMap::new();

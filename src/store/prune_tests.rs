@@ -125,7 +125,7 @@ async fn what_was_used_lately_stays_while_another_lab_runs() {
     let modules = format!("modules/{MODULES}");
     lab.used(&modules, 0);
     lab.used(&format!("images/{IMAGE}"), 3);
-    let other = lab.ctx.cache.in_use().await.unwrap();
+    let other = lab.ctx.cache.in_use(&lab.ctx.cancel).await.unwrap();
     let none = Policy {
         max_size: Some(0),
         ..policy(30)

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use super::archive::{Item, Kind, is_printable};
 use super::members::Bad;
 use super::unpack::{Staged, TEXT_MAX, bad, unpack};
-use super::{blocking, is_key, publish};
+use crate::cache::{blocking, is_key, publish};
 use crate::context::Context;
 use crate::error::{IoContext, Result};
 use crate::kernel::source::SourceTree;

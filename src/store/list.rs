@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::export::source_records;
-use super::{Cache, TEMPORARY, is_key, last_used};
 use crate::arch::Arch;
+use crate::cache::{Cache, TEMPORARY, is_key, last_used};
 use crate::error::{IoContext, Result};
 use crate::kernel::BuiltKernel;
 use crate::kernel::debian::UNPACKED;

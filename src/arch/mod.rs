@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The processor architectures that the lab builds kernels and boots guests for.
+//! The processor architectures that the lab builds kernels and boots guests for: each is a row of a
+//! table, and only this folder asks which one it is.
+
+mod table;
+
+pub(crate) use table::package;
+pub use table::{Hardware, HostPackage, Row};
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,24 +28,66 @@ impl Arch {
     /// The names of [`Arch::ALL`], as they are written in YAML files and on the command line.
     pub const NAMES: [&'static str; 2] = [Self::X86_64.name(), Self::Arm64.name()];
 
-    /// The name that users see and write. It is the kernel's name, hence `arm64`.
+    /// The one that is meant where none is named and none is the host's. Most guests are of it.
+    pub const USUAL: Self = Self::X86_64;
+
+    /// What it is.
+    #[must_use]
+    pub const fn row(self) -> &'static Row {
+        match self {
+            Self::X86_64 => &table::X86_64,
+            Self::Arm64 => &table::ARM64,
+        }
+    }
+
+    /// The name that users see and write.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::X86_64 => "x86_64",
-            Self::Arm64 => "arm64",
-        }
+        self.row().name
     }
 
     /// The architecture of this machine, if the lab knows it.
     #[must_use]
     pub fn host() -> Option<Self> {
-        // Rust calls it `aarch64`, the kernel `arm64`.
-        match std::env::consts::ARCH {
-            "x86_64" => Some(Self::X86_64),
-            "aarch64" => Some(Self::Arm64),
-            _ => None,
+        let is_host = |arch: &Self| arch.row().uname == std::env::consts::ARCH;
+        Self::ALL.into_iter().find(is_host)
+    }
+
+    /// The architecture of this machine, or the usual one.
+    #[must_use]
+    pub fn host_or_usual() -> Self {
+        Self::host().unwrap_or(Self::USUAL)
+    }
+}
+
+/// The compiler that builds for an architecture on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Toolchain {
+    /// `ARCH=` of the kernel's build system.
+    pub kernel_arch: &'static str,
+    /// `CROSS_COMPILE=`; empty on a host of the same architecture.
+    pub prefix: &'static str,
+    /// The make targets that make what QEMU boots and modules need.
+    pub targets: &'static [&'static str],
+}
+
+impl Toolchain {
+    /// The tool chain for guests of `arch`.
+    #[must_use]
+    pub fn of(arch: Arch) -> Self {
+        let row = arch.row();
+        let native = Arch::host() == Some(arch);
+        Self {
+            kernel_arch: row.kernel_arch,
+            prefix: if native { "" } else { row.cross_compile },
+            targets: row.targets,
         }
+    }
+
+    /// The C compiler.
+    #[must_use]
+    pub fn gcc(self) -> String {
+        format!("{}gcc", self.prefix)
     }
 }
 

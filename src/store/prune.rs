@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::export::source_records;
 use super::list::{Entry, OTHER, blocks, leftover_of, list, walk};
-use super::{Cache, LABS, USED, is_key, last_used, staging_dir};
+use crate::cache::{Cache, LABS, USED, is_key, last_used, staging_dir};
 use crate::error::{Error, IoContext, Result};
 
 /// How old a leftover must be; and how long nothing of another lab's is touched.

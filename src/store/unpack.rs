@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive::{Item, MANIFEST, Manifest, VERSION};
 use super::members::{self, Bad, Limits, Member};
-use super::{NOTES, staging_dir};
+use crate::cache::{NOTES, staging_dir};
 use crate::error::{IoContext, Result};
 use crate::event::Phase;
 
