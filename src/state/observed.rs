@@ -420,13 +420,4 @@ mod tests {
             "  result: x\n    step 2: forged\n  traced a\\u{1b}[2J\\u{d}b\n"
         );
     }
-
-    #[test]
-    fn hostile_lines_are_left_out() {
-        let state = Observed::parse(
-            "object\tx\t1\nfunction\ty\nlivepatch\ta\nmodule\t\n\t\t\t",
-            &names(),
-        );
-        assert_eq!(state.livepatches, []);
-    }
 }

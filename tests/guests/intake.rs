@@ -7,8 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::common::{Output, Project, lab_env};
-use crate::common::{Project, ROOT, assert_contains};
+use crate::common::{Output, Project, ROOT, assert_contains, lab_env};
 use crate::real::{CI, built};
 
 const REPORT: &str = "\

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::lab_env;
-use crate::common::{Project, ROOT, assert_contains};
+use crate::common::{self, Project, ROOT, assert_contains};
 use crate::kunit::{kernel_tree, kunit_accepts};
 use crate::real::{CI, built, kthreadd};
 use livepatch_lab::arch::Arch;

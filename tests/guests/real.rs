@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use livepatch_lab::event::{Event, Stamped};
 
-use crate::common::{Project, ROOT, lab_env};
+use crate::common::{Output, Project, ROOT, lab_env};
 use crate::turn;
 
 /// Under CI=true no snapshot is ever written: the tests cannot accept their own results.

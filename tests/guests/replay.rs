@@ -9,8 +9,8 @@ use std::process::Command;
 
 use livepatch_lab::replay::Recording;
 
-use crate::common::Output;
-use crate::common::{Project, assert_contains};
+use crate::common::{Output, Project, assert_contains};
+use crate::real::{culprit, install};
 
 /// Two steps with a transition; the second does not answer as it is expected to.
 const FAILS: &str = "\
@@ -144,8 +144,7 @@ fn is_refused_with_anything_else(project: &Project, recording: &Recording) {
 fn looks_the_same_to_gdb(project: &Project, second: u64) {
     install(&[("gdb", "/usr/bin/gdb")]);
     let look = || {
-        let dir = project.dir();
-        let mut lab = common::spawn(dir, &["replay", "--to-step=2", "--gdb"]);
+        let mut lab = project.spawn(&["replay", "--to-step=2", "--gdb"]);
         let mut lines = BufReader::new(lab.stderr.take().unwrap()).lines();
         let mut next = || lines.next().unwrap().unwrap();
         assert_contains(
@@ -182,7 +181,7 @@ fn a_panic_is_recorded_and_happens_again() {
                      signature: int cmdline_proc_show(struct seq_file *m, void *v)\n          \
                      include: [linux/seq_file.h]\n          body: |\n            \
                      panic(\"provoked\");\n            return 0;";
-        let text = project::culprit(patch, "  - load: culprit\n  - read: /proc/cmdline");
+        let text = culprit(patch, "  - load: culprit\n  - read: /proc/cmdline");
         let output = project.run_text(&text, arch, &["--record"]);
         assert_eq!(output.code, 1, "{}\n{}", output.stdout, output.stderr);
         assert_contains(

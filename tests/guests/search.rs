@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::{Project, ROOT, assert_contains};
+use crate::common::{self, Project, ROOT, assert_contains};
 
 /// The report behind defect R1, as it may come: 14 steps, of which a few matter.
 const REPORT: &str = "\

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::common::Project;
+use crate::common::{self, Project};
 
 #[test]
 fn a_broken_scenario_exits_2_quickly_and_builds_nothing() {
@@ -49,7 +49,7 @@ fn check_reports_every_file_at_once() {
 #[test]
 fn the_projects_own_scenarios_have_no_mistakes() {
     let root = env!("CARGO_MANIFEST_DIR");
-    let output = crate::common::lab_env(root.as_ref(), &["check", "scenarios"], &[]);
+    let output = common::lab_env(root.as_ref(), &["check", "scenarios"], &[]);
     assert_eq!((output.code, output.stderr.as_str()), (0, ""));
 }
 

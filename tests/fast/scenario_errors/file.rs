@@ -236,7 +236,7 @@ fn an_unknown_snapshot_scope() {
 
 #[test]
 fn a_file_name_that_is_no_scenario_name() {
-    let text = include_str!("../../scenarios/builtin-cmdline.yaml");
+    let text = include_str!("../../../scenarios/builtin-cmdline.yaml");
     let source = Source::new("Built In.yaml", text);
     let errors = parse("Built In", &source).unwrap_err();
     insta::assert_snapshot!(errors.render(&source, false));

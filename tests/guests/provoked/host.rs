@@ -34,11 +34,9 @@ pub fn assert_well(project: &Project) {
 
 /// A PATH on which a program stands before the real one.
 fn with_program(project: &Project, name: &str, text: &str) -> String {
-    let bin = project.path("bin");
-    fs::create_dir_all(&bin).unwrap();
-    fs::write(bin.join(name), text).unwrap();
-    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
-    format!("{}:{}", bin.display(), std::env::var("PATH").unwrap())
+    project.program(name, text);
+    let bin = project.path("bin").display().to_string();
+    format!("{bin}:{}", std::env::var("PATH").unwrap())
 }
 
 fn with_qemu(project: &Project, body: &str) -> Output {
