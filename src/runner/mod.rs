@@ -2,9 +2,7 @@
 //! From a plan to verdicts: shared builds once, guests side by side and beside the builds.
 //!
 //! Builds hand runs on as they get ready; of those that are ready, the longest starts first. A
-//! guest that is as it was after its boot plays the next one (`live.rs`, `queue.rs`). Of runs that
-//! begin with the same steps, one plays these, and the others go on as forks of its guest
-//! (`prefix.rs`, `share.rs`).
+//! guest that is as it was after its boot plays the next one (`live.rs`, `queue.rs`).
 
 mod builds;
 pub mod forensics;
@@ -14,11 +12,9 @@ pub mod manner;
 pub mod memory;
 pub mod origin;
 pub mod pause;
-mod prefix;
 mod queue;
 pub mod record;
 pub mod run;
-mod share;
 pub mod shipped;
 mod steps;
 mod times;
@@ -44,7 +40,6 @@ use pause::Pause;
 use queue::{Kind, Queue};
 use record::Record;
 use run::{Ended, Guesting, Over};
-use share::Share;
 use shipped::Shipped;
 use times::Times;
 use verdict::Verdict;
@@ -139,8 +134,6 @@ struct Schedule<'a> {
     runs: Vec<Run<'a>>,
     options: &'a Arc<Options>,
     times: Times,
-    /// What runs share that are not prepared yet.
-    shares: BTreeMap<RunId, Share>,
     /// Prepared, and waiting for a guest.
     queue: Arc<Queue>,
     guests: JoinSet<(Option<Kind>, Result<Over>)>,
@@ -163,16 +156,11 @@ impl<'a> Schedule<'a> {
         {
             group.sort_by_key(|run| std::cmp::Reverse(times.expected(&run.id())));
         }
-        let shares = match options.shares_guests() {
-            true => share::plan(&runs, options.jobs),
-            false => BTreeMap::new(),
-        };
         Self {
             ctx,
             runs,
             options,
             times,
-            shares,
             queue: Arc::default(),
             sharing: BTreeMap::new(),
             guests: JoinSet::new(),
@@ -212,7 +200,6 @@ impl<'a> Schedule<'a> {
                     }
                 }
                 Some((run, guesting)) = prepared.recv() => self.add(run, guesting)?,
-                () = self.queue.more(), if !self.guests.is_empty() => {}
                 () = &mut preparing, if !all_prepared => all_prepared = true,
                 else => break,
             }
@@ -238,9 +225,7 @@ impl<'a> Schedule<'a> {
 
     /// Starts a run in a guest, or boots one for it.
     fn start(&mut self, run: Guesting, guest: Option<Live>) {
-        let alone = matches!(run.share, Share::Nothing);
-        let shares = self.options.shares_guests() && run.scenario.cleans_up() && alone;
-        let kind = shares.then(|| Kind::of(&run));
+        let kind = run.shares_guests().then(|| Kind::of(&run));
         if let Some(kind) = &kind {
             *self.sharing.entry(kind.clone()).or_default() += 1;
         }
@@ -252,23 +237,14 @@ impl<'a> Schedule<'a> {
 
     /// Takes in a prepared run; one that cannot be prepared has its verdict now.
     fn add(&mut self, run: Run<'_>, guesting: Result<Guesting>) -> Result<()> {
-        let share = self.shares.remove(&run.id()).unwrap_or_default();
         let error = match guesting {
-            Ok(mut guesting) => {
-                let expected = match share {
-                    // Others wait for it.
-                    Share::Leads(_) => u64::MAX,
-                    _ => self.times.expected(&guesting.run),
-                };
-                guesting.share = share;
-                self.queue.push(expected, guesting);
+            Ok(guesting) => {
+                self.queue
+                    .push(self.times.expected(&guesting.run), guesting);
                 return Ok(());
             }
             Err(error) => error,
         };
-        if let Share::Leads(group) = share {
-            self.queue.decide(group, None);
-        }
         if self.stopped.is_some() {
             return Ok(());
         }

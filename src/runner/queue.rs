@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The runs that are prepared and wait for a guest: a new one, or one that has played others and
-//! is as it was after its boot. Or they wait for another run, to go on as forks of its guest.
+//! is as it was after its boot.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::Notify;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::run::Guesting;
-use super::share::{Group, Kept, Share};
 use crate::vm::Accel;
 
 /// What guests must have in common so that one can play the runs of the other.
@@ -42,81 +39,40 @@ struct Waiting {
 /// share it.
 #[derive(Default)]
 pub(super) struct Queue {
-    state: Mutex<State>,
-    /// Whether there are more that can start.
-    more: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: Vec<Waiting>,
-    /// What has become of the leaders of groups, by the groups' numbers.
-    decided: BTreeMap<usize, Decided>,
-}
-
-/// What has become of a leader.
-struct Decided {
-    /// Its guest, if it was kept.
-    kept: Option<Arc<Kept>>,
-    /// How many of its followers do not know.
-    followers: usize,
+    waiting: Mutex<Vec<Waiting>>,
 }
 
 impl Queue {
     pub(super) fn push(&self, expected: u64, run: Guesting) {
-        let mut state = self.lock();
-        state.waiting.push(Waiting { expected, run });
-        state.tell_followers();
-    }
-
-    /// Says what has become of a group's leader: its followers start, as forks of what was kept or
-    /// by themselves.
-    pub(super) fn decide(&self, group: Group, kept: Option<Arc<Kept>>) {
-        let followers = group.followers;
-        let mut state = self.lock();
-        let decided = Decided { kept, followers };
-        state.decided.insert(group.number, decided);
-        state.tell_followers();
-        self.more.notify_one();
-    }
-
-    /// Resolves when runs can start that could not before.
-    pub(super) async fn more(&self) {
-        self.more.notified().await;
+        self.lock().push(Waiting { expected, run });
     }
 
     /// Takes the longest run for a guest that is free.
     pub(super) fn take(&self, kind: &Kind) -> Option<Guesting> {
-        self.take_if(|run| matches!(run.share, Share::Nothing) && Kind::of(run) == *kind)
+        self.take_if(|run| Kind::of(run) == *kind)
     }
 
     /// Takes the longest run that a new guest shall be booted for. `sharing` says how many guests
     /// of a kind are about to be free: a run waits for one of those while there are as many of
-    /// them as runs that wait. A leader and its forks cannot be played in one of those.
+    /// them as runs that wait.
     pub(super) fn take_for_boot(&self, sharing: &BTreeMap<Kind, usize>) -> Option<Guesting> {
         let mut waiting = BTreeMap::<Kind, usize>::new();
-        for Waiting { run, .. } in &self.lock().waiting {
-            if matches!(run.share, Share::Nothing) {
-                *waiting.entry(Kind::of(run)).or_default() += 1;
-            }
+        for Waiting { run, .. } in &*self.lock() {
+            *waiting.entry(Kind::of(run)).or_default() += 1;
         }
-        self.take_if(|run| match run.share {
-            Share::Nothing => {
-                let kind = Kind::of(run);
-                waiting.get(&kind) > sharing.get(&kind)
-            }
-            Share::Leads(_) | Share::Forks(_) => true,
-            Share::Follows(_) => false,
+        self.take_if(|run| {
+            let kind = Kind::of(run);
+            waiting.get(&kind) > sharing.get(&kind)
         })
     }
 
     /// Lets nothing start any more.
     pub(super) fn clear(&self) {
-        self.lock().waiting.clear();
+        self.lock().clear();
     }
 
     fn take_if(&self, fits: impl Fn(&Guesting) -> bool) -> Option<Guesting> {
-        let waiting = &mut self.lock().waiting;
+        let mut waiting = self.lock();
         let fitting = waiting.iter().enumerate().filter(|(_, w)| fits(&w.run));
         // The first of the longest, hence reversed.
         let fitting: Vec<_> = fitting.map(|(at, w)| (at, w.expected)).collect();
@@ -127,34 +83,14 @@ impl Queue {
         longest.map(|(at, _)| waiting.remove(at).run)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
         // A list of runs is whole after a panic.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Tells those that wait for a leader what has become of it. What was kept goes with the last
-    /// that was told.
-    fn tell_followers(&mut self) {
-        for Waiting { run, .. } in &mut self.waiting {
-            if let Share::Follows(number) = run.share
-                && let Some(decided) = self.decided.get_mut(&number)
-            {
-                run.share = decided.kept.clone().map_or(Share::Nothing, Share::Forks);
-                decided.followers = decided.followers.saturating_sub(1);
-            }
-        }
-        for decided in self.decided.values_mut() {
-            if decided.followers == 0 {
-                decided.kept = None;
-            }
-        }
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} runs wait", self.lock().waiting.len())
+        write!(f, "{} runs wait", self.lock().len())
     }
 }

@@ -17,11 +17,10 @@ use super::origin::Whole;
 use super::pause::{Paused, expiry};
 use super::queue::{Kind, Queue};
 use super::record::Record;
-use super::share::{Promise, Share};
 use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
-use crate::event::{Event, Forked, RunId, millis};
+use crate::event::{Event, RunId, millis};
 use crate::guest::{Answer, Guest, Silence};
 use crate::image::build::BuiltImage;
 use crate::image::keys::RunKeys;
@@ -68,8 +67,6 @@ pub struct Guesting {
     pub options: Arc<Options>,
     /// What it was made from, for its record.
     pub origin: Arc<Whole>,
-    /// What it shares with other runs.
-    pub(super) share: Share,
 }
 
 /// A run that has ended.
@@ -131,6 +128,11 @@ pub(super) struct Played {
 }
 
 impl Guesting {
+    /// Whether its guest may have played other runs, and may play more of them.
+    pub(super) fn shares_guests(&self) -> bool {
+        self.options.shares_guests() && self.scenario.cleans_up()
+    }
+
     /// Plays the scenario, again if need be: in `guest`, or in one of its own. An `Err` is the
     /// lab's; everything else is a verdict.
     pub(super) async fn run(
@@ -140,7 +142,6 @@ impl Guesting {
         mut guest: Option<Live>,
     ) -> Result<Over> {
         let mut attempts = self.options.attempts.max(1);
-        let mut promise = Promise::of(&self.share, queue);
         let mut first: Option<(Verdict, Record)> = None;
         let mut number = 1;
         loop {
@@ -153,41 +154,27 @@ impl Guesting {
                 }
                 (Err(error), None) => return Err(error),
             };
-            let share = match number {
-                1 => &self.share,
-                // Another attempt has a guest of its own.
-                _ => &Share::Nothing,
-            };
             let attempt = Attempt {
                 of: &self,
                 record,
-                share,
                 paused: Paused::default(),
             };
             let used = guest.is_some();
-            let made = attempt.make(ctx, queue, guest.take(), number, &mut promise);
+            let made = attempt.make(ctx, queue, guest.take(), number);
             let Some((verdict, next, ms)) = made.await? else {
                 return Ok(Over {
                     ended: None,
                     next: None,
                 });
             };
-            let forked = match share {
-                Share::Forks(_) => true,
-                Share::Leads(_) => promise.is_none(),
-                _ => false,
-            };
-            // Whoever follows need not wait for another attempt.
-            promise = None;
             let record = attempt.record;
-            // What does not pass in a guest that others have used, or that was kept in between, has
-            // a guest of its own. A kernel that complained has complained.
-            let doubtful = match verdict.outcome {
-                Outcome::Failed | Outcome::UnexpectedlyPassed => used || forked,
-                Outcome::Infra | Outcome::Hung | Outcome::StalledTransition => forked,
-                _ => false,
-            };
-            if doubtful {
+            // What does not pass in a guest that others have used has a guest of its own. A kernel
+            // that complained has complained.
+            let failed = matches!(
+                verdict.outcome,
+                Outcome::Failed | Outcome::UnexpectedlyPassed
+            );
+            if used && failed {
                 attempts += 1;
             }
             let again =
@@ -226,8 +213,6 @@ pub(super) struct Attempt<'a> {
     pub(super) of: &'a Guesting,
     /// Where it is recorded.
     pub(super) record: Record,
-    /// What it shares with other runs.
-    pub(super) share: &'a Share,
     /// How long it was paused.
     pub(super) paused: Paused,
 }
@@ -243,7 +228,6 @@ impl Attempt<'_> {
         queue: &Queue,
         guest: Option<Live>,
         number: u32,
-        promise: &mut Option<Promise<'_>>,
     ) -> Result<Option<Made>> {
         let boot = match &guest {
             Some(_) => None,
@@ -264,7 +248,7 @@ impl Attempt<'_> {
         });
         let started = Instant::now();
         let before = guest.as_ref().map(|live| live.played.clone());
-        let (verdict, next) = match self.boot_and_play(ctx, queue, guest, boot, promise).await {
+        let (verdict, next) = match self.boot_and_play(ctx, queue, guest, boot).await {
             Ok(made) => made,
             Err(error) => (Verdict::infra(&error), None),
         };
@@ -278,16 +262,12 @@ impl Attempt<'_> {
             | Outcome::UnexpectedlyPassed => verdict,
             _ => verdict.with("QEMU's command line", &self.command_line()),
         };
-        let verdict = match (before, self.share) {
-            _ if verdict.is_as_expected() => verdict,
-            (Some(before), _) => {
+        let verdict = match before {
+            Some(before) if !verdict.is_as_expected() => {
                 let names: Vec<_> = before.iter().map(|run| run.scenario.clone()).collect();
                 verdict.with("the guest had played before", &names.join("\n"))
             }
-            (None, Share::Forks(kept)) => {
-                verdict.with("the guest went on after", &format!("the first {kept}"))
-            }
-            (None, _) => verdict,
+            _ => verdict,
         };
         Ok(Some((verdict, next, ms)))
     }
@@ -309,7 +289,6 @@ impl Attempt<'_> {
         queue: &Queue,
         guest: Option<Live>,
         boot: Option<SemaphorePermit<'_>>,
-        promise: &mut Option<Promise<'_>>,
     ) -> Result<(Verdict, Option<(Guesting, Live)>)> {
         let started = Instant::now();
         let mut live = match guest {
@@ -325,7 +304,7 @@ impl Attempt<'_> {
         }
         let mut played = Played::default();
         let result = tokio::select! {
-            result = self.play_on(ctx, &mut live, boot, (started, promise), &mut played) => result,
+            result = self.play_on(ctx, &mut live, boot, started, &mut played) => result,
             () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
             limit = expiry(self.of.options.timeout, &self.paused) => Err(Cut::Expired(limit)),
         };
@@ -462,14 +441,15 @@ impl Attempt<'_> {
     }
 
     /// How a guest of this run's own starts.
-    fn start(&self) -> Start<'_> {
-        match self.share {
-            _ if self.of.options.record => Start::Recorded,
+    fn start(&self) -> Start {
+        let options = &self.of.options;
+        if options.record {
+            Start::Recorded
+        } else if !options.warm || options.pause.gdb {
             // gdb sees all of a boot.
-            _ if !self.of.options.warm || self.of.options.pause.gdb => Start::Cold,
-            Share::Leads(_) => Start::Keepable,
-            Share::Forks(kept) => Start::Middle(&kept.template),
-            Share::Nothing | Share::Follows(_) => Start::Warm,
+            Start::Cold
+        } else {
+            Start::Warm
         }
     }
 
@@ -487,8 +467,7 @@ impl Attempt<'_> {
     /// The run that goes on in this guest, if there is one and the guest is as it was after its
     /// boot.
     async fn next(&self, ctx: &Context, queue: &Queue, live: &mut Live) -> Option<Guesting> {
-        let alone = matches!(self.of.share, Share::Nothing);
-        if !self.of.options.shares_guests() || !self.of.scenario.cleans_up() || !alone {
+        if !self.of.shares_guests() {
             return None;
         }
         let tidy = tokio::select! {
@@ -537,7 +516,7 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         boot: Option<SemaphorePermit<'_>>,
-        (started, promise): (Instant, &mut Option<Promise<'_>>),
+        started: Instant,
         played: &mut Played,
     ) -> std::result::Result<(), Cut> {
         let mut ready_ms = None;
@@ -545,23 +524,15 @@ impl Attempt<'_> {
             ready_ms = Some(self.log_in(ctx, live, started).await?);
         }
         drop(boot);
-        let forked = match self.share {
-            Share::Forks(kept) => Some(&**kept),
-            _ => None,
-        };
-        live.record_start(&self.record, forked)?;
+        live.record_start(&self.record)?;
         self.record.event(Event::Booted {
             run: self.of.run.clone(),
             accel: self.of.accel.to_string(),
             ready_ms,
             ms: millis(started.elapsed()),
             after: live.played.last().cloned(),
-            forked: forked.map(|kept| Forked {
-                run: kept.by.clone(),
-                steps: kept.steps.len(),
-            }),
         });
-        self.steps(ctx, live, played, promise).await?;
+        self.steps(ctx, live, played).await?;
         let guest = session(live.guest.as_ref())?;
         self.drain(&mut live.machine, guest, "after the last step")
             .await
@@ -621,8 +592,7 @@ impl Attempt<'_> {
             );
             return Err(Error::lab(what).into());
         }
-        let alone = matches!(self.share, Share::Nothing);
-        if self.of.options.shares_guests() && self.of.scenario.cleans_up() && alone {
+        if self.of.shares_guests() {
             live.settings = self
                 .ask(machine, "asking for the settings", guest.tidy())
                 .await?;

@@ -6,14 +6,10 @@
 //! as QEMU migrates it (without shared memory: `x-ignore-shared`). Its key holds all that could
 //! make another one of it: kernel, image, QEMU and its arguments. Whoever makes one goes on as its
 //! first fork, so that none is kept that was not seen to work.
-//!
-//! A fork can be kept once more, in the middle of what it does, if it has a memory file of its own
-//! for that ([`Template::copy`]). Such a template is in no cache, and goes with the last that has it.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use qapi::qmp::{
@@ -32,7 +28,6 @@ use super::qmp::Qmp;
 use crate::cache::{self, KeyBuilder, identity, seal};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
-use crate::files;
 
 /// Counts up when the way a template is made changes.
 const RECIPE: &str = "template-1";
@@ -53,8 +48,6 @@ const POLL: Duration = Duration::from_millis(1);
 pub struct Template {
     dir: PathBuf,
     made: Manifest,
-    /// Its folder, if that goes with it.
-    _own: Option<Arc<TempDir>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -79,9 +72,10 @@ pub enum Found {
 pub struct Making {
     staging: TempDir,
     what: String,
-    /// Where the cache will have it, and the lock that is held so that the same is made once;
-    /// `None` if it goes with the last that has it.
-    entry: Option<(PathBuf, File)>,
+    /// Where the cache will have it.
+    entry: PathBuf,
+    /// Held so that the same is made once.
+    _lock: File,
 }
 
 /// Finds the template of `parts`. `Ok(None)` if none can be made here, for a reason that was told.
@@ -114,7 +108,8 @@ pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
     Ok(Some(Found::Missing(Making {
         staging: cache::staging_dir(&entry)?,
         what: what(parts),
-        entry: Some((entry, lock)),
+        entry,
+        _lock: lock,
     })))
 }
 
@@ -148,22 +143,14 @@ impl Making {
             what: self.what,
             qboot,
         };
-        let Some((entry, _lock)) = self.entry else {
-            return Ok(Template {
-                dir: dir.to_path_buf(),
-                made,
-                _own: Some(Arc::new(self.staging)),
-            });
-        };
         let json = serde_json::to_vec_pretty(&made)
             .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
         cache::write_atomically(&dir.join(MANIFEST), &json)?;
         seal::seal(dir, &[MEMORY, STATE, CONSOLE].map(str::to_owned))?;
-        cache::publish(self.staging, &entry)?;
+        cache::publish(self.staging, &self.entry)?;
         Ok(Template {
-            dir: entry,
+            dir: self.entry,
             made,
-            _own: None,
         })
     }
 
@@ -189,24 +176,7 @@ impl Template {
         Some(Self {
             dir: dir.to_path_buf(),
             made,
-            _own: None,
         })
-    }
-
-    /// A copy of its memory for a fork that may be kept in turn. `Ok(None)` if the disk has no room
-    /// for it.
-    pub async fn copy(&self) -> Result<Option<Making>> {
-        let staging = cache::staging_dir(&self.dir)?;
-        if !has_room(staging.path())? {
-            return Ok(None);
-        }
-        let (from, to) = (self.memory(), staging.path().join(MEMORY));
-        cache::blocking(move || files::copy_sparse(&from, &to)).await?;
-        Ok(Some(Making {
-            staging,
-            what: self.made.what.clone(),
-            entry: None,
-        }))
     }
 
     /// Its memory.
