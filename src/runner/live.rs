@@ -4,8 +4,10 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
 use super::record::Record;
+use super::run::Guesting;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
@@ -15,6 +17,25 @@ use crate::replay::UNFINISHED;
 use crate::vm::console::CONSOLE_MAX;
 use crate::vm::machine::{Gone, Machine, Parts};
 use crate::vm::template::{self, Found, Making, Template};
+
+/// What guests must have in common so that one can play the runs of the other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    boot_file: PathBuf,
+    initramfs: PathBuf,
+    accel: &'static str,
+}
+
+impl Kind {
+    /// The kind of guest that a run needs.
+    pub(super) fn of(run: &Guesting) -> Self {
+        Self {
+            boot_file: run.boot_file.clone(),
+            initramfs: run.image.initramfs.clone(),
+            accel: run.accel.name(),
+        }
+    }
+}
 
 /// A guest: its machine, and once it answers the session with its agent.
 pub(super) struct Live {
