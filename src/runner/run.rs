@@ -34,8 +34,6 @@ use crate::vm::Accel;
 use crate::vm::args::MEMORY_MIB;
 use crate::vm::machine::{Gone, Machine, Parts};
 
-/// A console's last words may come after the connection is lost.
-const DRAIN: Duration = Duration::from_millis(300);
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";
 /// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
@@ -579,7 +577,7 @@ impl Attempt<'_> {
         started: Instant,
     ) -> std::result::Result<u64, Cut> {
         if let Err(gone) = live.ready(ctx, &self.parts()).await? {
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(live.machine.deadlines.last_words).await;
             let verdict = self.gone(&live.machine, &gone, "booting");
             return Err(verdict
                 .help("the whole console is in the run record: console.log")
@@ -622,7 +620,7 @@ impl Attempt<'_> {
             biased;
             answer = answer => answer,
             gone = machine.wait_gone_or_stuck(&allowed) => {
-                tokio::time::sleep(DRAIN).await;
+                tokio::time::sleep(machine.deadlines.last_words).await;
                 return Err(self.gone(machine, &gone, doing).into());
             }
         };
@@ -640,7 +638,7 @@ impl Attempt<'_> {
             Ok(value) => return Ok(value),
             Err(silence) => silence,
         };
-        tokio::time::sleep(DRAIN).await;
+        tokio::time::sleep(machine.deadlines.last_words).await;
         if let Silence::Nonsense(_) = &silence {
             let reason = format!("{doing}: {silence}");
             return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
@@ -672,7 +670,7 @@ impl Attempt<'_> {
         let complaints = witness::complaints(dump);
         let mut splat = machine.console.splat(&allowed);
         if splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none() {
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(machine.deadlines.last_words).await;
             splat = machine.console.splat(&allowed);
             if splat.is_none() && machine.console.splat(&[]).is_none() {
                 let flags = complaints.join(", ");

@@ -31,8 +31,6 @@ const NOT_READY: &str = "lab: dropbear did not start";
 const START: Duration = Duration::from_secs(30);
 /// How long QEMU may take to say whether it runs: it does nothing else meanwhile.
 pub(super) const ALIVE: Duration = Duration::from_secs(10);
-/// How long a guest may go on without an answer after a complaint of its kernel.
-const AFTER_SPLAT: Duration = Duration::from_secs(10);
 /// How often the console is searched for one.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long QEMU may take to write all memory of a guest.
@@ -135,8 +133,7 @@ impl Machine {
             () = cancel.cancelled() => Err(Error::interrupted()),
         };
         if let Err(error) = loaded {
-            machine.stop().await?;
-            return Err(error.evidence(&machine.stderr()));
+            return Err(machine.stop_after(error).await);
         }
         machine.go_on(cancel).await?;
         Ok(machine)
@@ -227,8 +224,7 @@ impl Machine {
             Ok(Ok(status)) => did_not_start(&status),
             _ => error,
         };
-        self.stop().await?;
-        Err(error.evidence(&self.stderr()))
+        Err(self.stop_after(error).await)
     }
 
     /// Waits until the init can be told who it is, tells it, and waits until it can be logged into.
@@ -384,14 +380,15 @@ impl Machine {
     /// have stopped is given all the time.
     pub async fn wait_gone_or_stuck(&mut self, allowed: &[&str]) -> Gone {
         let (mut seen, mut looked) = (0, Instant::now());
+        let limit = self.deadlines.after_splat;
         let mut complained: Option<(String, Instant)> = None;
         loop {
             if self.gone().is_some() {
                 return self.wait_gone().await;
             }
             match &complained {
-                Some((title, since)) if since.elapsed() > AFTER_SPLAT => {
-                    return Gone::Silent(format!("no answer {AFTER_SPLAT:?} after: {title}"));
+                Some((title, since)) if since.elapsed() > limit => {
+                    return Gone::Silent(format!("no answer {limit:?} after: {title}"));
                 }
                 Some(_) => {}
                 None if self.gdb.is_some() => {}
@@ -490,6 +487,16 @@ impl Machine {
             format: None,
         };
         self.qmp.execute_within(command, DUMP).await.map(drop)
+    }
+
+    /// Ends QEMU after an error, which counts also if that fails.
+    async fn stop_after(&mut self, error: Error) -> Error {
+        let stopped = self.stop().await;
+        let error = error.evidence(&self.stderr());
+        match stopped {
+            Ok(()) => error,
+            Err(unstopped) => error.evidence(&unstopped.what),
+        }
     }
 
     /// Ends QEMU: `quit`, then SIGTERM, then SIGKILL.

@@ -134,8 +134,9 @@ impl Making {
             () = cancel.cancelled() => Err(Error::interrupted()),
         };
         let qboot = machine.qboot;
-        machine.stop().await?;
+        let stopped = machine.stop().await;
         saved?;
+        stopped?;
         let dir = self.staging.path();
         let console = dir.join(CONSOLE);
         fs::copy(machine.console.path(), &console).at("copy", machine.console.path())?;
