@@ -46,15 +46,6 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Where a guest goes on that was kept in the middle of another run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forked {
-    /// The run.
-    pub run: RunId,
-    /// How many steps it had played, which both begin with.
-    pub steps: usize,
-}
-
 /// A way into a guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
@@ -147,9 +138,6 @@ pub enum Event {
         /// The run that the guest has played just before, if it was not booted for this one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<RunId>,
-        /// Where the guest goes on as a fork of another run's, if it does.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        forked: Option<Forked>,
     },
     /// A step begins.
     StepStarted {

@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Reading the YAML files of a project: finding them by name, and errors that show the place.
-//! Copying a file with its holes.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
-
-use rustix::fs::SeekFrom as Extent;
 
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -41,37 +38,6 @@ pub struct ProjectFile {
     pub path: String,
     /// What is in it.
     pub data: Vec<u8>,
-}
-
-/// Copies a file. Where the file system can, both share their blocks; where it cannot, the holes of
-/// the one are holes of the other.
-///
-/// # Errors
-///
-/// `Host` if the one cannot be read or the other not be written.
-pub fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
-    let mut source = File::open(from).at("open", from)?;
-    let mut copy = File::create(to).at("create", to)?;
-    if rustix::fs::ioctl_ficlone(&copy, &source).is_ok() {
-        return Ok(());
-    }
-    let length = source.metadata().at("read", from)?.len();
-    copy.set_len(length).at("write", to)?;
-    let mut end = 0;
-    loop {
-        let start = match rustix::fs::seek(&source, Extent::Data(end)) {
-            Ok(start) => start,
-            // There is no data after it.
-            Err(rustix::io::Errno::NXIO) => return Ok(()),
-            Err(error) => return Err(io::Error::from(error)).at("read", from),
-        };
-        let hole = rustix::fs::seek(&source, Extent::Hole(start)).map_err(io::Error::from);
-        end = hole.at("read", from)?;
-        source.seek(SeekFrom::Start(start)).at("read", from)?;
-        copy.seek(SeekFrom::Start(start)).at("write", to)?;
-        let mut data = (&source).take(end - start);
-        io::copy(&mut data, &mut copy).at("write", to)?;
-    }
 }
 
 /// Reads a stranger's file of at most `max` bytes. Its name may be a link to something that never
@@ -185,27 +151,7 @@ pub fn shown(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{FileExt, MetadataExt};
-
     use super::*;
-
-    #[test]
-    fn a_copy_has_the_same_bytes_and_the_holes() {
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
-        let length = 8 << 20;
-        for data in [&[0, 5 << 20][..], &[length - 4096], &[]] {
-            let file = File::create(&from).unwrap();
-            file.set_len(length).unwrap();
-            for &at in data {
-                file.write_all_at(&[7; 4096], at).unwrap();
-            }
-            copy_sparse(&from, &to).unwrap();
-            assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap());
-            let blocks = |path: &Path| fs::metadata(path).unwrap().blocks();
-            assert!(blocks(&to) <= blocks(&from), "{data:?}");
-        }
-    }
 
     #[test]
     fn a_file_is_read_up_to_its_limit_and_nothing_that_never_ends() {

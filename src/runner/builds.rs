@@ -14,7 +14,6 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use super::Options;
 use super::origin::{Ingredients, Whole};
 use super::run::Guesting;
-use super::share::Share;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Result};
@@ -253,7 +252,6 @@ impl<'a> Builds<'a, '_> {
             modules,
             options: Arc::clone(self.options),
             origin: Arc::new(origin),
-            share: Share::Nothing,
         })
     }
 }

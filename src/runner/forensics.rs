@@ -14,13 +14,10 @@ use crate::state::stall::Stall;
 use crate::vm::machine::Machine;
 use crate::vm::registers;
 
-/// How long a guest whose time is up may take to log in and to answer.
-const ANSWER: Duration = Duration::from_secs(15);
 /// What SysRq is asked for: blocked tasks, and the stacks of all CPUs.
 const DUMPS: [&str; 2] = ["w", "l"];
-/// How long the console must be quiet for a dump to be over, and how long that may take.
+/// How long the console must be quiet for a dump to be over.
 const QUIET: Duration = Duration::from_millis(300);
-const DUMP_MAX: Duration = Duration::from_secs(5);
 /// Lines of a dump in a report.
 const LINES_MAX: usize = 60;
 
@@ -67,8 +64,9 @@ pub(super) async fn of_silence(live: &mut Live, names: &Names, tree: &Path) -> V
     let machine = &mut live.machine;
     // What cannot be had is left out: the verdict stands without it.
     let mut evidence = Vec::from_iter(places(machine, tree).await.ok());
+    let limit = machine.deadlines.overdue;
     if let Ok(port) = machine.ssh_port().await
-        && let Ok(Ok(guest)) = Guest::connect(port, &live.keys, ANSWER).await
+        && let Ok(Ok(guest)) = Guest::connect(port, &live.keys, limit).await
     {
         evidence.extend(of_stall(machine, &guest, names).await.unwrap_or_default());
         let _ = guest.close().await;
@@ -110,7 +108,7 @@ fn is_register(line: &str) -> bool {
 async fn quiet(machine: &Machine) {
     let started = tokio::time::Instant::now();
     let mut seen = 0;
-    while seen != machine.console.len() && started.elapsed() < DUMP_MAX {
+    while seen != machine.console.len() && started.elapsed() < machine.deadlines.sysrq {
         seen = machine.console.len();
         tokio::time::sleep(QUIET).await;
     }

@@ -4,9 +4,10 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
 use super::record::Record;
-use super::share::Kept;
+use super::run::Guesting;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
@@ -16,6 +17,25 @@ use crate::replay::UNFINISHED;
 use crate::vm::console::CONSOLE_MAX;
 use crate::vm::machine::{Gone, Machine, Parts};
 use crate::vm::template::{self, Found, Making, Template};
+
+/// What guests must have in common so that one can play the runs of the other.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    boot_file: PathBuf,
+    initramfs: PathBuf,
+    accel: &'static str,
+}
+
+impl Kind {
+    /// The kind of guest that a run needs.
+    pub(super) fn of(run: &Guesting) -> Self {
+        Self {
+            boot_file: run.boot_file.clone(),
+            initramfs: run.image.initramfs.clone(),
+            accel: run.accel.name(),
+        }
+    }
+}
 
 /// A guest: its machine, and once it answers the session with its agent.
 pub(super) struct Live {
@@ -31,25 +51,17 @@ pub(super) struct Live {
     /// How it was started.
     script: String,
     from: From,
-    /// Whether it is to be kept later on.
-    keepable: bool,
-    /// What it can be kept in.
-    pub(super) copy: Option<Making>,
 }
 
 /// How a guest starts.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Start<'a> {
+pub(super) enum Start {
     /// It is booted.
     Cold,
     /// It is booted and recorded.
     Recorded,
     /// It is a fork of the template for its parts, which is made if need be.
     Warm,
-    /// The same, and it is to be kept later on.
-    Keepable,
-    /// It is a fork of a guest that was kept in the middle of a run.
-    Middle(&'a Template),
 }
 
 /// Where a guest comes from.
@@ -60,8 +72,6 @@ enum From {
     Making(Making),
     /// It is a fork.
     Template(Template),
-    /// It is a fork of one that was kept in the middle of a run: no other guest will do.
-    Middle,
 }
 
 impl Live {
@@ -70,9 +80,8 @@ impl Live {
         ctx: &Context,
         parts: &Parts<'_>,
         keys: RunKeys,
-        start: Start<'_>,
+        start: Start,
     ) -> Result<Self> {
-        let keepable = matches!(start, Start::Keepable);
         let found = match start {
             Start::Cold => None,
             Start::Recorded => {
@@ -80,13 +89,9 @@ impl Live {
                 let machine = Machine::record(parts, &log, &ctx.cancel).await?;
                 return Self::new(parts, keys, machine, From::Boot);
             }
-            Start::Warm | Start::Keepable => template::find(ctx, parts).await?,
-            Start::Middle(template) => {
-                let machine = Machine::fork(parts, template, None, &ctx.cancel).await?;
-                return Self::new(parts, keys, machine, From::Middle);
-            }
+            Start::Warm => template::find(ctx, parts).await?,
         };
-        let (mut copy, mut from) = (None, From::Boot);
+        let mut from = From::Boot;
         let machine = match found {
             None => Machine::boot(parts, None, &ctx.cancel).await?,
             Some(Found::Missing(making)) => {
@@ -94,25 +99,21 @@ impl Live {
                 from = From::Making(making);
                 Machine::boot(parts, Some(&memory), &ctx.cancel).await?
             }
-            Some(Found::Template(template)) => match fork(ctx, parts, &template, keepable).await {
-                Ok(fork) => {
-                    from = From::Template(template);
-                    copy = fork.1;
-                    fork.0
+            Some(Found::Template(template)) => {
+                match Machine::fork(parts, &template, &ctx.cancel).await {
+                    Ok(machine) => {
+                        from = From::Template(template);
+                        machine
+                    }
+                    Err(error) if error.blame == Blame::Interrupted => return Err(error),
+                    Err(error) => {
+                        give_up(ctx, &template, &error.to_string())?;
+                        Machine::boot(parts, None, &ctx.cancel).await?
+                    }
                 }
-                Err(error) if error.blame == Blame::Interrupted => return Err(error),
-                Err(error) => {
-                    give_up(ctx, &template, &error.to_string())?;
-                    Machine::boot(parts, None, &ctx.cancel).await?
-                }
-            },
+            }
         };
-        let live = Self::new(parts, keys, machine, from)?;
-        Ok(Self {
-            keepable,
-            copy,
-            ..live
-        })
+        Self::new(parts, keys, machine, from)
     }
 
     fn new(parts: &Parts<'_>, keys: RunKeys, machine: Machine, from: From) -> Result<Self> {
@@ -125,8 +126,6 @@ impl Live {
             console_from: 0,
             script: script(parts)?,
             from,
-            keepable: false,
-            copy: None,
         })
     }
 
@@ -141,10 +140,6 @@ impl Live {
         let identity = self.keys.identity()?;
         match std::mem::replace(&mut self.from, From::Boot) {
             From::Boot => self.machine.wait_ready(&identity, cancel).await,
-            From::Middle => {
-                let identified = self.machine.identify(&identity, limits.answer, cancel);
-                identified.await
-            }
             From::Making(making) => {
                 let waiting = self.machine.wait_waiting(limits.boot, cancel).await?;
                 if waiting.is_err() {
@@ -159,8 +154,8 @@ impl Live {
                         return self.boot(ctx, parts, &identity).await;
                     }
                 };
-                match fork(ctx, parts, &template, self.keepable).await {
-                    Ok((machine, copy)) => (self.machine, self.copy) = (machine, copy),
+                match Machine::fork(parts, &template, &ctx.cancel).await {
+                    Ok(machine) => self.machine = machine,
                     Err(error) if error.blame == Blame::Interrupted => return Err(error),
                     Err(error) => {
                         give_up(ctx, &template, &error.to_string())?;
@@ -203,30 +198,9 @@ impl Live {
         parts: &Parts<'_>,
         identity: &str,
     ) -> Result<std::result::Result<(), Gone>> {
-        self.copy = None;
         self.machine = Machine::boot(parts, None, &ctx.cancel).await?;
         self.script = script(parts)?;
         self.machine.wait_ready(identity, &ctx.cancel).await
-    }
-
-    /// Keeps the guest as it is and goes on as a fork of it, which is to be logged into again.
-    pub(super) async fn keep(
-        &mut self,
-        ctx: &Context,
-        parts: &Parts<'_>,
-        copy: Making,
-    ) -> Result<Template> {
-        if let Some(guest) = self.guest.take() {
-            guest.close().await?;
-        }
-        if !self.machine.wait_disconnected().await? {
-            return Err(Error::host("a guest's ssh session does not end"));
-        }
-        let template = copy.keep(&mut self.machine, &ctx.cancel).await?;
-        self.machine = Machine::fork(parts, &template, None, &ctx.cancel).await?;
-        self.keys = RunKeys::generate()?;
-        self.from = From::Middle;
-        Ok(template)
     }
 
     /// Takes back what a run has put into the guest. Whether it is as it was after its boot.
@@ -248,18 +222,13 @@ impl Live {
         !self.played.is_empty()
     }
 
-    /// Keeps in the record how the guest was started that had played other runs before, or a part
-    /// of one.
-    pub(super) fn record_start(&self, record: &Record, forked: Option<&Kept>) -> Result<()> {
-        let before = match (self.played.last(), forked) {
-            (None, None) => return Ok(()),
-            (_, Some(kept)) => format!("goes on after the first {kept}"),
-            (Some(run), None) => {
-                let number = self.played.len();
-                format!("had played {number} runs before, the last one {run}")
-            }
+    /// Keeps in the record how the guest was started that had played other runs before.
+    pub(super) fn record_start(&self, record: &Record) -> Result<()> {
+        let Some(run) = self.played.last() else {
+            return Ok(());
         };
-        let with = format!("\n# The guest {before}.\n");
+        let number = self.played.len();
+        let with = format!("\n# The guest had played {number} runs before, the last one {run}.\n");
         record.write("qemu.sh", &self.script.replacen('\n', &with, 1))
     }
 
@@ -296,22 +265,6 @@ impl Live {
         self.machine.stop().await?;
         closed
     }
-}
-
-/// Starts a fork; one that is to be kept later on has memory of its own, if the disk has room.
-async fn fork(
-    ctx: &Context,
-    parts: &Parts<'_>,
-    template: &Template,
-    keepable: bool,
-) -> Result<(Machine, Option<Making>)> {
-    let copy = match keepable {
-        true => template.copy().await?,
-        false => None,
-    };
-    let memory = copy.as_ref().map(Making::memory);
-    let machine = Machine::fork(parts, template, memory.as_deref(), &ctx.cancel).await?;
-    Ok((machine, copy))
 }
 
 /// How QEMU was started, as the record has it.

@@ -11,17 +11,16 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 
 use super::Options;
+use super::drive::Handover;
 use super::forensics;
 use super::live::{Live, Start, session};
 use super::origin::Whole;
 use super::pause::{Paused, expiry};
-use super::queue::{Kind, Queue};
 use super::record::Record;
-use super::share::{Promise, Share};
 use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
-use crate::event::{Event, Forked, RunId, millis};
+use crate::event::{Event, RunId, millis};
 use crate::guest::{Answer, Guest, Silence};
 use crate::image::build::BuiltImage;
 use crate::image::keys::RunKeys;
@@ -35,8 +34,8 @@ use crate::vm::Accel;
 use crate::vm::args::MEMORY_MIB;
 use crate::vm::machine::{Gone, Machine, Parts};
 
-/// A console's last words may come after the connection is lost.
-const DRAIN: Duration = Duration::from_millis(300);
+/// The title of the evidence of a guest that could not be stopped.
+const UNSTOPPED: &str = "the guest could not be stopped";
 /// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
 /// visible, a snapshot of them can still be read back.
 pub(super) const SAID_MAX: usize = 8 << 20;
@@ -68,8 +67,6 @@ pub struct Guesting {
     pub options: Arc<Options>,
     /// What it was made from, for its record.
     pub origin: Arc<Whole>,
-    /// What it shares with other runs.
-    pub(super) share: Share,
 }
 
 /// A run that has ended.
@@ -85,12 +82,14 @@ pub struct Ended {
     pub record: PathBuf,
 }
 
-/// What a guest's task comes back with.
-pub(super) struct Over {
-    /// The run; `None` if it was cancelled before it began.
-    pub(super) ended: Option<Ended>,
-    /// The guest, and the run that it plays next.
-    pub(super) next: Option<(Guesting, Live)>,
+/// What came of an attempt.
+pub(super) struct Made {
+    /// How it ended.
+    pub(super) verdict: Verdict,
+    /// Its guest, if another run goes on in it.
+    pub(super) kept: Option<Live>,
+    /// Milliseconds that it took.
+    pub(super) ms: u64,
 }
 
 /// A run that ended before its last step.
@@ -131,94 +130,36 @@ pub(super) struct Played {
 }
 
 impl Guesting {
-    /// Plays the scenario, again if need be: in `guest`, or in one of its own. An `Err` is the
-    /// lab's; everything else is a verdict.
-    pub(super) async fn run(
-        self,
-        ctx: &Context,
-        queue: &Queue,
-        mut guest: Option<Live>,
-    ) -> Result<Over> {
-        let mut attempts = self.options.attempts.max(1);
-        let mut promise = Promise::of(&self.share, queue);
-        let mut first: Option<(Verdict, Record)> = None;
-        let mut number = 1;
-        loop {
-            let record = Record::create(&self.options.records, &self.run, &ctx.events);
-            let record = match (record, &mut guest) {
-                (Ok(record), _) => record,
-                (Err(error), Some(live)) => {
-                    live.stop().await?;
-                    return Err(error);
-                }
-                (Err(error), None) => return Err(error),
-            };
-            let share = match number {
-                1 => &self.share,
-                // Another attempt has a guest of its own.
-                _ => &Share::Nothing,
-            };
-            let attempt = Attempt {
-                of: &self,
-                record,
-                share,
-                paused: Paused::default(),
-            };
-            let used = guest.is_some();
-            let made = attempt.make(ctx, queue, guest.take(), number, &mut promise);
-            let Some((verdict, next, ms)) = made.await? else {
-                return Ok(Over {
-                    ended: None,
-                    next: None,
-                });
-            };
-            let forked = match share {
-                Share::Forks(_) => true,
-                Share::Leads(_) => promise.is_none(),
-                _ => false,
-            };
-            // Whoever follows need not wait for another attempt.
-            promise = None;
-            let record = attempt.record;
-            // What does not pass in a guest that others have used, or that was kept in between, has
-            // a guest of its own. A kernel that complained has complained.
-            let doubtful = match verdict.outcome {
-                Outcome::Failed | Outcome::UnexpectedlyPassed => used || forked,
-                Outcome::Infra | Outcome::Hung | Outcome::StalledTransition => forked,
-                _ => false,
-            };
-            if doubtful {
-                attempts += 1;
-            }
-            let again =
-                !verdict.is_as_expected() && number < attempts && !ctx.cancel.is_cancelled();
-            if again {
-                if let Some((run, mut live)) = next {
-                    queue.push(u64::MAX, run);
-                    live.stop().await?;
-                }
-                record.fail_attempt(&self.run, number, &verdict, ms)?;
-                first.get_or_insert((verdict, record));
-                number += 1;
-                continue;
-            }
-            // What the failed attempt left is what one has to look at.
-            let (verdict, record) = match first {
-                Some((first, failed)) if verdict.is_as_expected() => {
-                    (Verdict::flaky(&first, number), failed)
-                }
-                _ => (verdict, record),
-            };
-            record.finish(&self.run, &verdict, ms)?;
-            let ended = Some(Ended {
-                run: self.run,
-                verdict,
-                ms,
-                record: record.dir().to_path_buf(),
-            });
-            return Ok(Over { ended, next });
-        }
+    /// Whether its guest may have played other runs, and may play more of them.
+    pub(super) fn shares_guests(&self) -> bool {
+        self.options.shares_guests() && self.scenario.cleans_up()
     }
+}
+
+/// Makes an attempt at a run: in `guest`, or in one of its own. `None` if it was cancelled before it
+/// began.
+pub(super) async fn attempt(
+    ctx: &Context,
+    of: &Guesting,
+    record: Record,
+    number: u32,
+    guest: Option<Live>,
+    handover: &Handover,
+) -> Option<Made> {
+    let attempt = Attempt {
+        of,
+        record,
+        paused: Paused::default(),
+    };
+    let boot = match &guest {
+        Some(_) => None,
+        None => tokio::select! {
+            // It is never closed.
+            place = of.options.boots.acquire() => place.ok(),
+            () = ctx.cancel.cancelled() => return None,
+        },
+    };
+    Some(attempt.make(ctx, number, guest, boot, handover).await)
 }
 
 /// One attempt at a run.
@@ -226,47 +167,41 @@ pub(super) struct Attempt<'a> {
     pub(super) of: &'a Guesting,
     /// Where it is recorded.
     pub(super) record: Record,
-    /// What it shares with other runs.
-    pub(super) share: &'a Share,
     /// How long it was paused.
     pub(super) paused: Paused,
 }
 
-/// A verdict, what goes on in the guest, and the attempt's milliseconds.
-type Made = (Verdict, Option<(Guesting, Live)>, u64);
+/// How the steps ended, and the verdict if it had to be known while the guest was there.
+type Outcomes = (std::result::Result<(), Cut>, Option<Result<Verdict>>);
+
+/// What the end of a guest left.
+#[derive(Default)]
+struct Remains {
+    /// What to do with its memory.
+    dump: String,
+    /// Why it could not be stopped.
+    unstopped: String,
+}
 
 impl Attempt<'_> {
-    /// Makes the attempt; `None` if it was cancelled before it began.
+    /// Makes the attempt.
     async fn make(
         &self,
         ctx: &Context,
-        queue: &Queue,
-        guest: Option<Live>,
         number: u32,
-        promise: &mut Option<Promise<'_>>,
-    ) -> Result<Option<Made>> {
-        let boot = match &guest {
-            Some(_) => None,
-            None => {
-                let place = tokio::select! {
-                    place = self.of.options.boots.acquire() => place,
-                    () = ctx.cancel.cancelled() => return Ok(None),
-                };
-                Some(place.map_err(|error| Error::lab(error.to_string()))?)
-            }
-        };
-        self.record.write_sources(&self.of.sources)?;
-        self.of.origin.write(&self.record)?;
-        self.record.event(Event::RunStarted {
-            run: self.of.run.clone(),
-            attempt: number,
-            record: self.record.shown(),
-        });
+        guest: Option<Live>,
+        boot: Option<SemaphorePermit<'_>>,
+        handover: &Handover,
+    ) -> Made {
+        let begun = self.begin(number);
         let started = Instant::now();
         let before = guest.as_ref().map(|live| live.played.clone());
-        let (verdict, next) = match self.boot_and_play(ctx, queue, guest, boot, promise).await {
-            Ok(made) => made,
-            Err(error) => (Verdict::infra(&error), None),
+        let (verdict, kept) = match (begun, guest) {
+            (Ok(()), guest) => {
+                self.boot_and_play(ctx, guest, boot, handover, started)
+                    .await
+            }
+            (Err(error), guest) => (self.without_steps(error, guest).await, None),
         };
         let took = started.elapsed();
         let ms = millis(took.saturating_sub(self.paused.for_how_long()));
@@ -278,18 +213,35 @@ impl Attempt<'_> {
             | Outcome::UnexpectedlyPassed => verdict,
             _ => verdict.with("QEMU's command line", &self.command_line()),
         };
-        let verdict = match (before, self.share) {
-            _ if verdict.is_as_expected() => verdict,
-            (Some(before), _) => {
+        let verdict = match before {
+            Some(before) if !verdict.is_as_expected() => {
                 let names: Vec<_> = before.iter().map(|run| run.scenario.clone()).collect();
                 verdict.with("the guest had played before", &names.join("\n"))
             }
-            (None, Share::Forks(kept)) => {
-                verdict.with("the guest went on after", &format!("the first {kept}"))
-            }
-            (None, _) => verdict,
+            _ => verdict,
         };
-        Ok(Some((verdict, next, ms)))
+        Made { verdict, kept, ms }
+    }
+
+    /// Keeps what is known before the attempt, and reports its start.
+    fn begin(&self, number: u32) -> Result<()> {
+        self.record.write_sources(&self.of.sources)?;
+        self.of.origin.write(&self.record)?;
+        self.record.event(Event::RunStarted {
+            run: self.of.run.clone(),
+            attempt: number,
+            record: self.record.shown(),
+        });
+        Ok(())
+    }
+
+    /// The verdict where the lab could not begin; the guest has nothing to do any more.
+    async fn without_steps(&self, error: Error, guest: Option<Live>) -> Verdict {
+        let verdict = Verdict::infra(&error);
+        match guest {
+            Some(mut live) => verdict.with(UNSTOPPED, &stop(&mut live).await),
+            None => verdict,
+        }
     }
 
     /// QEMU's command line, an option a line, in shell syntax. The record's qemu.sh says
@@ -303,110 +255,149 @@ impl Attempt<'_> {
             .replace(" -", " \\\n  -")
     }
 
+    /// The verdict, and the guest if another run goes on in it.
     async fn boot_and_play(
         &self,
         ctx: &Context,
-        queue: &Queue,
         guest: Option<Live>,
         boot: Option<SemaphorePermit<'_>>,
-        promise: &mut Option<Promise<'_>>,
-    ) -> Result<(Verdict, Option<(Guesting, Live)>)> {
-        let started = Instant::now();
-        let mut live = match guest {
-            Some(live) => live,
-            None => {
-                let keys = RunKeys::generate()?;
-                Live::start(ctx, &self.parts(), keys, self.start()).await?
-            }
+        handover: &Handover,
+        started: Instant,
+    ) -> (Verdict, Option<Live>) {
+        let live = match guest {
+            Some(live) => Ok(live),
+            None => match RunKeys::generate() {
+                Ok(keys) => Live::start(ctx, &self.parts(), keys, self.start()).await,
+                Err(error) => Err(error),
+            },
+        };
+        let mut live = match live {
+            Ok(live) => live,
+            Err(error) => return (Verdict::infra(&error), None),
         };
         if let Err(error) = self.open_gdb(&mut live).await {
-            live.stop().await?;
-            return Err(error);
+            return (self.without_steps(error, Some(live)).await, None);
         }
         let mut played = Played::default();
-        let result = tokio::select! {
-            result = self.play_on(ctx, &mut live, boot, (started, promise), &mut played) => result,
-            () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
-            limit = expiry(self.of.options.timeout, &self.paused) => Err(Cut::Expired(limit)),
-        };
-        let result = match result {
-            Err(Cut::Expired(limit)) => Err(self.expired(&mut live, &played, limit).await.into()),
-            Err(Cut::Verdict(verdict)) if verdict.is_stuck() && live.machine.gone().is_none() => {
-                Err(self.ask_from_outside(&mut live, *verdict).await.into())
-            }
-            other => other,
-        };
-        // The verdict on what a run has reached its end with, if somebody may want to look at it.
-        let judged = match &result {
-            Ok(()) if self.of.options.pause.on_failure => Some(self.judge(&played)),
-            _ => None,
-        };
-        let failed = match (&result, &judged) {
-            (Err(Cut::Verdict(verdict)), _) => Some(self.known((**verdict).clone(), &played)),
-            (_, Some(Ok(verdict))) => Some(verdict.clone()),
-            _ => None,
-        };
-        let result = match failed {
-            Some(verdict) => {
-                let paused = self.before_the_end(ctx, &mut live, &played, &verdict).await;
-                paused.map_or_else(|error| Err(Cut::Error(error)), |()| result)
-            }
-            None => result,
-        };
-        let next = match &result {
-            Ok(()) if played.problems.is_empty() => self.next(ctx, queue, &mut live).await,
-            _ => None,
-        };
+        let result = self
+            .play_within_limits(ctx, &mut live, boot, started, &mut played)
+            .await;
+        let (result, judged) = self.pause_if_failed(ctx, &mut live, &played, result).await;
+        let good = result.is_ok() && played.problems.is_empty();
+        let hand_on = good && self.hands_on(ctx, &mut live, handover).await;
         let booted = live.guest.is_some();
-        let mut dump = String::new();
-        if next.is_none() {
-            let panicked = matches!(
-                &result,
-                Err(Cut::Verdict(verdict)) if verdict.outcome == Outcome::Panicked
-            );
-            let panicked = panicked || live.machine.gone() == Some(Gone::Panicked);
-            if panicked && self.of.options.dump_on_panic {
-                dump = self.dump(&mut live.machine).await;
-            }
-            live.stop().await?;
-            if self.of.options.record {
-                let steps = std::mem::take(&mut played.marks);
-                self.keep_recording(ctx, &live.machine, steps, started)
-                    .await;
-            }
+        let mut remains = Remains::default();
+        if !hand_on {
+            remains = self
+                .end(ctx, &mut live, &mut played, &result, started)
+                .await;
         }
         let recorded = live.record_console(&self.record);
         let splat = live.machine.console.splat(&self.allowed());
-        let next = match next {
-            Some(next) => {
-                live.hand_on(&self.of.run);
-                Some((next, live))
-            }
-            None => None,
-        };
+        if hand_on {
+            live.hand_on(&self.of.run);
+        }
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
             (Ok(()), Some(splat)) => Ok(Verdict::of_splat(&splat, "after the last step")),
             (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
             (Err(Cut::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)
-                .with("the guest's memory", &dump)),
+                .with("the guest's memory", &remains.dump)),
             (Err(Cut::Error(error)), _) => Err(error),
             (Err(Cut::Left(at)), _) => Ok(Verdict::left(&at)),
             (Err(Cut::Expired(_)), _) => unreachable!("has become a verdict"),
         };
-        match (verdict, next) {
-            (Ok(mut verdict), next) => {
+        match verdict {
+            Ok(mut verdict) => {
                 verdict.failing = self.failing(&verdict, &played, booted);
-                Ok((verdict, next))
+                let verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                (verdict, hand_on.then_some(live))
             }
-            (Err(error), Some((run, mut live))) => {
-                queue.push(u64::MAX, run);
-                live.stop().await?;
-                Err(error)
+            Err(error) => {
+                let left = hand_on.then_some(live);
+                let verdict = self.without_steps(error, left).await;
+                (verdict.with(UNSTOPPED, &remains.unstopped), None)
             }
-            (Err(error), None) => Err(error),
         }
+    }
+
+    /// Plays the steps as long as they may take. What came of a guest that was cut short is asked
+    /// from outside.
+    async fn play_within_limits(
+        &self,
+        ctx: &Context,
+        live: &mut Live,
+        boot: Option<SemaphorePermit<'_>>,
+        started: Instant,
+        played: &mut Played,
+    ) -> std::result::Result<(), Cut> {
+        let result = tokio::select! {
+            result = self.play_on(ctx, live, boot, started, played) => result,
+            () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
+            limit = expiry(self.of.options.timeout, &self.paused) => Err(Cut::Expired(limit)),
+        };
+        match result {
+            Err(Cut::Expired(limit)) => Err(self.expired(live, played, limit).await.into()),
+            Err(Cut::Verdict(verdict)) if verdict.is_stuck() && live.machine.gone().is_none() => {
+                Err(self.ask_from_outside(live, *verdict).await.into())
+            }
+            other => other,
+        }
+    }
+
+    /// Pauses a run that has failed, for somebody who may want to look at its guest.
+    async fn pause_if_failed(
+        &self,
+        ctx: &Context,
+        live: &mut Live,
+        played: &Played,
+        result: std::result::Result<(), Cut>,
+    ) -> Outcomes {
+        let judged = match &result {
+            Ok(()) if self.of.options.pause.on_failure => Some(self.judge(played)),
+            _ => None,
+        };
+        let failed = match (&result, &judged) {
+            (Err(Cut::Verdict(verdict)), _) => Some(self.known((**verdict).clone(), played)),
+            (_, Some(Ok(verdict))) => Some(verdict.clone()),
+            _ => None,
+        };
+        let result = match failed {
+            Some(verdict) => {
+                let paused = self.before_the_end(ctx, live, played, &verdict).await;
+                paused.map_or_else(|error| Err(Cut::Error(error)), |()| result)
+            }
+            None => result,
+        };
+        (result, judged)
+    }
+
+    /// Ends the guest, after its memory was kept if that is wanted.
+    async fn end(
+        &self,
+        ctx: &Context,
+        live: &mut Live,
+        played: &mut Played,
+        result: &std::result::Result<(), Cut>,
+        started: Instant,
+    ) -> Remains {
+        let panicked = matches!(
+            result,
+            Err(Cut::Verdict(verdict)) if verdict.outcome == Outcome::Panicked
+        );
+        let panicked = panicked || live.machine.gone() == Some(Gone::Panicked);
+        let mut remains = Remains::default();
+        if panicked && self.of.options.dump_on_panic {
+            remains.dump = self.dump(&mut live.machine).await;
+        }
+        remains.unstopped = stop(live).await;
+        if self.of.options.record {
+            let steps = std::mem::take(&mut played.marks);
+            self.keep_recording(ctx, &live.machine, steps, started)
+                .await;
+        }
+        remains
     }
 
     /// Keeps the memory of a guest that panicked; says what to do with it.
@@ -462,14 +453,15 @@ impl Attempt<'_> {
     }
 
     /// How a guest of this run's own starts.
-    fn start(&self) -> Start<'_> {
-        match self.share {
-            _ if self.of.options.record => Start::Recorded,
+    fn start(&self) -> Start {
+        let options = &self.of.options;
+        if options.record {
+            Start::Recorded
+        } else if !options.warm || options.pause.gdb {
             // gdb sees all of a boot.
-            _ if !self.of.options.warm || self.of.options.pause.gdb => Start::Cold,
-            Share::Leads(_) => Start::Keepable,
-            Share::Forks(kept) => Start::Middle(&kept.template),
-            Share::Nothing | Share::Follows(_) => Start::Warm,
+            Start::Cold
+        } else {
+            Start::Warm
         }
     }
 
@@ -484,25 +476,20 @@ impl Attempt<'_> {
         }
     }
 
-    /// The run that goes on in this guest, if there is one and the guest is as it was after its
-    /// boot.
-    async fn next(&self, ctx: &Context, queue: &Queue, live: &mut Live) -> Option<Guesting> {
-        let alone = matches!(self.of.share, Share::Nothing);
-        if !self.of.options.shares_guests() || !self.of.scenario.cleans_up() || !alone {
-            return None;
+    /// Whether another run goes on in this guest: there is one, and the guest is as it was after
+    /// its boot.
+    async fn hands_on(&self, ctx: &Context, live: &mut Live, handover: &Handover) -> bool {
+        if !self.of.shares_guests() {
+            return false;
         }
         let tidy = tokio::select! {
             tidy = live.tidy() => tidy,
-            () = ctx.cancel.cancelled() => return None,
+            () = ctx.cancel.cancelled() => return false,
         };
         let fit = tidy == Ok(true)
             && live.machine.gone().is_none()
             && live.machine.console.splat(&[]).is_none();
-        if fit {
-            queue.take(&Kind::of(self.of))
-        } else {
-            None
-        }
+        fit && handover.is_wanted().await
     }
 
     /// The verdict on a run that took longer than `--timeout`: what it was doing, and what the
@@ -537,7 +524,7 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         boot: Option<SemaphorePermit<'_>>,
-        (started, promise): (Instant, &mut Option<Promise<'_>>),
+        started: Instant,
         played: &mut Played,
     ) -> std::result::Result<(), Cut> {
         let mut ready_ms = None;
@@ -545,23 +532,15 @@ impl Attempt<'_> {
             ready_ms = Some(self.log_in(ctx, live, started).await?);
         }
         drop(boot);
-        let forked = match self.share {
-            Share::Forks(kept) => Some(&**kept),
-            _ => None,
-        };
-        live.record_start(&self.record, forked)?;
+        live.record_start(&self.record)?;
         self.record.event(Event::Booted {
             run: self.of.run.clone(),
             accel: self.of.accel.to_string(),
             ready_ms,
             ms: millis(started.elapsed()),
             after: live.played.last().cloned(),
-            forked: forked.map(|kept| Forked {
-                run: kept.by.clone(),
-                steps: kept.steps.len(),
-            }),
         });
-        self.steps(ctx, live, played, promise).await?;
+        self.steps(ctx, live, played).await?;
         let guest = session(live.guest.as_ref())?;
         self.drain(&mut live.machine, guest, "after the last step")
             .await
@@ -598,7 +577,7 @@ impl Attempt<'_> {
         started: Instant,
     ) -> std::result::Result<u64, Cut> {
         if let Err(gone) = live.ready(ctx, &self.parts()).await? {
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(live.machine.deadlines.last_words).await;
             let verdict = self.gone(&live.machine, &gone, "booting");
             return Err(verdict
                 .help("the whole console is in the run record: console.log")
@@ -621,8 +600,7 @@ impl Attempt<'_> {
             );
             return Err(Error::lab(what).into());
         }
-        let alone = matches!(self.share, Share::Nothing);
-        if self.of.options.shares_guests() && self.of.scenario.cleans_up() && alone {
+        if self.of.shares_guests() {
             live.settings = self
                 .ask(machine, "asking for the settings", guest.tidy())
                 .await?;
@@ -642,7 +620,7 @@ impl Attempt<'_> {
             biased;
             answer = answer => answer,
             gone = machine.wait_gone_or_stuck(&allowed) => {
-                tokio::time::sleep(DRAIN).await;
+                tokio::time::sleep(machine.deadlines.last_words).await;
                 return Err(self.gone(machine, &gone, doing).into());
             }
         };
@@ -660,7 +638,7 @@ impl Attempt<'_> {
             Ok(value) => return Ok(value),
             Err(silence) => silence,
         };
-        tokio::time::sleep(DRAIN).await;
+        tokio::time::sleep(machine.deadlines.last_words).await;
         if let Silence::Nonsense(_) = &silence {
             let reason = format!("{doing}: {silence}");
             return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
@@ -692,7 +670,7 @@ impl Attempt<'_> {
         let complaints = witness::complaints(dump);
         let mut splat = machine.console.splat(&allowed);
         if splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none() {
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(machine.deadlines.last_words).await;
             splat = machine.console.splat(&allowed);
             if splat.is_none() && machine.console.splat(&[]).is_none() {
                 let flags = complaints.join(", ");
@@ -709,6 +687,12 @@ impl Attempt<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Ends a guest; says why it could not be stopped, which no verdict depends on.
+async fn stop(live: &mut Live) -> String {
+    let stopped = live.stop().await;
+    stopped.err().map_or_else(String::new, |error| error.what)
 }
 
 pub(super) fn full_disk() -> String {

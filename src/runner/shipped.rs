@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::Options;
 use super::origin::{Origin, Whole};
 use super::run::Guesting;
-use super::share::Share;
 use crate::context::Context;
 use crate::error::{Blame, Result};
 use crate::event::millis;
@@ -75,7 +74,6 @@ impl Shipped {
             modules: self.modules.clone(),
             options: Arc::clone(options),
             origin: Arc::new(Whole::of_bundle(origin)),
-            share: Share::Nothing,
         })
     }
 }

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The steps of an attempt: those that it plays, and those that another run has played for it.
+//! The steps of an attempt.
 
 use std::time::Instant;
 
 use super::forensics;
 use super::live::{Live, session};
 use super::run::{Attempt, Cut, PROBLEM_MAX, Played, SAID_MAX, full_disk};
-use super::share::{Kept, Promise, Share, Taken};
 use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
 use crate::error::{Blame, Error};
@@ -15,14 +14,12 @@ use crate::guest::Guest;
 use crate::replay::Mark;
 use crate::scenario::{Action, Step};
 use crate::state::{Names, Observed, witness};
-use crate::step;
+use crate::step::{self, Performed};
 use crate::vm::machine::Machine;
 
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
 
-/// When a guest goes on that was kept.
-const AFTER_KEPT: &str = "after the guest was kept";
 /// When a run goes on that was paused.
 pub(super) const AFTER_PAUSE: &str = "after the pause";
 
@@ -33,33 +30,11 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         played: &mut Played,
-        promise: &mut Option<Promise<'_>>,
     ) -> std::result::Result<(), Cut> {
         self.put_modules(live).await?;
-        let before = match self.share {
-            Share::Forks(_) => AFTER_KEPT,
-            _ => "before the first step",
-        };
-        self.skip_log(live, before).await?;
-        match self.share {
-            Share::Forks(kept) => {
-                for taken in &kept.steps {
-                    self.take_over(taken, played)?;
-                }
-            }
-            Share::Leads(group) => {
-                let mut steps = Vec::new();
-                for step in &self.of.scenario.steps[..group.steps] {
-                    steps.push(self.play(ctx, live, step, played).await?);
-                }
-                self.keep(ctx, live, steps, promise).await?;
-            }
-            Share::Nothing | Share::Follows(_) => {}
-        }
-        if played.states.is_empty() {
-            self.before_steps(ctx, live, played).await?;
-        }
-        for step in &self.of.scenario.steps[played.states.len()..] {
+        self.skip_log(live, "before the first step").await?;
+        self.before_steps(ctx, live, played).await?;
+        for step in &self.of.scenario.steps {
             let problems = played.problems.len();
             self.play(ctx, live, step, played).await?;
             self.after_step(ctx, live, played, problems).await?;
@@ -85,8 +60,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// What the log said before the next step belongs to the boot, or to what was played before
-    /// the guest was kept.
+    /// What the log said before the next step belongs to the boot, or to what was done in a pause.
     pub(super) async fn skip_log(
         &self,
         live: &mut Live,
@@ -98,39 +72,6 @@ impl Attempt<'_> {
         self.no_complaint(machine, doing, &dump).await
     }
 
-    /// Keeps the guest for those that begin with the same steps, and goes on as a fork of it. Not
-    /// if a step has not done what it should: whoever shares it has to see that for itself.
-    async fn keep(
-        &self,
-        ctx: &Context,
-        live: &mut Live,
-        steps: Vec<Taken>,
-        promise: &mut Option<Promise<'_>>,
-    ) -> std::result::Result<(), Cut> {
-        let good = steps.iter().all(|step| step.done.problems.is_empty());
-        let Some(copy) = live.copy.take().filter(|_| good) else {
-            return Ok(());
-        };
-        let guest = session(live.guest.as_ref())?;
-        self.drain(&mut live.machine, guest, "before the guest is kept")
-            .await?;
-        // Broken if the guest is lost on the way, which ends the wait of those that follow.
-        let promise = promise.take();
-        let started = Instant::now();
-        let template = live.keep(ctx, &self.parts(), copy).await?;
-        self.log_in(ctx, live, started).await?;
-        self.skip_log(live, AFTER_KEPT).await?;
-        if let Some(promise) = promise {
-            let by = self.of.run.clone();
-            promise.keep(Kept {
-                template,
-                by,
-                steps,
-            });
-        }
-        Ok(())
-    }
-
     /// Performs the next step, observes, and checks.
     async fn play(
         &self,
@@ -138,7 +79,7 @@ impl Attempt<'_> {
         live: &mut Live,
         step: &Step,
         played: &mut Played,
-    ) -> std::result::Result<Taken, Cut> {
+    ) -> std::result::Result<(), Cut> {
         let Live { machine, guest, .. } = live;
         let guest = session(guest.as_ref())?;
         let begun = Instant::now();
@@ -166,23 +107,12 @@ impl Attempt<'_> {
         };
         let dump = self.ask(machine, doing, guest.state()).await?;
         self.no_complaint(machine, doing, &dump).await?;
-        let mut taken = Taken { done, dump, ms: 0 };
-        let problems = self.observe(step, &taken, played)?;
-        if let Some(livepatch) = &taken.done.stalled {
+        let problems = self.observe(step, &done, &dump, played)?;
+        if let Some(livepatch) = &done.stalled {
             let stalled = self.stalled(machine, guest, step, livepatch, played);
             return Err(stalled.await?.into());
         }
-        taken.ms = millis(begun.elapsed());
-        self.finished(taken.ms, problems, played);
-        Ok(taken)
-    }
-
-    /// Takes over what another run has seen of the next step, and checks that.
-    fn take_over(&self, taken: &Taken, played: &mut Played) -> std::result::Result<(), Cut> {
-        let step = &self.of.scenario.steps[played.states.len()];
-        self.started(step, played);
-        let problems = self.observe(step, taken, played)?;
-        self.finished(taken.ms, problems, played);
+        self.finished(millis(begun.elapsed()), problems, played);
         Ok(())
     }
 
@@ -208,10 +138,10 @@ impl Attempt<'_> {
     fn observe(
         &self,
         step: &Step,
-        taken: &Taken,
+        done: &Performed,
+        dump: &str,
         played: &mut Played,
     ) -> std::result::Result<Vec<String>, Cut> {
-        let Taken { done, dump, .. } = taken;
         let number = played.states.len() + 1;
         let parsed = Observed::parse(dump, &Names::of(&self.of.scenario));
         let mut state = parsed.map_err(|unknown| {

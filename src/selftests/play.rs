@@ -3,7 +3,7 @@
 //! script that did not end well, so that what it left behind hides nothing of the next ones.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::originals::{Originals, Script};
 use super::output::{self, Case, Ending};
@@ -22,8 +22,6 @@ const FOLDER: &str = "/selftests";
 /// The folders that the scripts look for, the shell's `/dev/fd`, and awk under its usual name.
 const PREPARE: &str = "mkdir -p test_modules \"/lib/modules/$(uname -r)/build\" && \
                        ln -sf /proc/self/fd /dev/fd && ln -sf gawk /usr/bin/awk";
-/// A console's last words may come after the connection is lost.
-const DRAIN: Duration = Duration::from_millis(300);
 
 /// A case that was played, or was to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +154,7 @@ impl<'a> Player<'a> {
         let ms = millis(started.elapsed());
         // What the kernel says comes after what it does.
         if executed.is_err() || !self.drained().await {
-            tokio::time::sleep(DRAIN).await;
+            tokio::time::sleep(self.machine.deadlines.last_words).await;
         }
         let gone = match &executed {
             Ok(executed) => {
@@ -247,7 +245,7 @@ impl<'a> Player<'a> {
 /// The verdict on a guest that has gone, and where one that stands still does so.
 async fn verdict_on(gone: &Gone, doing: &str, of: &Originals, machine: &mut Machine) -> Verdict {
     // What the kernel says comes after what it does.
-    tokio::time::sleep(DRAIN).await;
+    tokio::time::sleep(machine.deadlines.last_words).await;
     let mut verdict = Verdict::of_gone(gone, doing, &machine.console, &[]);
     if verdict.is_stuck() && machine.gone().is_none() {
         verdict

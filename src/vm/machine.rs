@@ -31,8 +31,6 @@ const NOT_READY: &str = "lab: dropbear did not start";
 const START: Duration = Duration::from_secs(30);
 /// How long QEMU may take to say whether it runs: it does nothing else meanwhile.
 pub(super) const ALIVE: Duration = Duration::from_secs(10);
-/// How long a guest may go on without an answer after a complaint of its kernel.
-const AFTER_SPLAT: Duration = Duration::from_secs(10);
 /// How often the console is searched for one.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long QEMU may take to write all memory of a guest.
@@ -116,20 +114,15 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Lets a guest go on where a template was kept. Its console begins with the template's. With
-    /// `memory`, a copy of the template's, it writes to that file, so that it can be kept in turn.
+    /// Lets a guest go on where a template was kept. Its console begins with the template's.
     pub async fn fork(
         parts: &Parts<'_>,
         template: &Template,
-        memory: Option<&Path>,
         cancel: &CancellationToken,
     ) -> Result<Self> {
         let spec = Spec {
             boot: None,
-            memory: memory.map_or_else(
-                || Memory::Private(template.memory()),
-                |file| Memory::Shared(file.to_path_buf()),
-            ),
+            memory: Memory::Private(template.memory()),
             qboot: template.has_qboot(),
             log: None,
         };
@@ -140,8 +133,7 @@ impl Machine {
             () = cancel.cancelled() => Err(Error::interrupted()),
         };
         if let Err(error) = loaded {
-            machine.stop().await?;
-            return Err(error.evidence(&machine.stderr()));
+            return Err(machine.stop_after(error).await);
         }
         machine.go_on(cancel).await?;
         Ok(machine)
@@ -232,8 +224,7 @@ impl Machine {
             Ok(Ok(status)) => did_not_start(&status),
             _ => error,
         };
-        self.stop().await?;
-        Err(error.evidence(&self.stderr()))
+        Err(self.stop_after(error).await)
     }
 
     /// Waits until the init can be told who it is, tells it, and waits until it can be logged into.
@@ -389,14 +380,15 @@ impl Machine {
     /// have stopped is given all the time.
     pub async fn wait_gone_or_stuck(&mut self, allowed: &[&str]) -> Gone {
         let (mut seen, mut looked) = (0, Instant::now());
+        let limit = self.deadlines.after_splat;
         let mut complained: Option<(String, Instant)> = None;
         loop {
             if self.gone().is_some() {
                 return self.wait_gone().await;
             }
             match &complained {
-                Some((title, since)) if since.elapsed() > AFTER_SPLAT => {
-                    return Gone::Silent(format!("no answer {AFTER_SPLAT:?} after: {title}"));
+                Some((title, since)) if since.elapsed() > limit => {
+                    return Gone::Silent(format!("no answer {limit:?} after: {title}"));
                 }
                 Some(_) => {}
                 None if self.gdb.is_some() => {}
@@ -439,33 +431,13 @@ impl Machine {
 
     /// The port of 127.0.0.1 that QEMU forwards to the guest's ssh.
     pub async fn ssh_port(&mut self) -> Result<u16> {
-        let text = self.usernet().await?;
-        forwarded_port(&text)
-            .ok_or_else(|| Error::host("QEMU does not say which port it forwards").evidence(&text))
-    }
-
-    /// QEMU's table of connections.
-    async fn usernet(&mut self) -> Result<String> {
         let command = qmp::human_monitor_command {
             cpu_index: None,
             command_line: "info usernet".to_owned(),
         };
-        self.qmp.execute(command).await
-    }
-
-    /// Waits until nobody is connected to the guest any more: an end that is not yet known in
-    /// there would never be known to what goes on from a copy. `false` if that takes too long.
-    pub async fn wait_disconnected(&mut self) -> Result<bool> {
-        let deadline = Instant::now() + self.deadlines.answer;
-        loop {
-            if !is_connected(&self.usernet().await?) {
-                return Ok(true);
-            }
-            if Instant::now() >= deadline {
-                return Ok(false);
-            }
-            sleep(POLL).await;
-        }
+        let text = self.qmp.execute(command).await?;
+        forwarded_port(&text)
+            .ok_or_else(|| Error::host("QEMU does not say which port it forwards").evidence(&text))
     }
 
     /// The folder of its sockets and pipes, which goes with it. Nobody else can look into it.
@@ -515,6 +487,16 @@ impl Machine {
             format: None,
         };
         self.qmp.execute_within(command, DUMP).await.map(drop)
+    }
+
+    /// Ends QEMU after an error, which counts also if that fails.
+    async fn stop_after(&mut self, error: Error) -> Error {
+        let stopped = self.stop().await;
+        let error = error.evidence(&self.stderr());
+        match stopped {
+            Ok(()) => error,
+            Err(unstopped) => error.evidence(&unstopped.what),
+        }
     }
 
     /// Ends QEMU: `quit`, then SIGTERM, then SIGKILL.
@@ -636,33 +618,9 @@ fn forwarded_port(usernet: &str) -> Option<u16> {
     words.nth(1)?.parse().ok()
 }
 
-/// Whether QEMU's table has a connection that either end has not closed.
-fn is_connected(usernet: &str) -> bool {
-    let mut states = usernet.lines().filter_map(|line| {
-        let (state, _) = line.trim_start().strip_prefix("TCP[")?.split_once(']')?;
-        Some(state)
-    });
-    states.any(|state| !["HOST_FORWARD", "TIME_WAIT", "CLOSED"].contains(&state))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_connection_is_over_when_both_ends_have_closed_it() {
-        let table = |state: &str| {
-            format!(
-                "Hub -1 (net):\r\n  Protocol[State]    FD  Source Address\r\n\
-                 \x20 TCP[{state}]  12       127.0.0.1 41297       10.0.2.15    22     0     0\r\n\
-                 \x20 TCP[HOST_FORWARD]   3       127.0.0.1 41297       10.0.2.15    22     0     0\r\n"
-            )
-        };
-        for state in ["SYN_SENT", "ESTABLISHED", "FIN_WAIT_2", "CLOSE_WAIT"] {
-            assert!(is_connected(&table(state)), "{state}");
-        }
-        assert!(!is_connected(&table("TIME_WAIT")));
-    }
 
     #[test]
     fn the_forwarded_port_is_read_from_qemus_table() {

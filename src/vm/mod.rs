@@ -47,7 +47,8 @@ impl std::fmt::Display for Accel {
 }
 
 /// All limits on waiting for a guest, in one place: generous, because a loaded CI machine is slow
-/// and a limit that is met costs nothing.
+/// and a limit that is met costs nothing. How long QEMU itself may take for a command is beside
+/// what asks it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
     /// From QEMU's start to the init's last line.
@@ -58,6 +59,14 @@ pub struct Deadlines {
     pub transition: Duration,
     /// For a script of selftests, which may wait a minute for each of many things.
     pub script: Duration,
+    /// For an answer after a complaint of its kernel.
+    pub after_splat: Duration,
+    /// For its console to say the last words after the connection is lost.
+    pub last_words: Duration,
+    /// For a login and each answer of a guest whose time is up.
+    pub overdue: Duration,
+    /// For what SysRq shows.
+    pub sysrq: Duration,
 }
 
 impl Deadlines {
@@ -85,6 +94,10 @@ impl Deadlines {
             answer: Duration::from_secs(10) * scale,
             transition: Duration::from_secs(30) * scale,
             script: Duration::from_secs(300) * scale,
+            after_splat: Duration::from_secs(10),
+            last_words: Duration::from_millis(300),
+            overdue: Duration::from_secs(15),
+            sysrq: Duration::from_secs(5),
         }
     }
 
@@ -97,6 +110,7 @@ impl Deadlines {
             answer: self.answer * SLOWER,
             transition: self.transition * SLOWER,
             script: self.script * SLOWER,
+            ..self
         }
     }
 }

@@ -6,14 +6,10 @@
 //! as QEMU migrates it (without shared memory: `x-ignore-shared`). Its key holds all that could
 //! make another one of it: kernel, image, QEMU and its arguments. Whoever makes one goes on as its
 //! first fork, so that none is kept that was not seen to work.
-//!
-//! A fork can be kept once more, in the middle of what it does, if it has a memory file of its own
-//! for that ([`Template::copy`]). Such a template is in no cache, and goes with the last that has it.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use qapi::qmp::{
@@ -32,7 +28,6 @@ use super::qmp::Qmp;
 use crate::cache::{self, Claim, KeyBuilder, identity};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
-use crate::files;
 use crate::host;
 
 /// Counts up when the way a template is made changes.
@@ -54,8 +49,6 @@ const POLL: Duration = Duration::from_millis(1);
 pub struct Template {
     dir: PathBuf,
     made: Manifest,
-    /// Its folder, if that goes with it.
-    _own: Option<Arc<TempDir>>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -80,8 +73,8 @@ pub enum Found {
 pub struct Making {
     staging: TempDir,
     what: String,
-    /// The right to make the cache's entry; `None` if it goes with the last that has it.
-    entry: Option<cache::Making>,
+    /// The right to make the cache's entry.
+    entry: cache::Making,
 }
 
 /// Finds the template of `parts`. `Ok(None)` if none can be made here, for a reason that was told.
@@ -105,7 +98,7 @@ pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
     Ok(Some(Found::Missing(Making {
         staging: cache::staging_dir(making.path())?,
         what: what(parts),
-        entry: Some(making),
+        entry: making,
     })))
 }
 
@@ -130,8 +123,9 @@ impl Making {
             () = cancel.cancelled() => Err(Error::interrupted()),
         };
         let qboot = machine.qboot;
-        machine.stop().await?;
+        let stopped = machine.stop().await;
         saved?;
+        stopped?;
         let dir = self.staging.path();
         let console = dir.join(CONSOLE);
         fs::copy(machine.console.path(), &console).at("copy", machine.console.path())?;
@@ -139,21 +133,13 @@ impl Making {
             what: self.what,
             qboot,
         };
-        let Some(entry) = self.entry else {
-            return Ok(Template {
-                dir: dir.to_path_buf(),
-                made,
-                _own: Some(Arc::new(self.staging)),
-            });
-        };
         let json = serde_json::to_vec_pretty(&made)
             .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
         cache::write_atomically(&dir.join(MANIFEST), &json)?;
         let sealed = [MEMORY, STATE, CONSOLE].map(str::to_owned).to_vec();
         Ok(Template {
-            dir: entry.publish(self.staging, sealed).await?,
+            dir: self.entry.publish(self.staging, sealed).await?,
             made,
-            _own: None,
         })
     }
 
@@ -179,24 +165,7 @@ impl Template {
         Some(Self {
             dir: dir.to_path_buf(),
             made,
-            _own: None,
         })
-    }
-
-    /// A copy of its memory for a fork that may be kept in turn. `Ok(None)` if the disk has no room
-    /// for it.
-    pub async fn copy(&self) -> Result<Option<Making>> {
-        let staging = cache::staging_dir(&self.dir)?;
-        if !has_room(staging.path())? {
-            return Ok(None);
-        }
-        let (from, to) = (self.memory(), staging.path().join(MEMORY));
-        cache::blocking(move || files::copy_sparse(&from, &to)).await?;
-        Ok(Some(Making {
-            staging,
-            what: self.made.what.clone(),
-            entry: None,
-        }))
     }
 
     /// Its memory.

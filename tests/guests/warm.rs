@@ -199,9 +199,7 @@ async fn each_fork_is_somebody_else() {
 
         let mut said = Vec::new();
         for year_2100 in [false, true] {
-            let mut fork = Machine::fork(&parts, &template, None, &ctx.cancel)
-                .await
-                .unwrap();
+            let mut fork = Machine::fork(&parts, &template, &ctx.cancel).await.unwrap();
             let keys = RunKeys::generate().unwrap();
             let mut identity = keys.identity().unwrap();
             if year_2100 {
