@@ -28,6 +28,7 @@ pub mod search;
 pub mod selftests;
 pub mod state;
 pub mod step;
+pub mod verdict;
 pub mod visible;
 pub mod vm;
 pub mod yaml;

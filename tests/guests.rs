@@ -20,7 +20,7 @@ use kunit::{kernel_tree, kunit_accepts};
 use livepatch_lab::arch::Arch;
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{Results, RunResult};
-use livepatch_lab::runner::verdict::Outcome;
+use livepatch_lab::verdict::Outcome;
 use sandbox::{CI, ROOT, Sandbox, assert_contains, built, kthreadd};
 
 /// How many runs ended in a way, of those that `of` picks.

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use common::Output;
 use livepatch_lab::event::{Event, Forked, RunId};
-use livepatch_lab::runner::verdict::{Outcome, Verdict};
+use livepatch_lab::verdict::{Outcome, Verdict};
 use sandbox::{Sandbox, assert_contains, events};
 
 const MODULES: &str = "\

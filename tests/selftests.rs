@@ -15,7 +15,7 @@ use common::{Output, lab_env};
 use livepatch_lab::event::{Event, Stamped};
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{Results, RunResult};
-use livepatch_lab::runner::verdict::{Evidence, Outcome};
+use livepatch_lab::verdict::{Evidence, Outcome};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const CI: [(&str, &str); 1] = [("CI", "true")];

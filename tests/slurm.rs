@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{Output, lab_env};
 use livepatch_lab::report::read::read_dir;
-use livepatch_lab::runner::verdict::Outcome;
+use livepatch_lab::verdict::Outcome;
 use slurm::Slurm;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");

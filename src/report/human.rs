@@ -16,7 +16,7 @@ use super::text::{one_line, seconds};
 use super::{to_stderr, to_stdout};
 use crate::error::{Blame, Error};
 use crate::event::{Event, RunId, Skipped, Way};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 use crate::visible::visible;
 
 /// The report and what it has shown so far.
@@ -78,7 +78,9 @@ impl Human {
                     show_progress(bar, *done, *total, detail);
                 }
             }
-            Event::PhaseFinished { id, result, ms, ok } => {
+            Event::PhaseFinished {
+                id, result, ms, ok, ..
+            } => {
                 if let Some(bar) = self.phases.remove(id) {
                     bar.finish_and_clear();
                 }

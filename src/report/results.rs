@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Event, RunId, Skipped, Stamped};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 
 /// The results so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 
 mod builds;
 pub mod forensics;
-mod judge;
+pub mod judge;
 mod live;
 pub mod manner;
 pub mod memory;
@@ -22,7 +22,6 @@ mod share;
 pub mod shipped;
 mod steps;
 mod times;
-pub mod verdict;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::event::{Event, RunId, millis};
 use crate::plan::{Plan, Run};
 use crate::state::Snapshots;
+use crate::verdict::Verdict;
 use crate::vm::accel::Choice;
 use builds::prepare_all;
 use live::Live;
@@ -47,7 +47,6 @@ use run::{Ended, Guesting, Over};
 use share::Share;
 use shipped::Shipped;
 use times::Times;
-use verdict::Verdict;
 
 /// How to run.
 #[derive(Debug)]

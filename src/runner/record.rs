@@ -7,15 +7,34 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::verdict::Verdict;
 use crate::cache::write_atomically;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{Event, Events, RunId};
-use crate::files::shown;
+use crate::files::{read_regular, shown};
 use crate::module::generate::SourceFile;
+use crate::state::Observed;
+use crate::verdict::Verdict;
 
 /// The events of a run, which are locked as long as the run is on.
 const EVENTS: &str = "events.jsonl";
+
+/// The longest state of a record, which the runner has kept below that.
+const STATE_MAX: u64 = 16 << 20;
+
+/// The file of a record with the state after a step, from 1, as data.
+fn state_file(step: usize) -> String {
+    format!("states/{step:02}.json")
+}
+
+/// The states of a run's record after its steps, as far as it got; nothing of a record that has
+/// their text alone. `read` may change the file's text before it becomes data.
+pub fn states(dir: &Path, steps: usize, read: impl Fn(&str) -> String) -> Vec<Observed> {
+    let state = |step: usize| {
+        let bytes = read_regular(&dir.join(state_file(step)), STATE_MAX).ok()?;
+        serde_json::from_str(&read(&String::from_utf8_lossy(&bytes))).ok()
+    };
+    (1..=steps).map_while(state).collect()
+}
 
 /// Whether a folder is the record of a run.
 pub fn is_record(dir: &Path) -> bool {
@@ -126,6 +145,14 @@ impl Record {
     /// Keeps a file.
     pub fn write(&self, name: &str, data: &str) -> Result<()> {
         self.write_bytes(name, data.as_bytes())
+    }
+
+    /// Keeps the state after a step, from 1: for people, and as data.
+    pub fn write_state(&self, step: usize, state: &Observed) -> Result<()> {
+        let json = serde_json::to_string(state)
+            .map_err(|error| Error::lab(format!("cannot write a state: {error}")))?;
+        self.write(&format!("states/{step:02}.txt"), &state.text())?;
+        self.write(&state_file(step), &json)
     }
 
     /// Keeps a file that need not be text.

@@ -9,8 +9,8 @@ use livepatch_lab::arch::Arch;
 use livepatch_lab::error::Blame;
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{RunResult, State};
-use livepatch_lab::runner::verdict::Outcome;
-use livepatch_lab::vm::splat::Kind;
+use livepatch_lab::verdict::Outcome;
+use livepatch_lab::verdict::SplatKind;
 
 use crate::sandbox::{ROOT, Sandbox};
 
@@ -21,7 +21,7 @@ pub struct Fault {
     /// What happens in the guest.
     pub what: &'static str,
     pub outcome: Outcome,
-    pub kind: Option<Kind>,
+    pub kind: Option<SplatKind>,
     pub blame: Option<Blame>,
     pub code: u8,
     /// What the first reason says.
@@ -40,7 +40,7 @@ const STUCK: &[&str] = &[CPUS, SYSRQ, SAID, TAIL, QEMU];
 const fn splat(
     scenario: &'static str,
     what: &'static str,
-    kind: Kind,
+    kind: SplatKind,
     reason: &'static str,
 ) -> Fault {
     Fault {
@@ -58,7 +58,7 @@ const fn splat(
 const fn stuck(
     scenario: &'static str,
     what: &'static str,
-    kind: Kind,
+    kind: SplatKind,
     reason: &'static str,
 ) -> Fault {
     let mut fault = splat(scenario, what, kind, reason);
@@ -70,7 +70,7 @@ const fn panic(scenario: &'static str, what: &'static str) -> Fault {
     let mut fault = splat(
         scenario,
         what,
-        Kind::Panic,
+        SplatKind::Panic,
         "Kernel panic - not syncing: provoked",
     );
     fault.outcome = Outcome::Panicked;
@@ -83,7 +83,7 @@ const fn gone(
     outcome: Outcome,
     reason: &'static str,
 ) -> Fault {
-    let mut fault = splat(scenario, what, Kind::Panic, reason);
+    let mut fault = splat(scenario, what, SplatKind::Panic, reason);
     fault.outcome = outcome;
     fault.kind = None;
     fault.evidence = &[TAIL, QEMU];
@@ -103,7 +103,7 @@ pub const FAULTS: [Fault; 22] = [
     splat(
         "warn",
         "WARN() in a patched function",
-        Kind::Warning,
+        SplatKind::Warning,
         "): WARNING: culprit.c:",
     ),
     passes("warn-allowed", "the same, allowed by the scenario"),
@@ -116,14 +116,14 @@ pub const FAULTS: [Fault; 22] = [
     splat(
         "oops",
         "a write to a bad address",
-        Kind::Oops,
+        SplatKind::Oops,
         "NULL pointer dereference",
     ),
-    splat("bug", "BUG()", Kind::Oops, "kernel BUG at culprit.c:"),
+    splat("bug", "BUG()", SplatKind::Oops, "kernel BUG at culprit.c:"),
     splat(
         "atomic",
         "sleeping in atomic context",
-        Kind::Bug,
+        SplatKind::Bug,
         "BUG: scheduling while atomic: lab-agent/",
     ),
     panic("panic", "a panic in a step"),
@@ -131,19 +131,19 @@ pub const FAULTS: [Fault; 22] = [
     stuck(
         "hung-task",
         "a task that sleeps for ever",
-        Kind::HungTask,
+        SplatKind::HungTask,
         "INFO: task lab-agent:",
     ),
     stuck(
         "soft-lockup",
         "a CPU that never schedules",
-        Kind::Lockup,
+        SplatKind::Lockup,
         "watchdog: BUG: soft lockup - CPU#",
     ),
     stuck(
         "rcu-stall",
         "a grace period that cannot end",
-        Kind::RcuStall,
+        SplatKind::RcuStall,
         "rcu: INFO: rcu_sched ",
     ),
     {
@@ -172,7 +172,7 @@ pub const FAULTS: [Fault; 22] = [
         let mut fault = splat(
             "out-of-memory",
             "all memory is taken",
-            Kind::OutOfMemory,
+            SplatKind::OutOfMemory,
             "Out of memory: Killed process",
         );
         fault.blame = Some(Blame::Guest);
@@ -216,7 +216,7 @@ pub const FAULTS: [Fault; 22] = [
         let mut fault = splat(
             "flood",
             "100 MB on the console",
-            Kind::LostMessages,
+            SplatKind::LostMessages,
             " printk messages dropped **",
         );
         fault.outcome = Outcome::Flooded;
@@ -255,25 +255,25 @@ pub const DEBUG_FAULTS: [Fault; 4] = [
     splat(
         "lock-order",
         "locks in both orders",
-        Kind::Lockdep,
+        SplatKind::Lockdep,
         "WARNING: possible circular locking dependency detected",
     ),
     splat(
         "bad-access",
         "a write behind what was allocated",
-        Kind::Sanitizer,
+        SplatKind::Sanitizer,
         "BUG: KASAN: slab-out-of-bounds in lab_new_0_cmdline_proc_show",
     ),
     splat(
         "bad-index",
         "an index behind the end of an array",
-        Kind::Sanitizer,
+        SplatKind::Sanitizer,
         "UBSAN: array-index-out-of-bounds in culprit.c:",
     ),
     splat(
         "bad-context",
         "sleeping where it is not allowed",
-        Kind::Bug,
+        SplatKind::Bug,
         "BUG: sleeping function called from invalid context at culprit.c:",
     ),
 ];
