@@ -105,7 +105,7 @@ fn section(title: &str, entries: &[String]) -> String {
 
 fn with_verdict(results: &Results) -> impl Iterator<Item = (&RunResult, &Finished)> {
     results.runs.iter().filter_map(|run| match &run.state {
-        State::Finished(finished) => Some((run, finished)),
+        State::Finished(finished) => Some((run, &**finished)),
         _ => None,
     })
 }

@@ -295,12 +295,15 @@ pub fn whole(results: &Results, paint: Paint) -> String {
     }
     for run in &results.runs {
         let line = match &run.state {
-            State::Finished(Finished {
-                verdict,
-                ms,
-                record,
-                ..
-            }) => verdict_text(&run.run, verdict, *ms, record, paint),
+            State::Finished(finished) => {
+                let Finished {
+                    verdict,
+                    ms,
+                    record,
+                    ..
+                } = &**finished;
+                verdict_text(&run.run, verdict, *ms, record, paint)
+            }
             State::NotRun(reason) => format!("{}  {}: {reason}", paint.yellow("not run"), run.run),
             State::Planned | State::Running => {
                 let what = "its lab was ended before it had a verdict";

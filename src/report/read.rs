@@ -319,7 +319,7 @@ fn make_flaky(run: &mut RunResult) {
 
 fn finished(run: &RunResult) -> Option<&Finished> {
     match &run.state {
-        State::Finished(finished) => Some(finished),
+        State::Finished(finished) => Some(&**finished),
         _ => None,
     }
 }
