@@ -213,6 +213,29 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Names;
+
+    #[test]
+    fn states_are_kept_as_text_and_as_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunId {
+            scenario: "x".into(),
+            kernel: "k".into(),
+            arch: crate::arch::Arch::X86_64,
+        };
+        let (events, _receiver) = Events::channel();
+        let record = Record::create(dir.path(), &run, &events).unwrap();
+        let mut state = Observed::parse(
+            "livepatch\tv1\t1\t0\t7\t1\nobject\tshop\t1\nfunction\tprice,1\n\
+             module\tshop 16384 0\ncall\tshop\tprice\t11\nlog\tlivepatch: enabling patch 'v1'\n",
+            &Names::default(),
+        );
+        state.result = Some("a\u{1b}\nb".into());
+        record.write_state(1, &state).unwrap();
+        assert_eq!(states(record.dir(), 2, str::to_owned), [state.clone()]);
+        let text = fs::read_to_string(record.dir().join("states/01.txt")).unwrap();
+        assert_eq!(text, state.text());
+    }
 
     #[test]
     fn a_run_is_named_by_its_folder_or_below_the_projects() {
