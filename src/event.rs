@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::arch::Arch;
-use crate::runner::verdict::Verdict;
+use crate::verdict::Verdict;
 
 /// The version of the stream, which its first event carries.
 pub const VERSION: u32 = 1;
@@ -96,6 +96,9 @@ pub enum Event {
         ms: u64,
         /// Whether it worked.
         ok: bool,
+        /// The kernel that was built, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        built: Option<String>,
     },
     /// Something the user should know, such as why KVM is not used.
     Note {
@@ -326,10 +329,15 @@ impl Phase {
 
     /// Ends the phase well.
     pub fn done(mut self, result: impl Into<String>) {
-        self.finish(result.into(), true);
+        self.finish(result.into(), true, None);
     }
 
-    fn finish(&mut self, result: String, ok: bool) {
+    /// Ends the phase in which a kernel was built.
+    pub fn built(mut self, kernel: &str, result: impl Into<String>) {
+        self.finish(result.into(), true, Some(kernel.to_owned()));
+    }
+
+    fn finish(&mut self, result: String, ok: bool, built: Option<String>) {
         self.finished = true;
         let ms = millis(self.started.elapsed());
         self.events.send(Event::PhaseFinished {
@@ -337,6 +345,7 @@ impl Phase {
             result,
             ms,
             ok,
+            built,
         });
     }
 }
@@ -344,7 +353,7 @@ impl Phase {
 impl Drop for Phase {
     fn drop(&mut self) {
         if !self.finished {
-            self.finish(format!("failed: {}", self.what), false);
+            self.finish(format!("failed: {}", self.what), false, None);
         }
     }
 }

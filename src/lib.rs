@@ -31,6 +31,7 @@ pub mod selftests;
 pub mod state;
 pub mod step;
 pub mod store;
+pub mod verdict;
 pub mod visible;
 pub mod vm;
 pub mod yaml;

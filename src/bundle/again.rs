@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::runner::manner::Manner;
-use crate::runner::verdict::Outcome;
+use crate::verdict::Outcome;
 use crate::visible::visible;
 
 /// What became of it, time after time.
@@ -96,7 +96,7 @@ impl Again {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runner::verdict::Failing;
+    use crate::verdict::Failing;
 
     fn manner(outcome: Outcome, problem: Option<&str>) -> Manner {
         let failing = |problem: &str| Failing {

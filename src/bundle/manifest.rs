@@ -180,7 +180,7 @@ pub(super) mod tests {
     use crate::arch::Arch;
     use crate::event::RunId;
     use crate::runner::origin::{ImageOrigin, KernelOrigin};
-    use crate::runner::verdict::Outcome;
+    use crate::verdict::Outcome;
 
     /// A manifest of a run with one module, with these files.
     pub fn manifest(files: &[(&str, &[u8])]) -> Manifest {

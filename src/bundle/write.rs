@@ -22,8 +22,8 @@ use crate::replay;
 use crate::runner::manner::Manner;
 use crate::runner::origin::{self, Built, CONFIG, Recorded};
 use crate::runner::pause;
-use crate::runner::verdict::Verdict;
 use crate::store::pack::{Pack, header, is_there};
+use crate::verdict::Verdict;
 
 /// The longest `run.json` and `verdict.json`.
 const JSON_MAX: u64 = 16 << 20;

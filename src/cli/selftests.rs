@@ -21,7 +21,6 @@ use crate::host;
 use crate::kernel::Definition;
 use crate::plan::{self, Plan};
 use crate::report::files::Files;
-use crate::runner::verdict::Verdict;
 use crate::runner::{self, Options};
 use crate::scenario::{Scenario, SnapshotScope};
 use crate::selftests::compare::{self, Word};
@@ -29,6 +28,7 @@ use crate::selftests::mutations::{self, Mutation};
 use crate::selftests::originals::Originals;
 use crate::selftests::play::{self, Cases};
 use crate::state::{SnapshotPolicy, Snapshots};
+use crate::verdict::Verdict;
 use crate::vm::accel::Choice;
 
 pub const EXAMPLES: &str = "\

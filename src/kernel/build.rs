@@ -388,7 +388,8 @@ impl Plan {
         if fresh && objects > total.unwrap_or(0) {
             write_atomically(&totals, objects.to_string().as_bytes())?;
         }
-        phase.done(format!("built kernel {} ({objects} objects)", self.name));
+        let result = format!("built kernel {} ({objects} objects)", self.name);
+        phase.built(&self.name, result);
         Ok(objects)
     }
 }

@@ -8,7 +8,8 @@ use super::results::{Finished, Results, RunResult, State};
 use super::table::{Cell, escape, grid, state};
 use super::text::{count, evidence, one_line, seconds};
 use crate::event::RunId;
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::evidence::STATES_DIFFER;
+use crate::verdict::{Outcome, Verdict};
 
 /// GitHub takes no longer summary of a step.
 pub const SUMMARY_MAX: usize = 1024 * 1024;
@@ -104,7 +105,7 @@ fn section(title: &str, entries: &[String]) -> String {
 
 fn with_verdict(results: &Results) -> impl Iterator<Item = (&RunResult, &Finished)> {
     results.runs.iter().filter_map(|run| match &run.state {
-        State::Finished(finished) => Some((run, finished)),
+        State::Finished(finished) => Some((run, &**finished)),
         _ => None,
     })
 }
@@ -151,7 +152,7 @@ fn failure(run: &RunResult, finished: &Finished) -> String {
         let _ = writeln!(text, "- earlier attempt {how}: {reason}");
     }
     for piece in &verdict.evidence {
-        let is_diff = piece.title.contains("- accepted, + observed");
+        let is_diff = piece.title == STATES_DIFFER;
         let language = if is_diff { "diff" } else { "text" };
         let _ = write!(text, "\n{}:\n\n", escape(&piece.title));
         text += &fenced(&evidence(piece), language);

@@ -16,7 +16,7 @@ use super::text::{one_line, seconds};
 use super::{to_stderr, to_stdout};
 use crate::error::{Blame, Error};
 use crate::event::{Event, RunId, Skipped, Way};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 use crate::visible::visible;
 
 /// The report and what it has shown so far.
@@ -78,7 +78,9 @@ impl Human {
                     show_progress(bar, *done, *total, detail);
                 }
             }
-            Event::PhaseFinished { id, result, ms, ok } => {
+            Event::PhaseFinished {
+                id, result, ms, ok, ..
+            } => {
                 if let Some(bar) = self.phases.remove(id) {
                     bar.finish_and_clear();
                 }
@@ -293,12 +295,15 @@ pub fn whole(results: &Results, paint: Paint) -> String {
     }
     for run in &results.runs {
         let line = match &run.state {
-            State::Finished(Finished {
-                verdict,
-                ms,
-                record,
-                ..
-            }) => verdict_text(&run.run, verdict, *ms, record, paint),
+            State::Finished(finished) => {
+                let Finished {
+                    verdict,
+                    ms,
+                    record,
+                    ..
+                } = &**finished;
+                verdict_text(&run.run, verdict, *ms, record, paint)
+            }
             State::NotRun(reason) => format!("{}  {}: {reason}", paint.yellow("not run"), run.run),
             State::Planned | State::Running => {
                 let what = "its lab was ended before it had a verdict";

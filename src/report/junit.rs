@@ -18,7 +18,7 @@ use super::text::{evidence, one_line};
 use crate::arch::Arch;
 use crate::error::{Error, Result};
 use crate::event::{RunId, Skipped};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 
 /// The document.
 pub fn render(results: &Results) -> Result<String> {

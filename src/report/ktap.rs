@@ -18,7 +18,7 @@ use std::fmt::Write;
 use super::results::{Finished, Results, RunResult, State, StepResult};
 use super::text::{evidence, one_line};
 use crate::event::{Event, RunId};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 
 /// What was written so far.
 #[derive(Debug, Default)]

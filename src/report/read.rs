@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::results::{Ended, Finished, Results, RunResult, State};
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{Event, RunId, Skipped, Stamped, VERSION};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 use crate::visible::visible;
 
 /// The longest event file that is read.
@@ -319,7 +319,7 @@ fn make_flaky(run: &mut RunResult) {
 
 fn finished(run: &RunResult) -> Option<&Finished> {
     match &run.state {
-        State::Finished(finished) => Some(finished),
+        State::Finished(finished) => Some(&**finished),
         _ => None,
     }
 }

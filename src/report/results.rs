@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Event, RunId, Skipped, Stamped};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 
 /// The results so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub enum State {
     /// It will not be started: why.
     NotRun(String),
     /// It has a verdict.
-    Finished(Finished),
+    Finished(Box<Finished>),
 }
 
 /// An attempt that ended.
@@ -200,7 +200,7 @@ impl Results {
                 record,
             } => {
                 let finished = finished(verdict, *ms, record, time);
-                self.entry(run).state = State::Finished(finished);
+                self.entry(run).state = State::Finished(Box::new(finished));
             }
             Event::NotRun { run, reason } => {
                 self.entry(run).state = State::NotRun(reason.clone());

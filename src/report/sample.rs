@@ -5,7 +5,7 @@ use super::results::Results;
 use crate::arch::Arch;
 use crate::error::Blame;
 use crate::event::{Event, RunId, Stamped};
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 
 /// A stream with every outcome. It is of version 1 and must stay readable.
 pub fn events() -> Vec<Stamped> {

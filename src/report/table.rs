@@ -13,7 +13,7 @@ use super::text::one_line;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::event::RunId;
-use crate::runner::verdict::{Outcome, Verdict};
+use crate::verdict::{Outcome, Verdict};
 
 const BEGIN: &str = "<!-- lab: verdicts -->";
 const END: &str = "<!-- lab: end of verdicts -->";

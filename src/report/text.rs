@@ -4,14 +4,8 @@
 //! What a guest says ends up in reasons and evidence. It must not steer the terminal of whoever
 //! reads a report, nor end a line where the report's format would begin a new statement.
 
-use crate::runner::verdict::Evidence;
+use crate::verdict::evidence::{Evidence, ends};
 pub use crate::visible::visible;
-
-/// The most bytes of one piece of evidence in a report; the record has all of it.
-pub const EVIDENCE_MAX: usize = 64 * 1024;
-
-/// What stands where evidence is cut.
-const CUT: &str = "the middle is left out, the record has all of it";
 
 /// The most bytes of a reason or a name.
 pub const LINE_MAX: usize = 4 * 1024;
@@ -37,16 +31,6 @@ pub fn evidence(evidence: &Evidence) -> String {
     ends(visible(&ends(evidence.text.clone())))
 }
 
-/// The beginning and the end of a long text, and a line that says so.
-pub fn ends(text: String) -> String {
-    if text.len() <= EVIDENCE_MAX {
-        return text;
-    }
-    let head = text.floor_char_boundary(EVIDENCE_MAX / 2);
-    let tail = text.ceil_char_boundary(text.len() - EVIDENCE_MAX / 2);
-    format!("{}\n[cut here: {CUT}]\n{}", &text[..head], &text[tail..])
-}
-
 /// Seconds with one decimal.
 pub fn seconds(ms: u64) -> String {
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
@@ -61,6 +45,7 @@ pub fn count(number: usize, what: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verdict::evidence::EVIDENCE_MAX;
 
     #[test]
     fn one_line_has_no_other() {

@@ -16,13 +16,14 @@ use super::record::Record;
 use super::run::{Ended, Guesting, Made, attempt};
 use super::schedule::{Action, End, GuestNumber, Happened, Limits, Place, Schedule};
 use super::times::Times;
-use super::verdict::{Outcome, Verdict};
+
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::{Event, RunId};
 use crate::files;
 use crate::module::generate;
 use crate::plan::{Plan, Run};
+use crate::verdict::{Outcome, Verdict};
 
 /// A run asks whether another one goes on in its guest.
 type Question = (Place, oneshot::Sender<bool>);

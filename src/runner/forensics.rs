@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::live::Live;
-use super::verdict::Evidence;
 use crate::error::Result;
 use crate::guest::{Answer, Guest};
 use crate::state::Names;
 use crate::state::stall::Stall;
+use crate::verdict::Evidence;
 use crate::vm::machine::Machine;
 use crate::vm::registers;
 

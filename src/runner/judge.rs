@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The verdict on an attempt: what the scenario says of its kernel, the expectations, the snapshot.
+//! What judges: of an attempt, what the scenario says of its kernel, the expectations and the
+//! snapshot; of a guest, what its kernel said and what became of it.
 
 use super::run::{Attempt, Played};
-use super::steps;
-use super::verdict::{Failing, Outcome, Verdict};
-use crate::error::{Blame, Result};
+use crate::error::{Blame, Error, Result};
 use crate::scenario::ExpectedFailure;
 use crate::state::observed::run_text;
 use crate::state::snapshot::Comparison;
 use crate::state::{SnapshotPolicy, diff};
+use crate::verdict::evidence::STATES_DIFFER;
+use crate::verdict::{Complaint, Failing, Outcome, Problem, SplatKind, Verdict};
+use crate::vm::accel::describe;
+use crate::vm::args::MEMORY_MIB;
+use crate::vm::console::Console;
+use crate::vm::machine::Gone;
+use crate::vm::splat::Splat;
 
 impl Attempt<'_> {
     /// Where the run failed.
@@ -19,13 +25,11 @@ impl Attempt<'_> {
         booted: bool,
     ) -> Option<Failing> {
         let steps = &self.of.scenario.steps;
-        if let Some((number, problem)) = played.problems.first() {
-            let step = &steps[number - 1];
-            let at = steps::at(step, *number) + ": ";
+        if let Some(first) = played.problems.first() {
             return Some(Failing {
-                step: *number,
-                label: step.action.label(),
-                problem: problem.strip_prefix(&at).unwrap_or(problem).to_owned(),
+                step: first.step,
+                label: first.label.clone(),
+                problem: first.what.clone(),
             });
         }
         if matches!(
@@ -64,7 +68,7 @@ impl Attempt<'_> {
         if verdict.outcome != Outcome::StalledTransition {
             return verdict;
         }
-        let known = Verdict::of_problems(&played.problems, &self.expected_failures());
+        let known = of_problems(&played.problems, &self.expected_failures());
         match known.outcome {
             Outcome::ExpectedFailure => known,
             _ => verdict,
@@ -75,7 +79,7 @@ impl Attempt<'_> {
     pub(super) fn judge(&self, played: &Played) -> Result<Verdict> {
         let observed = run_text(&played.states);
         self.record.write("observed.txt", &observed)?;
-        let mut verdict = Verdict::of_problems(&played.problems, &self.expected_failures());
+        let mut verdict = of_problems(&played.problems, &self.expected_failures());
         let snapshots = &self.of.options.snapshots;
         if snapshots.policy() == SnapshotPolicy::Ignore {
             return Ok(verdict);
@@ -97,12 +101,11 @@ impl Attempt<'_> {
             return Ok(verdict);
         }
         // All states of a first run would bury what went wrong in it.
-        if let (Comparison::Missing, Some((number, _))) =
-            (&standing.comparison, played.problems.first())
+        if let (Comparison::Missing, Some(first)) = (&standing.comparison, played.problems.first())
             && !acceptable
         {
-            let (_, state) = &played.states[number - 1];
-            let title = format!("the state after step {number}");
+            let (_, state) = &played.states[first.step - 1];
+            let title = format!("the state after step {}", first.step);
             let verdict = verdict.with(&title, &state.text());
             return Ok(verdict.help("the states after all steps are in the record: observed.txt"));
         }
@@ -116,11 +119,198 @@ impl Attempt<'_> {
         } else {
             verdict.reasons.push(reason);
         }
-        verdict = verdict.with("states by step (- accepted, + observed)", &difference);
+        verdict = verdict.with(STATES_DIFFER, &difference);
         Ok(verdict.help(match snapshots.policy() {
             SnapshotPolicy::Fixed => "what was observed is in the record: observed.txt",
             SnapshotPolicy::ReadOnly => "run it without CI=true, then `lab review`",
             _ => "if what was observed is right: `lab review` (or `cargo insta review`)",
         }))
+    }
+}
+
+/// The verdict on the problems of all steps, given what the scenario says of this kernel.
+///
+/// A known defect must show: at its step, in its way, and nothing may go wrong before. What
+/// goes wrong afterwards is its consequence.
+pub(super) fn of_problems(problems: &[Problem], expected: &[&ExpectedFailure]) -> Verdict {
+    let lines = || problems.iter().map(Problem::to_string);
+    if expected.is_empty() {
+        let mut verdict = Verdict::passed();
+        if !problems.is_empty() {
+            verdict = Verdict::against(Outcome::Failed, Blame::Kernel, "");
+            verdict.reasons = lines().collect();
+        }
+        return verdict;
+    }
+    let reason = |failure: &ExpectedFailure| {
+        format!("expected at step {}: {:?}", failure.step, failure.failure)
+    };
+    if problems.is_empty() {
+        let mut verdict = Verdict::against(Outcome::UnexpectedlyPassed, Blame::File, "");
+        verdict.reasons = expected.iter().map(|failure| reason(failure)).collect();
+        return verdict.help(
+            "if the kernel was mended, remove it from `expect_failure`; else the scenario \
+             does not show the defect any more",
+        );
+    }
+    let shows = |failure: &ExpectedFailure| problems.iter().find(|it| is_known(it, failure));
+    let first = problems[0].step;
+    let known = expected.iter().any(|failure| failure.step == first);
+    let missing: Vec<_> = expected.iter().filter(|f| shows(f).is_none()).collect();
+    if !known || !missing.is_empty() {
+        let mut verdict = Verdict::against(Outcome::Failed, Blame::Kernel, "");
+        verdict.reasons = lines().collect();
+        let missing = missing.iter().map(|failure| reason(failure));
+        verdict.reasons.extend(missing);
+        return verdict.help("it fails here, but not as its `expect_failure` says");
+    }
+    let mut verdict = Verdict::new(Outcome::ExpectedFailure, None, String::new(), 0);
+    for failure in expected {
+        verdict.reasons.push(failure.reason.clone());
+        verdict
+            .reasons
+            .extend(shows(failure).map(Problem::to_string));
+    }
+    verdict
+}
+
+/// Whether a problem is the failure that a scenario expects. The step's label is not searched: it
+/// would accept any failure of the step.
+pub(super) fn is_known(problem: &Problem, failure: &ExpectedFailure) -> bool {
+    problem.step == failure.step && problem.what.contains(&failure.failure)
+}
+
+/// The kernel complained.
+pub fn of_splat(splat: &Splat, during: &str) -> Verdict {
+    let outcome = match splat.kind {
+        _ if splat.fatal => Outcome::Panicked,
+        SplatKind::LostMessages => Outcome::Flooded,
+        _ => Outcome::Splat,
+    };
+    let blame = match splat.kind {
+        SplatKind::OutOfMemory => Blame::Guest,
+        _ => Blame::Kernel,
+    };
+    let mut verdict = Verdict::against(outcome, blame, format!("{during}: {}", splat.title));
+    verdict.splat = Some(Complaint {
+        kind: splat.kind,
+        title: splat.title.clone(),
+    });
+    if blame == Blame::Guest {
+        verdict = verdict.help(format!(
+            "the guest has {MEMORY_MIB} MiB: a step or a livepatch asks for more"
+        ));
+    }
+    verdict.with(
+        &format!("what the kernel said ({})", splat.kind),
+        &splat.text,
+    )
+}
+
+/// What became of a guest, read from its console first: a panic explains a silence. Splats
+/// whose title has one of the `allowed` parts in it explain nothing.
+pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -> Verdict {
+    let reason = format!("{during}: {}", describe(gone));
+    let verdict = match (console.splat(allowed), gone) {
+        (Some(splat), _) => of_splat(&splat, during),
+        (None, Gone::Panicked) => Verdict::against(Outcome::Panicked, Blame::Kernel, reason),
+        (None, Gone::Reset(_)) => Verdict::against(Outcome::Reset, Blame::Kernel, reason)
+            .help("a triple fault, or a call that resets the machine, leaves no word behind"),
+        (None, Gone::Silent(_)) => Verdict::against(Outcome::Hung, Blame::Kernel, reason),
+        (None, Gone::Flooded) => Verdict::against(Outcome::Flooded, Blame::Kernel, reason)
+            .help("the record's console.log begins with what came before the flood"),
+        (None, Gone::Qemu(_)) => Verdict::infra(&Error::host(reason).help(
+            "the guest did not do this: look for who ended or stopped QEMU (out of memory? \
+             dmesg says so)",
+        )),
+        (None, Gone::Lost(_)) => Verdict::infra(&Error::new(Blame::Guest, reason).help(
+            "the guest's kernel goes on and has not complained; its ssh server or the lab's \
+             agent has ended",
+        )),
+    };
+    verdict.with("the console's last lines", &console.tail(25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(text: &str) -> (tempfile::TempDir, Console) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console.log");
+        std::fs::write(&path, text).unwrap();
+        (dir, Console::new(path))
+    }
+
+    fn outcome(problems: &[(usize, &str)], expected: &[(usize, &str)]) -> (Outcome, u8) {
+        let problems: Vec<_> = problems
+            .iter()
+            .map(|&(step, what)| Problem {
+                step,
+                line: 9,
+                label: "load pricing-v2".into(),
+                what: what.into(),
+            })
+            .collect();
+        let failure = |(step, failure): &(usize, &str)| ExpectedFailure {
+            kernels: vec!["k".into()],
+            step: *step,
+            failure: (*failure).to_owned(),
+            reason: "R1".into(),
+        };
+        let expected: Vec<_> = expected.iter().map(failure).collect();
+        let verdict = of_problems(&problems, &expected.iter().collect::<Vec<_>>());
+        (verdict.outcome, verdict.exit_code)
+    }
+
+    #[test]
+    fn a_known_defect_must_show_at_its_step_and_in_its_way() {
+        let known = [(3, "stock is 20")];
+        assert_eq!(
+            outcome(&[(3, "so stock is 20"), (5, "later")], &known),
+            (Outcome::ExpectedFailure, 0)
+        );
+        assert_eq!(outcome(&[], &known), (Outcome::UnexpectedlyPassed, 1));
+        for otherwise in [
+            &[(3, "price is 10")][..],
+            &[(4, "stock is 20")],
+            &[(2, "before"), (3, "stock is 20")],
+        ] {
+            assert_eq!(outcome(otherwise, &known), (Outcome::Failed, 1));
+        }
+        let two = [(3, "stock is 20"), (5, "price is 10")];
+        assert_eq!(outcome(&[(3, "stock is 20")], &two), (Outcome::Failed, 1));
+    }
+
+    #[test]
+    fn what_a_step_does_is_not_how_it_fails() {
+        let problems = [(3, "shop.stock answers 20, not 21")];
+        for label in ["pricing-v2", "load", "step 3", "line 9"] {
+            let (outcome, _) = outcome(&problems, &[(3, label)]);
+            assert_eq!(outcome, Outcome::Failed, "{label}");
+        }
+    }
+
+    #[test]
+    fn without_known_defects_every_problem_fails_the_run() {
+        assert_eq!(outcome(&[], &[]), (Outcome::Passed, 0));
+        assert_eq!(outcome(&[(1, "x")], &[]), (Outcome::Failed, 1));
+    }
+
+    #[test]
+    fn a_lost_connection_is_a_panic_if_the_console_says_so() {
+        let text = "[    1.0] Kernel panic - not syncing: Attempted to kill init!\n";
+        let (_dir, console) = console(text);
+        let verdict = of_gone(&Gone::Silent("no answer".into()), "step 2", &console, &[]);
+        assert_eq!(verdict.outcome, Outcome::Panicked);
+        assert!(verdict.reasons[0].contains("Attempted to kill init"));
+    }
+
+    #[test]
+    fn silence_without_a_word_on_the_console_is_a_hang() {
+        let (_dir, console) = console("[    1.0] fine\n");
+        let verdict = of_gone(&Gone::Silent("no answer".into()), "step 2", &console, &[]);
+        assert_eq!((verdict.outcome, verdict.exit_code), (Outcome::Hung, 1));
+        assert_eq!(verdict.evidence[0].text, "[    1.0] fine");
     }
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::verdict::{Failing, Outcome, Verdict};
+use crate::verdict::{Failing, Outcome, Verdict};
 
 /// What two runs have in common that fail in the same way: the step, the outcome, what was not as
 /// expected, and the kernel's complaint.
@@ -31,6 +31,28 @@ impl Manner {
         }
     }
 
+    /// Where and how it failed, without the outcome's name.
+    pub fn details(&self) -> String {
+        let (place, words) = (self.place(), self.words());
+        let parts: Vec<_> = place.as_deref().into_iter().chain(words).collect();
+        parts.join(": ")
+    }
+
+    fn place(&self) -> Option<String> {
+        let failing = self.failing.as_ref()?;
+        Some(match failing.step {
+            0 => "while booting".to_owned(),
+            step => format!("at step {step} ({})", failing.label),
+        })
+    }
+
+    /// The kernel's complaint, and what was not as expected.
+    fn words(&self) -> impl Iterator<Item = &str> {
+        let problem = self.failing.as_ref().map(|failing| &failing.problem);
+        let problem = problem.filter(|problem| !problem.is_empty());
+        self.splat.iter().chain(problem).map(String::as_str)
+    }
+
     /// Whether it is the same but for the number of the step, which another scenario may count
     /// otherwise.
     pub fn is_like(&self, other: &Self) -> bool {
@@ -45,17 +67,10 @@ impl Manner {
 impl std::fmt::Display for Manner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.outcome.name())?;
-        match &self.failing {
-            Some(failing) if failing.step == 0 => f.write_str(" while booting")?,
-            Some(failing) => write!(f, " at step {} ({})", failing.step, failing.label)?,
-            None => {}
+        if let Some(place) = self.place() {
+            write!(f, " {place}")?;
         }
-        let problem = self.failing.as_ref().map(|failing| &failing.problem);
-        let problem = problem.filter(|problem| !problem.is_empty());
-        for words in self.splat.iter().chain(problem) {
-            write!(f, ": {words}")?;
-        }
-        Ok(())
+        self.words().try_for_each(|words| write!(f, ": {words}"))
     }
 }
 

@@ -8,7 +8,7 @@
 mod builds;
 mod drive;
 pub mod forensics;
-mod judge;
+pub mod judge;
 mod live;
 pub mod manner;
 pub mod memory;
@@ -20,7 +20,6 @@ mod schedule;
 pub mod shipped;
 mod steps;
 mod times;
-pub mod verdict;
 
 use std::path::PathBuf;
 use std::sync::Arc;

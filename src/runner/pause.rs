@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::judge::is_known;
 use super::live::{Live, session};
 use super::run::{Attempt, Cut, Played};
 use super::steps::AFTER_PAUSE;
-use super::verdict::Verdict;
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::event::{Event, Way, millis};
 use crate::guest::entrance::{Entrance, Inside, Open};
 use crate::process::Cmd;
 use crate::scenario::{Scenario, kernel_module_name};
+use crate::verdict::{Problem, Verdict};
 use crate::vm::gdb::{self, Places};
 use crate::vm::machine::{Gone, Machine};
 
@@ -221,14 +222,14 @@ impl Attempt<'_> {
     ) -> std::result::Result<(), Cut> {
         self.tell_gdb(live).await?;
         let new = &played.problems[problems..];
-        let known = |(step, problem): &&(usize, String)| {
+        let known = |problem: &&Problem| {
             let mut all = self.expected_failures().into_iter();
-            all.any(|known| known.step == *step && problem.contains(&known.failure))
+            all.any(|failure| is_known(problem, failure))
         };
         let unknown = new.iter().find(|problem| !known(problem));
         match unknown {
-            Some((_, problem)) if self.pauses().on_failure && self.paused.fails_first() => {
-                self.pause(ctx, live, played, problem).await?;
+            Some(problem) if self.pauses().on_failure && self.paused.fails_first() => {
+                self.pause(ctx, live, played, &problem.to_string()).await?;
                 self.skip_log(live, AFTER_PAUSE).await
             }
             _ => self.pause_at(ctx, live, played).await,

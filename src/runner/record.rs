@@ -7,15 +7,34 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::verdict::Verdict;
 use crate::cache::write_atomically;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{Event, Events, RunId};
-use crate::files::shown;
+use crate::files::{read_regular, shown};
 use crate::module::generate::SourceFile;
+use crate::state::Observed;
+use crate::verdict::Verdict;
 
 /// The events of a run, which are locked as long as the run is on.
 const EVENTS: &str = "events.jsonl";
+
+/// The longest state of a record, which the runner has kept below that.
+const STATE_MAX: u64 = 16 << 20;
+
+/// The file of a record with the state after a step, from 1, as data.
+fn state_file(step: usize) -> String {
+    format!("states/{step:02}.json")
+}
+
+/// The states of a run's record after its steps, as far as it got; nothing of a record that has
+/// their text alone. `read` may change the file's text before it becomes data.
+pub fn states(dir: &Path, steps: usize, read: impl Fn(&str) -> String) -> Vec<Observed> {
+    let state = |step: usize| {
+        let bytes = read_regular(&dir.join(state_file(step)), STATE_MAX).ok()?;
+        serde_json::from_str(&read(&String::from_utf8_lossy(&bytes))).ok()
+    };
+    (1..=steps).map_while(state).collect()
+}
 
 /// Whether a folder is the record of a run.
 pub fn is_record(dir: &Path) -> bool {
@@ -128,6 +147,14 @@ impl Record {
         self.write_bytes(name, data.as_bytes())
     }
 
+    /// Keeps the state after a step, from 1: for people, and as data.
+    pub fn write_state(&self, step: usize, state: &Observed) -> Result<()> {
+        let json = serde_json::to_string(state)
+            .map_err(|error| Error::lab(format!("cannot write a state: {error}")))?;
+        self.write(&format!("states/{step:02}.txt"), &state.text())?;
+        self.write(&state_file(step), &json)
+    }
+
     /// Keeps a file that need not be text.
     pub fn write_bytes(&self, name: &str, data: &[u8]) -> Result<()> {
         let path = self.dir.join(name);
@@ -186,6 +213,30 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Names;
+
+    #[test]
+    fn states_are_kept_as_text_and_as_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunId {
+            scenario: "x".into(),
+            kernel: "k".into(),
+            arch: crate::arch::Arch::X86_64,
+        };
+        let (events, _receiver) = Events::channel();
+        let record = Record::create(dir.path(), &run, &events).unwrap();
+        let mut state = Observed::parse(
+            "livepatch\tv1\t1\t0\t7\t1\nobject\tshop\t1\nfunction\tprice,1\n\
+             module\tshop 16384 0\ncall\tshop\tprice\t11\nlog\tlivepatch: enabling patch 'v1'\n",
+            &Names::default(),
+        )
+        .unwrap();
+        state.result = Some("a\u{1b}\nb".into());
+        record.write_state(1, &state).unwrap();
+        assert_eq!(states(record.dir(), 2, str::to_owned), [state.clone()]);
+        let text = fs::read_to_string(record.dir().join("states/01.txt")).unwrap();
+        assert_eq!(text, state.text());
+    }
 
     #[test]
     fn a_run_is_named_by_its_folder_or_below_the_projects() {

@@ -13,11 +13,11 @@ use tokio::sync::SemaphorePermit;
 use super::Options;
 use super::drive::Handover;
 use super::forensics;
+use super::judge;
 use super::live::{Live, Start, session};
 use super::origin::Whole;
 use super::pause::{Paused, expiry};
 use super::record::Record;
-use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
 use crate::event::{Event, RunId, millis};
@@ -30,6 +30,7 @@ use crate::replay::{Mark, Recorded};
 use crate::scenario::Scenario;
 use crate::state::{Names, Observed, witness};
 use crate::step;
+use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::Accel;
 use crate::vm::args::MEMORY_MIB;
 use crate::vm::machine::{Gone, Machine, Parts};
@@ -120,8 +121,7 @@ impl From<Verdict> for Cut {
 #[derive(Default)]
 pub(super) struct Played {
     pub(super) states: Vec<(String, Observed)>,
-    /// Each with the number of its step, from 1.
-    pub(super) problems: Vec<(usize, String)>,
+    pub(super) problems: Vec<Problem>,
     pub(super) spawned: step::Spawned,
     /// Bytes of what the guest has said of its states.
     pub(super) said: usize,
@@ -299,7 +299,7 @@ impl Attempt<'_> {
         }
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
-            (Ok(()), Some(splat)) => Ok(Verdict::of_splat(&splat, "after the last step")),
+            (Ok(()), Some(splat)) => Ok(judge::of_splat(&splat, "after the last step")),
             (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
             (Err(Cut::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)
@@ -311,7 +311,8 @@ impl Attempt<'_> {
         match verdict {
             Ok(mut verdict) => {
                 verdict.failing = self.failing(&verdict, &played, booted);
-                let verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                let mut verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                verdict.problems = played.problems;
                 (verdict, hand_on.then_some(live))
             }
             Err(error) => {
@@ -560,7 +561,7 @@ impl Attempt<'_> {
             .await?
         {
             return match console.splat(&self.allowed()) {
-                Some(splat) => Err(Verdict::of_splat(&splat, doing).into()),
+                Some(splat) => Err(judge::of_splat(&splat, doing).into()),
                 None => Ok(()),
             };
         }
@@ -655,7 +656,7 @@ impl Attempt<'_> {
 
     /// The verdict on a guest that has gone.
     fn gone(&self, machine: &Machine, gone: &Gone, doing: &str) -> Verdict {
-        let verdict = Verdict::of_gone(gone, doing, &machine.console, &self.allowed());
+        let verdict = judge::of_gone(gone, doing, &machine.console, &self.allowed());
         verdict.with("what QEMU said", &machine.stderr())
     }
 
@@ -683,7 +684,7 @@ impl Attempt<'_> {
             }
         }
         match splat {
-            Some(splat) => Err(Verdict::of_splat(&splat, doing).into()),
+            Some(splat) => Err(judge::of_splat(&splat, doing).into()),
             None => Ok(()),
         }
     }

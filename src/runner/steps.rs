@@ -6,7 +6,6 @@ use std::time::Instant;
 use super::forensics;
 use super::live::{Live, session};
 use super::run::{Attempt, Cut, PROBLEM_MAX, Played, SAID_MAX, full_disk};
-use super::verdict::{Outcome, Verdict};
 use crate::context::Context;
 use crate::error::{Blame, Error};
 use crate::event::{Event, millis};
@@ -15,6 +14,7 @@ use crate::replay::Mark;
 use crate::scenario::{Action, Step};
 use crate::state::{Names, Observed, witness};
 use crate::step::{self, Performed};
+use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::machine::Machine;
 
 /// The guest's disk is full.
@@ -161,20 +161,18 @@ impl Attempt<'_> {
         {
             problems.extend(step::expect::check(expect, &state));
         }
-        for problem in &mut problems {
-            problem.truncate(problem.floor_char_boundary(PROBLEM_MAX));
+        for what in &mut problems {
+            what.truncate(what.floor_char_boundary(PROBLEM_MAX));
         }
-        self.record
-            .write(&format!("states/{number:02}.txt"), &state.text())?;
-        let at = at(step, number);
-        played.problems.extend(
-            problems
-                .iter()
-                .map(|problem| (number, format!("{at}: {problem}"))),
-        );
+        self.record.write_state(number, &state)?;
+        let all = problems.iter().cloned();
+        played
+            .problems
+            .extend(all.map(|what| problem(step, number, what)));
         played.states.push((step.action.label(), state));
         if !problems.is_empty() && witness::disk_is_full(dump) {
-            let reason = format!("{at}: the guest's disk is full: {}", problems.join("; "));
+            let what = format!("the guest's disk is full: {}", problems.join("; "));
+            let reason = problem(step, number, what).to_string();
             let verdict = Verdict::against(Outcome::Failed, Blame::Guest, reason);
             return Err(verdict.help(full_disk()).into());
         }
@@ -198,9 +196,10 @@ impl Attempt<'_> {
         let evidence = self.answered(machine, &doing, evidence).await?;
         let limit = step.timeout.unwrap_or(machine.deadlines.transition);
         let livepatch = names.of_module(livepatch);
-        let at = at(step, number);
-        let reason = format!("{at}: the transition of {livepatch} did not end in {limit:?}");
-        played.problems.push((number, reason.clone()));
+        let what = format!("the transition of {livepatch} did not end in {limit:?}");
+        let problem = problem(step, number, what);
+        let reason = problem.to_string();
+        played.problems.push(problem);
         let mut verdict = Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason);
         verdict.evidence = evidence;
         Ok(verdict
@@ -217,11 +216,12 @@ fn doing(step: &Step, played: &Played) -> String {
     format!("step {} ({})", played.states.len() + 1, step.action.label())
 }
 
-/// Where a problem is.
-pub(super) fn at(step: &Step, number: usize) -> String {
-    format!(
-        "step {number} (line {}, {})",
-        step.line,
-        step.action.label()
-    )
+/// Something that was not as expected in the step with this number.
+fn problem(step: &Step, number: usize, what: String) -> Problem {
+    Problem {
+        step: number,
+        line: step.line,
+        label: step.action.label(),
+        what,
+    }
 }

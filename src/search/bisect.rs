@@ -15,9 +15,9 @@ use crate::plan::{self, Run};
 use crate::report::text::{count, one_line};
 use crate::runner::manner::Manner;
 use crate::runner::run::Ended;
-use crate::runner::verdict::Outcome;
 use crate::scenario::Scenario;
-use crate::state::diff;
+use crate::state::{Observed, diff};
+use crate::verdict::Outcome;
 
 /// Lines of a difference that are shown.
 const DIFF_MAX: usize = 60;
@@ -272,10 +272,15 @@ impl<'a> Judge<'a> {
         sum.ok_or_else(|| Error::lab("a run has no verdict"))
     }
 
-    fn run_text(&self, states: &[String]) -> String {
+    fn run_text(&self, states: &[Observed]) -> String {
         let steps = self.scenario.steps.iter().zip(states).enumerate();
         let text = steps.map(|(index, (step, state))| {
-            format!("step {}: {}\n{state}", index + 1, step.action.label())
+            format!(
+                "step {}: {}\n{}",
+                index + 1,
+                step.action.label(),
+                state.text()
+            )
         });
         text.collect()
     }

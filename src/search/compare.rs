@@ -8,17 +8,16 @@ use super::play::Player;
 use super::side_by_side;
 use crate::arch::Arch;
 use crate::error::Result;
-use crate::files::read_regular;
 use crate::kernel::Definition;
 use crate::plan;
 use crate::report::text::one_line;
 use crate::runner::manner::Manner;
+use crate::runner::record;
 use crate::runner::run::Ended;
-use crate::runner::verdict::{Outcome, Verdict};
 use crate::scenario::Scenario;
+use crate::state::Observed;
+use crate::verdict::{Outcome, Verdict};
 
-/// The longest state of a record, which the runner has kept below that.
-const STATE_MAX: u64 = 16 << 20;
 /// The digits of a kernel's key in its release.
 const KEY_DIGITS: usize = 12;
 
@@ -47,7 +46,7 @@ pub struct Column {
     /// In which manner, as far as it does not pass.
     pub manner: String,
     /// The states after the steps that were reached.
-    pub states: Vec<String>,
+    pub states: Vec<Observed>,
 }
 
 /// Plays scenarios on kernels.
@@ -108,22 +107,13 @@ fn manner(verdict: &Verdict) -> String {
     match verdict.outcome {
         Outcome::Passed => String::new(),
         Outcome::Infra => one_line(verdict.reasons.first().map_or("", String::as_str)),
-        outcome => {
-            let manner = Manner::of(verdict).to_string();
-            let manner = manner.strip_prefix(outcome.name()).unwrap_or(&manner);
-            one_line(manner.trim_start_matches([':', ' ']))
-        }
+        _ => one_line(&Manner::of(verdict).details()),
     }
 }
 
 /// The states of a run's record, as far as it got.
-pub fn states(record: &Path, steps: usize) -> Vec<String> {
-    let state = |number: usize| {
-        let file = record.join(format!("states/{number:02}.txt"));
-        let bytes = read_regular(&file, STATE_MAX).ok()?;
-        Some(comparable(&String::from_utf8_lossy(&bytes)))
-    };
-    (1..=steps).map_while(state).collect()
+pub fn states(record: &Path, steps: usize) -> Vec<Observed> {
+    record::states(record, steps, comparable)
 }
 
 /// A state without what differs from kernel to kernel whatever they do: the key in the release.
@@ -242,12 +232,7 @@ impl Comparison {
         let played = self.played();
         let names: Vec<_> = played.iter().map(|column| &*column.kernel).collect();
         let state = |column: &&Column| match column.states.get(step) {
-            // All lines of a state are indented by two.
-            Some(state) => {
-                let lines = state.lines();
-                let lines = lines.map(|line| line.strip_prefix("  ").unwrap_or(line));
-                lines.collect::<Vec<_>>().join("\n")
-            }
+            Some(state) => state.lines(),
             None => "(not reached)".to_owned(),
         };
         let states: Vec<_> = played.iter().map(state).collect();
@@ -279,13 +264,14 @@ pub fn any_infra(comparisons: &[Comparison]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::Names;
 
     fn column(kernel: &str, outcome: Outcome, manner: &str, states: &[&str]) -> Column {
         Column {
             kernel: kernel.to_owned(),
             outcome,
             manner: manner.to_owned(),
-            states: states.iter().map(|state| (*state).to_owned()).collect(),
+            states: states.iter().map(|dump| parsed(dump)).collect(),
         }
     }
 
@@ -304,12 +290,16 @@ mod tests {
         }
     }
 
-    const SHOP: &str = "  module shop: 0 references\n  call shop.price: 10\n";
-    const V1: &str = "  module shop: 0 references\n  call shop.price: 11\n  call shop.stock: 21\n";
+    fn parsed(dump: &str) -> Observed {
+        Observed::parse(dump, &Names::default()).unwrap()
+    }
+
+    const SHOP: &str = "module\tshop 16384 0\ncall\tshop\tprice\t10\n";
+    const V1: &str = "module\tshop 16384 0\ncall\tshop\tprice\t11\ncall\tshop\tstock\t21\n";
 
     #[test]
     fn the_first_difference_is_shown_and_the_others_are_named() {
-        let bad = V1.replace("stock: 21", "stock: 20");
+        let bad = V1.replace("stock\t21", "stock\t20");
         let good = column("tags", Outcome::Passed, "", &[SHOP, V1, V1, V1]);
         let manner = "at step 3 (load v2): shop.stock answers 20, not 21";
         let fails = column(
@@ -439,8 +429,8 @@ mod tests {
 
     #[test]
     fn a_kernels_key_is_no_difference() {
-        let state = "  result: 7.3.4-lab-0123456789ab x-lab-7.3-lab-0123456789ag\n";
-        let expected = "  result: 7.3.4-lab-<key> x-lab-7.3-lab-0123456789ag\n";
+        let state = r#"{"result":"7.3.4-lab-0123456789ab x-lab-7.3-lab-0123456789ag"}"#;
+        let expected = r#"{"result":"7.3.4-lab-<key> x-lab-7.3-lab-0123456789ag"}"#;
         assert_eq!(comparable(state), expected);
     }
 }

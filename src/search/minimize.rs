@@ -23,8 +23,8 @@ use crate::plan::{self, Run};
 use crate::report::text::count;
 use crate::runner::manner::Manner;
 use crate::runner::run::Ended;
-use crate::runner::verdict::{Outcome, Verdict};
 use crate::scenario::{self, Scenario};
+use crate::verdict::{Outcome, Verdict};
 use crate::yaml::{self, Source};
 
 /// How often the later stages come again: what one lets go may free what another one held.

@@ -13,9 +13,9 @@ use crate::error::{IoContext, Result};
 use crate::event::{Event, Events};
 use crate::plan::{Plan, Run};
 use crate::runner::run::Ended;
-use crate::runner::verdict::Outcome;
 use crate::runner::{self, Options};
 use crate::state::{SnapshotPolicy, Snapshots};
+use crate::verdict::Outcome;
 use crate::vm::accel::Choice;
 
 /// How runs are played.
@@ -104,7 +104,7 @@ impl<'a> Player<'a> {
     /// Hands on what is of use beside the search's own words.
     fn tell(&self, event: Event) {
         match &event {
-            Event::PhaseFinished { result, .. } if result.starts_with("built kernel ") => {
+            Event::PhaseFinished { built: Some(_), .. } => {
                 self.built.set(self.built.get() + 1);
             }
             Event::PhaseStarted { .. }

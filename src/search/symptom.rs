@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::compare::states;
 use crate::runner::run::Ended;
+use crate::state::Observed;
 
 /// What the failing step did to the functions that its problem names: what they answered before it, and
 /// after it.
@@ -20,20 +21,16 @@ impl Symptom {
         let states = states(&ended.record, failing.step);
         let before = failing.step.checked_sub(2).and_then(|at| states.get(at));
         let after = failing.step.checked_sub(1).and_then(|at| states.get(at));
-        Self::between(
-            &failing.problem,
-            [before, after].map(|state| state.map_or("", String::as_str)),
-        )
+        Self::between(&failing.problem, [before, after])
     }
 
-    fn between(problem: &str, states: [&str; 2]) -> Self {
-        let [before, after] = states.map(calls);
-        let named = before.keys().chain(after.keys());
-        let named = named.filter(|function| problem.split(' ').any(|word| word == **function));
-        let both = |function: &&str| {
-            let answer =
-                |calls: &BTreeMap<&str, &str>| calls.get(function).map(|it| (*it).to_owned());
-            ((*function).to_owned(), [answer(&before), answer(&after)])
+    fn between(problem: &str, states: [Option<&Observed>; 2]) -> Self {
+        let calls = || states.into_iter().flatten().map(|state| &state.calls);
+        let named = calls().flat_map(BTreeMap::keys);
+        let named = named.filter(|function| problem.split(' ').any(|word| word == *function));
+        let both = |function: &String| {
+            let answers = states.map(|state| state?.calls.get(function).cloned());
+            (function.clone(), answers)
         };
         Self(named.map(both).collect())
     }
@@ -46,14 +43,6 @@ impl Symptom {
     }
 }
 
-/// What the functions of a state answer.
-fn calls(state: &str) -> BTreeMap<&str, &str> {
-    let calls = state
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("call "));
-    calls.filter_map(|call| call.split_once(": ")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,14 +50,24 @@ mod tests {
     #[test]
     fn a_function_that_was_never_patched_has_another_symptom() {
         let problem = "shop.stock answers 20, not 21";
-        let of = |before, after| Symptom::between(problem, [before, after]);
+        let of = |before: &[(&str, &str)], after: &[(&str, &str)]| {
+            let state = |calls: &[(&str, &str)]| {
+                let call = |&(name, answer): &(&str, &str)| (format!("shop.{name}"), answer.into());
+                Observed {
+                    calls: calls.iter().map(call).collect(),
+                    ..Observed::default()
+                }
+            };
+            let [before, after] = [before, after].map(state);
+            Symptom::between(problem, [Some(&before), Some(&after)])
+        };
         let original = of(
-            "  call shop.price: 11\n  call shop.stock: 21\n",
-            "  call shop.price: 12\n  call shop.stock: 20\n",
+            &[("price", "11"), ("stock", "21")],
+            &[("price", "12"), ("stock", "20")],
         );
-        let smaller = of("  call shop.stock: 21\n", "  call shop.stock: 20\n");
-        let another = of("  call shop.stock: 20\n", "  call shop.stock: 20\n");
-        let at_once = of("", "  call shop.stock: 20\n");
+        let smaller = of(&[("stock", "21")], &[("stock", "20")]);
+        let another = of(&[("stock", "20")], &[("stock", "20")]);
+        let at_once = of(&[], &[("stock", "20")]);
         assert!(original.is_in(&smaller) && !original.is_in(&another));
         assert!(!original.is_in(&at_once));
         // Where nothing changed, there is nothing to compare.

@@ -4,8 +4,8 @@
 use super::output::Ending;
 use super::play::Played;
 use crate::event::RunId;
-use crate::runner::verdict::Verdict;
 use crate::scenario::Scenario;
+use crate::verdict::Verdict;
 
 /// What one side says of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Word {
 
     /// A scenario's word. One that was planned and ended without a verdict says nothing.
     pub fn of_verdict(verdict: &Verdict) -> Self {
-        use crate::runner::verdict::Outcome::{Cancelled, Infra};
+        use crate::verdict::Outcome::{Cancelled, Infra};
         match verdict.outcome {
             Infra | Cancelled => Word::Nothing,
             _ if verdict.is_as_expected() => Word::Ok,

@@ -13,8 +13,9 @@ use crate::event::{Event, RunId, millis};
 use crate::guest::{self, Executed, Guest, Silence};
 use crate::image::keys::RunKeys;
 use crate::runner::forensics;
+use crate::runner::judge;
 use crate::runner::record::Record;
-use crate::runner::verdict::{Evidence, Outcome, Verdict};
+use crate::verdict::{Evidence, Outcome, Verdict};
 use crate::vm::machine::{Gone, Machine, Parts};
 
 /// Where the selftests are in the guest.
@@ -185,7 +186,7 @@ impl<'a> Player<'a> {
                 (_, Some(gone), _) => Ok(gone.clone()),
                 (Ending::NotOk(said), _, None) => Ok(not_ok(name, said)),
                 (Ending::Ok, _, None) => Ok(Verdict::passed()),
-                (_, _, Some(splat)) => Ok(Verdict::of_splat(splat, &format!("while {name} ran"))),
+                (_, _, Some(splat)) => Ok(judge::of_splat(splat, &format!("while {name} ran"))),
             };
             let exit_code = verdict.as_ref().map_or(0, |verdict| verdict.exit_code);
             let record = self.record.shown();
@@ -246,7 +247,7 @@ impl<'a> Player<'a> {
 async fn verdict_on(gone: &Gone, doing: &str, of: &Originals, machine: &mut Machine) -> Verdict {
     // What the kernel says comes after what it does.
     tokio::time::sleep(machine.deadlines.last_words).await;
-    let mut verdict = Verdict::of_gone(gone, doing, &machine.console, &[]);
+    let mut verdict = judge::of_gone(gone, doing, &machine.console, &[]);
     if verdict.is_stuck() && machine.gone().is_none() {
         verdict
             .evidence

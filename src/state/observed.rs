@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::scenario::{Scenario, kernel_module_name};
 use crate::visible::visible;
@@ -59,7 +59,7 @@ impl Names {
 }
 
 /// The state after a step.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// What the step itself found out: an errno, what a file held.
     pub result: Option<String>,
@@ -79,7 +79,7 @@ pub struct Observed {
 }
 
 /// A directory in `/sys/kernel/livepatch`. Attributes are as they read; `-` if absent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Livepatch {
     /// The scenario's name.
     pub name: String,
@@ -96,7 +96,7 @@ pub struct Livepatch {
 }
 
 /// An object of a livepatch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     /// `vmlinux` or a module.
     pub name: String,
@@ -226,14 +226,22 @@ impl Observed {
 
     /// The state in a snapshot, indented by two spaces.
     pub fn text(&self) -> String {
+        self.lines()
+            .lines()
+            .map(|line| format!("  {line}\n"))
+            .collect()
+    }
+
+    /// The lines of the state, without the indentation.
+    pub fn lines(&self) -> String {
         let mut text = String::new();
         if let Some(result) = &self.result {
-            let _ = writeln!(text, "  result: {}", result.replace('\n', "\n    "));
+            let _ = writeln!(text, "result: {}", result.replace('\n', "\n  "));
         }
         for livepatch in &self.livepatches {
             let _ = writeln!(
                 text,
-                "  livepatch {}: enabled {}, transition {}, replace {}, stack_order {}",
+                "livepatch {}: enabled {}, transition {}, replace {}, stack_order {}",
                 livepatch.name,
                 livepatch.enabled,
                 livepatch.transition,
@@ -243,23 +251,23 @@ impl Observed {
             for object in &livepatch.objects {
                 let functions = object.functions.join(" ");
                 let patched = &object.patched;
-                let _ = writeln!(text, "    {}: patched {patched}: {functions}", object.name);
+                let _ = writeln!(text, "  {}: patched {patched}: {functions}", object.name);
             }
         }
         for (module, references) in &self.modules {
-            let _ = writeln!(text, "  module {module}: {references} references");
+            let _ = writeln!(text, "module {module}: {references} references");
         }
         for (function, answer) in &self.calls {
-            let _ = writeln!(text, "  call {function}: {answer}");
+            let _ = writeln!(text, "call {function}: {answer}");
         }
         for function in &self.handlers {
-            let _ = writeln!(text, "  handler on {function}");
+            let _ = writeln!(text, "handler on {function}");
         }
         for function in &self.traced {
-            let _ = writeln!(text, "  traced {function}");
+            let _ = writeln!(text, "traced {function}");
         }
         for line in &self.log {
-            let _ = writeln!(text, "  log {line}");
+            let _ = writeln!(text, "log {line}");
         }
         // It is shown on terminals, and line ends of another kind would not be read back.
         visible(&text)

@@ -4,68 +4,14 @@
 //! The corpus in `tests/faults/splats/` has real ones from guests of both architectures.
 
 use std::collections::VecDeque;
-use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-/// What a kernel complains of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// It stopped: `panic()`.
-    Panic,
-    /// A task died of an exception: a bad pointer, `BUG()`.
-    Oops,
-    /// A broken rule that the kernel itself found: scheduling while atomic, a bad page.
-    Bug,
-    /// `WARN()`.
-    Warning,
-    /// Lockdep or RCU found an order or a context that can go wrong.
-    Lockdep,
-    /// KASAN, KFENCE, KMSAN, KCSAN or UBSAN.
-    Sanitizer,
-    /// A CPU did not schedule, or take interrupts, for too long.
-    Lockup,
-    /// A task slept uninterruptibly for too long.
-    HungTask,
-    /// A grace period did not end.
-    RcuStall,
-    /// It killed a process for want of memory.
-    OutOfMemory,
-    /// It wrote faster than its console: what else it said is not known.
-    LostMessages,
-}
-
-impl Kind {
-    /// As it is shown.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Panic => "kernel panic",
-            Kind::Oops => "oops",
-            Kind::Bug => "kernel bug",
-            Kind::Warning => "warning",
-            Kind::Lockdep => "lockdep",
-            Kind::Sanitizer => "sanitizer",
-            Kind::Lockup => "lockup",
-            Kind::HungTask => "hung task",
-            Kind::RcuStall => "RCU stall",
-            Kind::OutOfMemory => "out of memory",
-            Kind::LostMessages => "lost messages",
-        }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use crate::verdict::SplatKind;
 
 /// A kernel's complaint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Splat {
     /// What it is about. A panic that follows is in `fatal`.
-    pub kind: Kind,
+    pub kind: SplatKind,
     /// Its first line: `WARNING: kernel/livepatch/core.c:1067 at klp_enable_patch+0x1/0x2, …`.
     pub title: String,
     /// Whether the kernel stopped, at once or later on.
@@ -76,53 +22,59 @@ pub struct Splat {
 
 /// What splats begin with, the special before the general. The message after the time stamp must
 /// *begin* so: a livepatch called "BUG" in the middle of a line is none.
-const MARKS: [(&str, Kind); 41] = [
-    ("Kernel panic - not syncing", Kind::Panic),
-    ("BUG: KASAN: ", Kind::Sanitizer),
-    ("BUG: KFENCE: ", Kind::Sanitizer),
-    ("BUG: KMSAN: ", Kind::Sanitizer),
-    ("BUG: KCSAN: ", Kind::Sanitizer),
-    ("UBSAN: ", Kind::Sanitizer),
-    ("BUG: kernel NULL pointer dereference", Kind::Oops),
-    ("BUG: unable to handle", Kind::Oops),
-    ("BUG: stack guard page was hit", Kind::Oops),
-    ("BUG: TASK stack guard page was hit", Kind::Oops),
-    ("kernel BUG at ", Kind::Oops),
-    ("Oops: ", Kind::Oops),
-    ("general protection fault", Kind::Oops),
-    ("traps: PANIC: double fault", Kind::Oops),
-    ("PANIC: double fault", Kind::Oops),
-    ("Unable to handle kernel", Kind::Oops),
-    ("Internal error: ", Kind::Oops),
-    ("Insufficient stack space to handle exception!", Kind::Oops),
-    ("Unexpected kernel BRK exception", Kind::Oops),
-    ("SError Interrupt on CPU", Kind::Oops),
-    ("watchdog: BUG: soft lockup", Kind::Lockup),
-    ("watchdog: CPU", Kind::Lockup),
-    ("Watchdog detected hard LOCKUP", Kind::Lockup),
-    ("NMI watchdog: Watchdog detected hard LOCKUP", Kind::Lockup),
-    ("BUG: workqueue lockup", Kind::Lockup),
-    ("[ BUG: ", Kind::Lockdep),
-    ("WARNING: possible circular locking", Kind::Lockdep),
-    ("WARNING: possible recursive locking", Kind::Lockdep),
-    ("WARNING: possible irq lock inversion", Kind::Lockdep),
-    ("WARNING: inconsistent lock state", Kind::Lockdep),
-    ("WARNING: bad unlock balance", Kind::Lockdep),
-    ("WARNING: held lock freed", Kind::Lockdep),
+const MARKS: [(&str, SplatKind); 41] = [
+    ("Kernel panic - not syncing", SplatKind::Panic),
+    ("BUG: KASAN: ", SplatKind::Sanitizer),
+    ("BUG: KFENCE: ", SplatKind::Sanitizer),
+    ("BUG: KMSAN: ", SplatKind::Sanitizer),
+    ("BUG: KCSAN: ", SplatKind::Sanitizer),
+    ("UBSAN: ", SplatKind::Sanitizer),
+    ("BUG: kernel NULL pointer dereference", SplatKind::Oops),
+    ("BUG: unable to handle", SplatKind::Oops),
+    ("BUG: stack guard page was hit", SplatKind::Oops),
+    ("BUG: TASK stack guard page was hit", SplatKind::Oops),
+    ("kernel BUG at ", SplatKind::Oops),
+    ("Oops: ", SplatKind::Oops),
+    ("general protection fault", SplatKind::Oops),
+    ("traps: PANIC: double fault", SplatKind::Oops),
+    ("PANIC: double fault", SplatKind::Oops),
+    ("Unable to handle kernel", SplatKind::Oops),
+    ("Internal error: ", SplatKind::Oops),
+    (
+        "Insufficient stack space to handle exception!",
+        SplatKind::Oops,
+    ),
+    ("Unexpected kernel BRK exception", SplatKind::Oops),
+    ("SError Interrupt on CPU", SplatKind::Oops),
+    ("watchdog: BUG: soft lockup", SplatKind::Lockup),
+    ("watchdog: CPU", SplatKind::Lockup),
+    ("Watchdog detected hard LOCKUP", SplatKind::Lockup),
+    (
+        "NMI watchdog: Watchdog detected hard LOCKUP",
+        SplatKind::Lockup,
+    ),
+    ("BUG: workqueue lockup", SplatKind::Lockup),
+    ("[ BUG: ", SplatKind::Lockdep),
+    ("WARNING: possible circular locking", SplatKind::Lockdep),
+    ("WARNING: possible recursive locking", SplatKind::Lockdep),
+    ("WARNING: possible irq lock inversion", SplatKind::Lockdep),
+    ("WARNING: inconsistent lock state", SplatKind::Lockdep),
+    ("WARNING: bad unlock balance", SplatKind::Lockdep),
+    ("WARNING: held lock freed", SplatKind::Lockdep),
     (
         "WARNING: lock held when returning to user space",
-        Kind::Lockdep,
+        SplatKind::Lockdep,
     ),
-    ("WARNING: suspicious RCU usage", Kind::Lockdep),
-    ("BUG: ", Kind::Bug),
-    ("WARNING: ", Kind::Warning),
-    ("INFO: task ", Kind::HungTask),
-    ("rcu: INFO: rcu_", Kind::RcuStall),
-    ("INFO: rcu_", Kind::RcuStall),
-    ("Out of memory: Killed process ", Kind::OutOfMemory),
+    ("WARNING: suspicious RCU usage", SplatKind::Lockdep),
+    ("BUG: ", SplatKind::Bug),
+    ("WARNING: ", SplatKind::Warning),
+    ("INFO: task ", SplatKind::HungTask),
+    ("rcu: INFO: rcu_", SplatKind::RcuStall),
+    ("INFO: rcu_", SplatKind::RcuStall),
+    ("Out of memory: Killed process ", SplatKind::OutOfMemory),
     (
         "Memory cgroup out of memory: Killed process ",
-        Kind::OutOfMemory,
+        SplatKind::OutOfMemory,
     ),
 ];
 
@@ -135,12 +87,14 @@ const BEFORE: usize = 4;
 const STAMP_MAX: usize = 32;
 
 /// The kind of a splat that begins with this message.
-fn kind(message: &str) -> Option<Kind> {
+fn kind(message: &str) -> Option<SplatKind> {
     let (_, kind) = *MARKS.iter().find(|(mark, _)| message.starts_with(mark))?;
     let is = match kind {
         // `kernel/hung_task.c`: of its messages, those that say for how long.
-        Kind::HungTask => message.contains(" blocked") && message.contains("for more than "),
-        Kind::Lockup if message.starts_with("watchdog: CPU") => message.contains("hard LOCKUP"),
+        SplatKind::HungTask => message.contains(" blocked") && message.contains("for more than "),
+        SplatKind::Lockup if message.starts_with("watchdog: CPU") => {
+            message.contains("hard LOCKUP")
+        }
         _ => true,
     };
     is.then_some(kind)
@@ -182,11 +136,11 @@ impl<'a> Finder<'a> {
         let kind = match timed == self.timed {
             true => kind(message),
             // The console itself says this, without a time.
-            false => is_lost(message).then_some(Kind::LostMessages),
+            false => is_lost(message).then_some(SplatKind::LostMessages),
         };
-        let kind = kind.filter(|&kind| kind == Kind::Panic || !self.is_allowed(message));
+        let kind = kind.filter(|&kind| kind == SplatKind::Panic || !self.is_allowed(message));
         match (&mut self.found, kind) {
-            (Some(splat), Some(Kind::Panic)) => splat.fatal = true,
+            (Some(splat), Some(SplatKind::Panic)) => splat.fatal = true,
             (Some(_), _) => {}
             (None, Some(kind)) => {
                 let cut = |line: &String| line.contains("---[ cut here ]---");
@@ -196,7 +150,7 @@ impl<'a> Finder<'a> {
                 self.found = Some(Splat {
                     kind,
                     title: message.to_owned(),
-                    fatal: kind == Kind::Panic,
+                    fatal: kind == SplatKind::Panic,
                     text: String::new(),
                 });
             }
@@ -287,7 +241,7 @@ mod tests {
             splat.title,
             "WARNING: kernel/livepatch/core.c:1067 at x+0x1/0x2, CPU#0: x/71"
         );
-        assert_eq!((splat.kind, splat.fatal), (Kind::Warning, false));
+        assert_eq!((splat.kind, splat.fatal), (SplatKind::Warning, false));
         assert_eq!(splat.text.lines().count(), 5);
     }
 
@@ -297,7 +251,7 @@ mod tests {
                     [    2.1][   T71] ---[ end trace 0000000000000000 ]---\n\
                     [    9.1][   T71] Kernel panic - not syncing: Fatal exception\n";
         let splat = find_splat(text).unwrap();
-        assert_eq!((splat.kind, splat.fatal), (Kind::Oops, true));
+        assert_eq!((splat.kind, splat.fatal), (SplatKind::Oops, true));
         assert_eq!(splat.text.lines().count(), 2);
     }
 
@@ -324,10 +278,10 @@ mod tests {
     #[test]
     fn a_program_without_a_newline_hides_no_splat() {
         let splat = find_splat("a prompt# [    1.000000] BUG: scheduling while atomic: x/1/2\n");
-        assert_eq!(splat.unwrap().kind, Kind::Bug);
+        assert_eq!(splat.unwrap().kind, SplatKind::Bug);
         // A kernel may be built without time stamps.
         let splat = find_splat("BUG: sleeping function called from invalid context\n");
-        assert_eq!(splat.unwrap().kind, Kind::Bug);
+        assert_eq!(splat.unwrap().kind, SplatKind::Bug);
     }
 
     #[test]
@@ -346,7 +300,7 @@ mod tests {
     #[test]
     fn lost_messages_may_have_been_a_splat() {
         let splat = find_splat("[    1.0] x\n** 101 printk messages dropped **\n[    1.1] y");
-        assert_eq!(splat.unwrap().kind, Kind::LostMessages);
+        assert_eq!(splat.unwrap().kind, SplatKind::LostMessages);
     }
 
     #[test]

@@ -2,8 +2,7 @@
 //! Faults in a guest: what a kernel and its programs can do wrong.
 
 use livepatch_lab::error::Blame;
-use livepatch_lab::runner::verdict::Outcome;
-use livepatch_lab::vm::splat::Kind;
+use livepatch_lab::verdict::{Outcome, SplatKind};
 
 /// A fault, and what must come of it.
 pub struct Fault {
@@ -12,7 +11,7 @@ pub struct Fault {
     /// What happens in the guest.
     pub what: &'static str,
     pub outcome: Outcome,
-    pub kind: Option<Kind>,
+    pub kind: Option<SplatKind>,
     pub blame: Option<Blame>,
     pub code: u8,
     /// What the first reason says.
@@ -31,7 +30,7 @@ pub const STUCK: &[&str] = &[CPUS, SYSRQ, SAID, TAIL, QEMU];
 const fn splat(
     scenario: &'static str,
     what: &'static str,
-    kind: Kind,
+    kind: SplatKind,
     reason: &'static str,
 ) -> Fault {
     Fault {
@@ -49,7 +48,7 @@ const fn splat(
 const fn stuck(
     scenario: &'static str,
     what: &'static str,
-    kind: Kind,
+    kind: SplatKind,
     reason: &'static str,
 ) -> Fault {
     let mut fault = splat(scenario, what, kind, reason);
@@ -61,7 +60,7 @@ const fn panic(scenario: &'static str, what: &'static str) -> Fault {
     let mut fault = splat(
         scenario,
         what,
-        Kind::Panic,
+        SplatKind::Panic,
         "Kernel panic - not syncing: provoked",
     );
     fault.outcome = Outcome::Panicked;
@@ -74,7 +73,7 @@ const fn gone(
     outcome: Outcome,
     reason: &'static str,
 ) -> Fault {
-    let mut fault = splat(scenario, what, Kind::Panic, reason);
+    let mut fault = splat(scenario, what, SplatKind::Panic, reason);
     fault.outcome = outcome;
     fault.kind = None;
     fault.evidence = &[TAIL, QEMU];
@@ -94,7 +93,7 @@ pub const FAULTS: [Fault; 22] = [
     splat(
         "warn",
         "WARN() in a patched function",
-        Kind::Warning,
+        SplatKind::Warning,
         "): WARNING: culprit.c:",
     ),
     passes("warn-allowed", "the same, allowed by the scenario"),
@@ -107,14 +106,14 @@ pub const FAULTS: [Fault; 22] = [
     splat(
         "oops",
         "a write to a bad address",
-        Kind::Oops,
+        SplatKind::Oops,
         "NULL pointer dereference",
     ),
-    splat("bug", "BUG()", Kind::Oops, "kernel BUG at culprit.c:"),
+    splat("bug", "BUG()", SplatKind::Oops, "kernel BUG at culprit.c:"),
     splat(
         "atomic",
         "sleeping in atomic context",
-        Kind::Bug,
+        SplatKind::Bug,
         "BUG: scheduling while atomic: lab-agent/",
     ),
     panic("panic", "a panic in a step"),
@@ -122,19 +121,19 @@ pub const FAULTS: [Fault; 22] = [
     stuck(
         "hung-task",
         "a task that sleeps for ever",
-        Kind::HungTask,
+        SplatKind::HungTask,
         "INFO: task lab-agent:",
     ),
     stuck(
         "soft-lockup",
         "a CPU that never schedules",
-        Kind::Lockup,
+        SplatKind::Lockup,
         "watchdog: BUG: soft lockup - CPU#",
     ),
     stuck(
         "rcu-stall",
         "a grace period that cannot end",
-        Kind::RcuStall,
+        SplatKind::RcuStall,
         "rcu: INFO: rcu_sched ",
     ),
     {
@@ -163,7 +162,7 @@ pub const FAULTS: [Fault; 22] = [
         let mut fault = splat(
             "out-of-memory",
             "all memory is taken",
-            Kind::OutOfMemory,
+            SplatKind::OutOfMemory,
             "Out of memory: Killed process",
         );
         fault.blame = Some(Blame::Guest);
@@ -207,7 +206,7 @@ pub const FAULTS: [Fault; 22] = [
         let mut fault = splat(
             "flood",
             "100 MB on the console",
-            Kind::LostMessages,
+            SplatKind::LostMessages,
             " printk messages dropped **",
         );
         fault.outcome = Outcome::Flooded;
@@ -246,25 +245,25 @@ pub const DEBUG_FAULTS: [Fault; 4] = [
     splat(
         "lock-order",
         "locks in both orders",
-        Kind::Lockdep,
+        SplatKind::Lockdep,
         "WARNING: possible circular locking dependency detected",
     ),
     splat(
         "bad-access",
         "a write behind what was allocated",
-        Kind::Sanitizer,
+        SplatKind::Sanitizer,
         "BUG: KASAN: slab-out-of-bounds in lab_new_0_cmdline_proc_show",
     ),
     splat(
         "bad-index",
         "an index behind the end of an array",
-        Kind::Sanitizer,
+        SplatKind::Sanitizer,
         "UBSAN: array-index-out-of-bounds in culprit.c:",
     ),
     splat(
         "bad-context",
         "sleeping where it is not allowed",
-        Kind::Bug,
+        SplatKind::Bug,
         "BUG: sleeping function called from invalid context at culprit.c:",
     ),
 ];

@@ -16,7 +16,7 @@ use livepatch_lab::arch::Arch;
 use livepatch_lab::event::RunId;
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{Results, RunResult};
-use livepatch_lab::runner::verdict::Outcome;
+use livepatch_lab::verdict::Outcome;
 
 /// How many runs ended in a way, of those that `of` picks.
 fn count(results: &Results, outcome: Outcome, of: impl Fn(&RunResult) -> bool) -> usize {

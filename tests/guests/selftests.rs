@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use livepatch_lab::event::{Event, Stamped};
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{Results, RunResult};
-use livepatch_lab::runner::verdict::{Evidence, Outcome};
+use livepatch_lab::verdict::{Evidence, Outcome};
 
 use crate::common::{Output, Project, ROOT, lab_env};
 use crate::real::{CI, set_up};

@@ -10,7 +10,7 @@ use crate::cluster::Slurm;
 use crate::common::{Output, ROOT, lab_env};
 use crate::real::{CI, set_up};
 use livepatch_lab::report::read::read_dir;
-use livepatch_lab::runner::verdict::Outcome;
+use livepatch_lab::verdict::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(900);
 

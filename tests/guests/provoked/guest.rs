@@ -8,7 +8,7 @@ use std::path::Path;
 use livepatch_lab::arch::Arch;
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{RunResult, State};
-use livepatch_lab::runner::verdict::Outcome;
+use livepatch_lab::verdict::Outcome;
 
 use crate::common::{Project, ROOT};
 use crate::faults::guest::{BOOT_FAULTS, DEBUG_FAULTS, FAULTS, Fault};
