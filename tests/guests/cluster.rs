@@ -167,12 +167,6 @@ impl Slurm {
         text.lines().map(task).collect()
     }
 
-    /// What `scontrol` knows of a job or a task (`12` or `12_3`).
-    pub fn show(&self, job: &str) -> String {
-        let mut scontrol = self.client("scontrol");
-        self.output(scontrol.args(["--oneliner", "show", "job", job]))
-    }
-
     /// Waits until a task is in this state.
     pub fn wait_for_state(&self, job: u32, index: u32, state: &str, limit: Duration) {
         self.poll(job, limit, |tasks| {
@@ -211,12 +205,6 @@ impl Slurm {
         self.output(self.client("scancel").arg(job));
     }
 
-    /// Sends a signal to the batch script alone, as `--signal=B:…` does before the time limit.
-    pub fn signal(&self, job: &str, signal: &str) {
-        let mut scancel = self.client("scancel");
-        self.output(scancel.args(["--batch", "--signal", signal, job]));
-    }
-
     fn output(&self, command: &mut Command) -> String {
         let output = command.output().unwrap();
         let done = output.status.success();
@@ -235,15 +223,6 @@ impl Slurm {
             let _ = writeln!(text, "--- {name} ---\n{tail}");
         }
         text
-    }
-
-    /// The TCP ports of the controller and of the node.
-    pub fn ports(&self) -> [u16; 2] {
-        let config = fs::read_to_string(self.path("slurm.conf")).unwrap();
-        ["SlurmctldPort=", "SlurmdPort="].map(|key| {
-            let value = config.lines().find_map(|line| line.strip_prefix(key));
-            value.unwrap().parse().unwrap()
-        })
     }
 
     /// The processes of this cluster: daemons, tasks, and all that these started.
