@@ -16,6 +16,7 @@ pub mod host;
 pub mod image;
 pub mod import;
 pub mod kernel;
+pub mod klp;
 pub mod module;
 pub mod plan;
 pub mod process;

@@ -22,6 +22,7 @@ mod share;
 pub mod shipped;
 mod steps;
 mod times;
+mod tree;
 pub mod verdict;
 
 use std::collections::BTreeMap;

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use crate::scenario::{Action, Scenario, Step, Target, Transition};
+use crate::scenario::{Scenario, Step, Target, Transition};
+use crate::step::Lasting;
 
 /// What a step takes that waits for a transition, and what any other one takes.
 const TRANSITION: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ fn best(scenarios: &[&Scenario], free: &[usize]) -> Option<Group> {
         let common: Vec<_> = free[at..].iter().map(common).collect();
         let mut cost = Duration::ZERO;
         for steps in 1..=scenarios[first].steps.len() {
-            cost += cost_of(scenarios[first], &scenarios[first].steps[steps - 1]);
+            cost += cost_of(&scenarios[first].steps[steps - 1]);
             let shared = common.iter().filter(|(_, common)| *common >= steps);
             let runs: Vec<_> = shared.map(|&(run, _)| run).collect();
             let Some(saved) = saved(runs.len(), cost) else {
@@ -69,28 +70,13 @@ fn saved(runs: usize, cost: Duration) -> Option<Duration> {
 }
 
 /// What a step takes.
-fn cost_of(scenario: &Scenario, step: &Step) -> Duration {
-    let waits = match &step.action {
-        Action::Load {
-            module,
-            errno: None,
-            transition,
-            ..
-        } => *transition != Transition::None && scenario.livepatch(module).is_some(),
-        Action::Disable {
-            errno: None,
-            transition,
-            ..
-        }
-        | Action::Reverse {
-            errno: None,
-            transition,
-            ..
-        } => *transition != Transition::None,
-        Action::Release { .. } => true,
-        _ => false,
-    };
-    if waits { TRANSITION } else { ROUND_TRIP }
+fn cost_of(step: &Step) -> Duration {
+    let effects = step.action.effects();
+    let transition = effects.transition.filter(|it| **it != Transition::None);
+    match transition.is_some() && effects.errno.is_none() {
+        true => TRANSITION,
+        false => ROUND_TRIP,
+    }
 }
 
 /// How many steps two scenarios begin with that do the same to a guest. What must be so afterwards
@@ -109,12 +95,9 @@ fn common(a: &Scenario, b: &Scenario) -> usize {
 
 fn same(a: &Scenario, x: &Step, b: &Scenario, y: &Step) -> bool {
     (&x.action, &x.requires, x.timeout) == (&y.action, &y.requires, y.timeout)
-        && match &x.action {
-            // Spawned processes are the agent's, which ends before the guest is kept.
-            Action::Spawn { .. } => false,
-            Action::Load { module, .. } => is_same_module(a, b, module),
-            _ => true,
-        }
+        // Spawned processes are the agent's, which ends before the guest is kept.
+        && !matches!(x.action.effects().begins, Some(Lasting::Spawned(_)))
+        && x.action.effects().loads.is_none_or(|module| is_same_module(a, b, module))
 }
 
 /// Whether what is called `name` in both scenarios has the same code. The lab generates it from
