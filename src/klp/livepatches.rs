@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 
+use super::errno::Errno;
 use super::lower::{text, texts};
 use super::model::{
     Callback, Callbacks, Code, Generated, Livepatch, NewFunction, PatchedFunction, PatchedObject,
     Replace, ReplaceCapability, State, Symbol, Target,
 };
 use super::names::{declares, kernel_module_name, lenient_symbol, symbol};
-use super::{Errno, targets};
+use super::targets;
 use crate::yaml::{Diagnostic, Diagnostics, Key, Node, Span, did_you_mean, known_names, suggest};
 
 /// The livepatches of a scenario that requires this `replace` of kernels.

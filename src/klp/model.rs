@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Errno;
+use super::errno::Errno;
 
 /// The object that stands for the kernel itself.
 pub const VMLINUX: &str = "vmlinux";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How tools put an errno into words: a script sees no other trace of it.
 
-use super::Errno;
+use super::errno::Errno;
 
 /// glibc's strerror() in the C locale, which `functions.sh` sets.
 pub(crate) fn strerror(errno: Errno) -> &'static str {

@@ -29,14 +29,12 @@ pub(crate) use crate::klp::names::{
 pub(crate) use crate::klp::shape::is_module_name;
 pub(crate) use crate::step::is_param;
 
+use model::VERSION;
 use std::path::Path;
 
 use crate::klp::{names, text};
 use crate::step;
 use crate::yaml::{self, Diagnostic, Diagnostics, Source, Span};
-
-/// The version of the format that this lab reads.
-const VERSION: i64 = 1;
 
 /// Reads a scenario. `name` is the file's name without its extension.
 ///

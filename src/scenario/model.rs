@@ -10,6 +10,9 @@ use crate::arch::Arch;
 use crate::klp::{Code, Livepatch, ReplaceCapability, Target, kernel_module_name};
 use crate::step::{Change, Place, Step};
 
+/// The version of the format that this lab reads.
+pub(super) const VERSION: i64 = 1;
+
 /// A story to play to a kernel.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Scenario {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a scenario file looks like: the tables behind its checks and its JSON schema.
 
-use super::Capability;
+use super::model::{Capability, VERSION as FORMAT};
 use crate::files::ARCHES;
 use crate::klp::ReplaceCapability;
 use crate::klp::names;
-use crate::klp::shape::{LIVEPATCHES, TARGETS};
+use crate::klp::shape::TARGETS;
+use crate::klp::shape::livepatch::LIVEPATCHES;
 use crate::step::STEP_NAME;
 use crate::step::shape::STEPS;
 use crate::yaml::{Field, Int, Lexis, List, OneOf, Record, Shape, Text};
@@ -63,8 +64,8 @@ pub(super) const SCENARIO: Shape = Shape::Record(&Record {
 
 const VERSION: Int = Int {
     what: "the version",
-    min: super::VERSION,
-    max: super::VERSION,
+    min: FORMAT,
+    max: FORMAT,
 };
 
 const SUMMARY: Text = Text {

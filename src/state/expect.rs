@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Holding a state against an `expect`. Pure.
 
-use super::Observed;
+use super::observed::Observed;
 use crate::scenario::Expect;
 
 /// Everything that is not as expected, one sentence each.

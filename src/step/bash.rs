@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::Transition;
+use super::details::Transition;
 use crate::klp::{Errno, strerror};
 
 /// How often `loop_until` of functions.sh looks each second.

@@ -6,12 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::bash::Command;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
-use super::perform::target_file;
-use super::perform::{Stage, Stopped};
+use super::perform::{Stage, Stopped, target_file};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::FunctionRef;
 use crate::klp::shape::{FUNCTION_REF, RETURN_VALUE};
 use crate::yaml::{Field, Node, Shape};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What steps of several kinds can say besides their action. What is one kind's own is in its file.
 
+use serde::Serialize;
+
 use crate::klp::Errno;
 use crate::klp::names;
 use crate::klp::shape::FUNCTION_NAME;
@@ -20,6 +22,21 @@ pub(super) fn errno(node: &Node) -> Option<Errno> {
     node.get("errno")
         .and_then(Node::as_str)
         .and_then(Errno::from_name)
+}
+
+/// What must become of the transition that a step starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transition {
+    /// It completes.
+    #[default]
+    Completes,
+    /// It stays open, and only for the tasks in functions that are held.
+    Held,
+    /// It stays open, and only for tasks that are in this function, which is not one of a target.
+    HeldIn(String),
+    /// There is none of its own to wait for: a target is loaded.
+    None,
 }
 
 /// What must become of the transition; [`TRANSITION_RULES`] go with it.

@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Transition;
-use super::bash::Command;
-use super::bash::write;
-use super::details::{self, ERRNO, HELD_IN, TRANSITION, TRANSITION_RULES};
-use super::kind::{Change, Effects, Place, StepKind};
+use super::bash::{Command, write};
+use super::details::{self, ERRNO, HELD_IN, TRANSITION, TRANSITION_RULES, Transition};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
-use super::perform::attribute;
-use super::perform::{Stage, Stopped};
+use super::perform::{Stage, Stopped, attribute};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::Errno;
 use crate::klp::shape::MODULE;
 use crate::yaml::{Field, Node, Shape};

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bash::Command;
-use super::bash::{no_nul, write};
+use super::bash::{Command, no_nul, write};
 use super::details::DATA;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::texts;
 use crate::yaml::{Field, List, Node, Shape};
 

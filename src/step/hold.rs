@@ -7,13 +7,10 @@ use serde::Serialize;
 
 use super::bash::Command;
 use super::held::Held;
-use super::kind::Lasting;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Lasting, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
-use super::perform::target_file;
-use super::perform::{Stage, Stopped};
+use super::perform::{Stage, Stopped, target_file};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::FunctionRef;
 use crate::klp::shape::FUNCTION_REF;
 use crate::yaml::{Field, Node, Shape};

@@ -7,12 +7,10 @@ use serde::Serialize;
 
 use super::bash::Command;
 use super::details::PROCESSES;
-use super::kind::Lasting;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Lasting, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use super::spawn::IN_BASH;
 use crate::yaml::{Field, Node, Shape};
 

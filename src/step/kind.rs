@@ -4,14 +4,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Transition;
 use super::bash::Command;
+use super::details::Transition;
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::{Errno, FunctionRef};
-use crate::yaml::Node;
+use crate::yaml::{Field, Node, Rule};
 
 /// A kind of step. Nothing here has a default: a kind without one of its parts does not compile.
 pub(super) trait StepKind: Sized {
@@ -36,6 +35,18 @@ pub(super) trait StepKind: Sized {
     /// It in bash, without the wait for its transition. `limit` is the step's own. An `Err` says
     /// what a script cannot do.
     fn bash(&self, limit: Option<Duration>) -> Result<Vec<Command>, String>;
+}
+
+/// How a kind of step is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Syntax {
+    /// The key that says what happens; `None` if nothing does.
+    pub(super) key: Option<Field>,
+    /// What may stand beside it. The same detail may be one of several kinds.
+    pub(super) details: &'static [Field],
+    /// Which keys go together. That a detail needs one of its kinds goes without saying, unless a
+    /// rule here says what else it needs.
+    pub(super) rules: &'static [Rule],
 }
 
 /// What a step does to the world, as far as its scenario says.

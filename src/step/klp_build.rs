@@ -7,11 +7,10 @@ use serde::Serialize;
 
 use super::bash::Command;
 use super::details::NEEDLE;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::{names, text, texts};
 use crate::yaml::{Field, Lexis, List, Node, Shape, Text};
 

@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Transition;
 use super::bash::Command;
-use super::details::{self, ERRNO, HELD_IN, TRANSITION, TRANSITION_RULES};
-use super::kind::{Change, Effects, Place, StepKind};
+use super::details::{self, ERRNO, HELD_IN, TRANSITION, TRANSITION_RULES, Transition};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
-use super::perform::Spawned;
-use super::perform::{Stage, Stopped};
+use super::perform::{Spawned, Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::shape::MODULE;
 use crate::klp::{Errno, insmod, kernel_module_name, names};
 use crate::yaml::{Field, Lexis, MapOf, Node, Shape, Text};

@@ -33,6 +33,7 @@ mod unload;
 mod wait;
 mod write;
 
+pub use details::Transition;
 pub use expect::Expect;
 pub use kind::{Change, Effects, Lasting, Place};
 pub use operations::{Answer, Outcome, Silence, Unsettled};
@@ -43,21 +44,20 @@ pub use wait::WaitUntil;
 pub(crate) use details::STEP_NAME;
 pub(crate) use load::is_param;
 pub(crate) use operations::{Host, Operations};
-pub(crate) use perform::perform;
-pub(crate) use reader::read;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::klp::Errno;
-use crate::yaml::Node;
+use crate::klp::{Errno, Livepatch, References, Target, text};
+use crate::yaml::{Diagnostic, Diagnostics, Node, Source, Span};
 use bash::Command;
-use kind::StepKind;
+use held::Held;
+use kind::{StepKind, Syntax};
 use perform::Stage;
 use reader::Reader;
-use shape::Syntax;
 
 /// Makes the table of kinds an [`Action`].
 macro_rules! kinds {
@@ -210,17 +210,78 @@ impl Step {
     }
 }
 
-/// What must become of the transition that a step starts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Transition {
-    /// It completes.
-    #[default]
-    Completes,
-    /// It stays open, and only for the tasks in functions that are held.
-    Held,
-    /// It stays open, and only for tasks that are in this function, which is not one of a target.
-    HeldIn(String),
-    /// There is none of its own to wait for: a target is loaded.
-    None,
+/// The steps of a scenario.
+pub(crate) fn read(
+    root: &Node,
+    source: &Source,
+    targets: &[Target],
+    livepatches: &[Livepatch],
+    diagnostics: &mut Diagnostics,
+) -> Vec<Step> {
+    let steps = root.get("steps").map_or(&[][..], Node::items);
+    unique_names(steps, diagnostics);
+    let mut reader = Reader {
+        references: References {
+            targets,
+            livepatches,
+            diagnostics,
+        },
+        held: Held::default(),
+        spawned: Vec::new(),
+    };
+    steps
+        .iter()
+        .map(|node| Step {
+            line: source.line(node.span.start),
+            name: text(node, "name"),
+            action: Action::read(node, &mut reader),
+            expect: node
+                .get("expect")
+                .map(|node| expect::read(node, &mut reader.references)),
+            timeout: node.get("timeout").and_then(Node::as_duration),
+            requires: node.get("requires").and_then(|node| text(node, "file")),
+        })
+        .collect()
+}
+
+fn unique_names(steps: &[Node], diagnostics: &mut Diagnostics) {
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for node in steps.iter().filter_map(|step| step.get("name")) {
+        if let Some(name) = node.as_str()
+            && let Some(first) = seen.insert(name, node.span)
+        {
+            let message = format!("two steps are called `{name}`");
+            let diagnostic = Diagnostic::new(node.span, message)
+                .label("again here")
+                .related(first, "first here");
+            diagnostics.push(diagnostic);
+        }
+    }
+}
+
+/// Performs a step's action, unless the kernel lacks what the step requires. What is waited for may
+/// take `limit`, or as long as the step says itself.
+pub(crate) async fn perform(
+    step: &Step,
+    guest: &impl Operations,
+    host: &impl Host,
+    spawned: &mut Spawned,
+    limit: Duration,
+) -> Result<Performed, Stopped> {
+    let mut stage = Stage {
+        guest,
+        host,
+        spawned,
+        limit: step.timeout.unwrap_or(limit),
+        done: Performed::default(),
+    };
+    if let Some(file) = &step.requires
+        && !guest.stat(file).await?.0.is_ok()
+    {
+        stage.done.skipped = true;
+        stage.done.result = Some(format!("skipped: there is no {file}"));
+        return Ok(stage.done);
+    }
+    step.action.perform(&mut stage).await?;
+    Ok(stage.done)
 }

@@ -6,11 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::bash::Command;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::yaml::Node;
 
 /// Nothing happens: only the expectation is checked.

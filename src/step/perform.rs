@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::details::Transition;
 use super::operations::{Answer, Host, Operations, Outcome, Silence, Unsettled};
-use super::{Step, Transition};
 use crate::error::Error;
 use crate::klp::{Errno, FunctionRef, kernel_module_name};
 
@@ -57,33 +57,6 @@ pub(super) struct Stage<'a, G, H> {
     pub(super) limit: Duration,
     /// What the step has done so far.
     pub(super) done: Performed,
-}
-
-/// Performs a step's action, unless the kernel lacks what the step requires. What is waited for may
-/// take `limit`, or as long as the step says itself.
-pub(crate) async fn perform(
-    step: &Step,
-    guest: &impl Operations,
-    host: &impl Host,
-    spawned: &mut Spawned,
-    limit: Duration,
-) -> Result<Performed, Stopped> {
-    let mut stage = Stage {
-        guest,
-        host,
-        spawned,
-        limit: step.timeout.unwrap_or(limit),
-        done: Performed::default(),
-    };
-    if let Some(file) = &step.requires
-        && !guest.stat(file).await?.0.is_ok()
-    {
-        stage.done.skipped = true;
-        stage.done.result = Some(format!("skipped: there is no {file}"));
-        return Ok(stage.done);
-    }
-    step.action.perform(&mut stage).await?;
-    Ok(stage.done)
 }
 
 /// The longest time between two looks that counts: an answer takes no longer from a guest that goes

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bash::Command;
-use super::bash::{expected, no_nul, own_process, without_newline};
+use super::bash::{Command, expected, no_nul, own_process, without_newline};
 use super::details::{self, EQUALS, ERRNO, NEEDLE, PATH};
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::{Errno, text};
 use crate::yaml::{Field, Node, Rule, Shape};
 

@@ -1,65 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Reading the steps of a scenario, and what they refer to.
+//! What is at hand when a step is read: what it can refer to, and what the steps before it did.
 //!
 //! Whether a step can succeed is not judged here. To load a module twice, or to disable what was
 //! never loaded, may be the very point of a scenario. Only which functions are held is followed,
 //! because the lab itself holds them.
 
-use std::collections::HashMap;
-
+use super::details::Transition;
 use super::held::Held;
-use super::{Action, Step, Transition, expect};
-use crate::klp::{FunctionRef, Livepatch, References, Target, lenient_function, text};
-use crate::yaml::{Diagnostic, Diagnostics, Node, Source, Span, did_you_mean};
-
-/// The steps of a scenario.
-pub(crate) fn read(
-    root: &Node,
-    source: &Source,
-    targets: &[Target],
-    livepatches: &[Livepatch],
-    diagnostics: &mut Diagnostics,
-) -> Vec<Step> {
-    let steps = root.get("steps").map_or(&[][..], Node::items);
-    unique_names(steps, diagnostics);
-    let mut reader = Reader {
-        references: References {
-            targets,
-            livepatches,
-            diagnostics,
-        },
-        held: Held::default(),
-        spawned: Vec::new(),
-    };
-    steps
-        .iter()
-        .map(|node| Step {
-            line: source.line(node.span.start),
-            name: text(node, "name"),
-            action: Action::read(node, &mut reader),
-            expect: node
-                .get("expect")
-                .map(|node| expect::read(node, &mut reader.references)),
-            timeout: node.get("timeout").and_then(Node::as_duration),
-            requires: node.get("requires").and_then(|node| text(node, "file")),
-        })
-        .collect()
-}
-
-fn unique_names(steps: &[Node], diagnostics: &mut Diagnostics) {
-    let mut seen: HashMap<&str, Span> = HashMap::new();
-    for node in steps.iter().filter_map(|step| step.get("name")) {
-        if let Some(name) = node.as_str()
-            && let Some(first) = seen.insert(name, node.span)
-        {
-            let message = format!("two steps are called `{name}`");
-            let diagnostic = Diagnostic::new(node.span, message)
-                .label("again here")
-                .related(first, "first here");
-            diagnostics.push(diagnostic);
-        }
-    }
-}
+use crate::klp::{FunctionRef, References, lenient_function, text};
+use crate::yaml::{Diagnostic, Node, Span, did_you_mean};
 
 /// What is known when a step is read.
 pub(super) struct Reader<'a> {

@@ -5,16 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Transition;
 use super::bash::Command;
+use super::details::Transition;
 use super::held::Held;
-use super::kind::Lasting;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Lasting, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
-use super::perform::target_file;
-use super::perform::{Stage, Stopped};
+use super::perform::{Stage, Stopped, target_file};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::FunctionRef;
 use crate::klp::shape::FUNCTION_REF;
 use crate::yaml::{Field, Node, Shape};

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use super::SYNTAXES;
 use super::details::{PATH, STEP_NAME};
 use super::expect::EXPECT;
+use super::kind::Syntax;
 use crate::yaml::{Field, List, Record, Rule, Shape};
 
 /// The steps of a scenario.
@@ -16,18 +17,6 @@ pub(crate) const STEPS: Shape = Shape::List(&List {
     non_empty: true,
     unique: false,
 });
-
-/// How a kind of step is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Syntax {
-    /// The key that says what happens; `None` if nothing does.
-    pub(super) key: Option<Field>,
-    /// What may stand beside it. The same detail may be one of several kinds.
-    pub(super) details: &'static [Field],
-    /// Which keys go together. That a detail needs one of its kinds goes without saying, unless a
-    /// rule here says what else it needs.
-    pub(super) rules: &'static [Rule],
-}
 
 const NAME: Field = Field::optional(
     "name",

@@ -7,12 +7,10 @@ use serde::Serialize;
 
 use super::bash::Command;
 use super::details::PROCESSES;
-use super::kind::Lasting;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Lasting, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::yaml::{Diagnostic, Field, Int, Node, OneOf, Rule, Shape};
 
 const HAMMER: Shape = Shape::OneOf(&OneOf {

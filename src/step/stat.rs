@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bash::Command;
-use super::bash::{expected, own_process};
+use super::bash::{Command, expected, own_process};
 use super::details::{self, ERRNO, PATH};
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::{Errno, names, text};
 use crate::yaml::{Field, Lexis, Node, Rule, Shape, Text};
 

@@ -6,12 +6,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::bash::Command;
-use super::kind::Lasting;
-use super::kind::{Change, Effects, Place, StepKind};
+use super::kind::{Change, Effects, Lasting, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::shape::FUNCTION_NAME;
 use crate::klp::{NONE, text};
 use crate::yaml::{Field, Node, Shape, Text};

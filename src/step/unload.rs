@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bash::Command;
-use super::bash::expected;
+use super::bash::{Command, expected};
 use super::details::{self, ERRNO};
-use super::kind::{Change, Effects, Place, StepKind};
-use super::operations::{Answer, Outcome};
-use super::operations::{Host, Operations};
-use super::perform::{POLL, Patience};
-use super::perform::{Stage, Stopped};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
+use super::operations::{Answer, Host, Operations, Outcome};
+use super::perform::{POLL, Patience, Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::shape::MODULES;
 use crate::klp::{Errno, kernel_module_name};
 use crate::yaml::{Field, Node, Shape};

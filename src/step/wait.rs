@@ -5,16 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bash::Command;
-use super::bash::{own_process, within, without_newline};
+use super::bash::{Command, own_process, within, without_newline};
 use super::details::{EQUALS, PATH};
-use super::kind::{Change, Effects, Place, StepKind};
-use super::operations::Answer;
-use super::operations::{Host, Operations};
-use super::perform::{POLL, Patience};
-use super::perform::{Stage, Stopped};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
+use super::operations::{Answer, Host, Operations};
+use super::perform::{POLL, Patience, Stage, Stopped};
 use super::reader::Reader;
-use super::shape::Syntax;
 use crate::klp::text;
 use crate::yaml::{Field, Node, Rule, Shape};
 

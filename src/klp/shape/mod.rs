@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What names, targets and livepatches look like in a file.
 
-mod livepatch;
-
-pub(crate) use livepatch::LIVEPATCHES;
+pub(crate) mod livepatch;
 
 use super::names;
 use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
