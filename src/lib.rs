@@ -17,6 +17,7 @@ pub mod image;
 pub mod import;
 pub mod initramfs;
 pub mod kernel;
+pub mod klp;
 pub mod ko;
 pub mod module;
 pub mod plan;

@@ -8,6 +8,7 @@ use livepatch_lab::export::kselftest;
 use livepatch_lab::module::generate::{SourceFile, sources};
 use livepatch_lab::scenario::{Action, Code, Scenario, parse};
 use livepatch_lab::state::Names;
+use livepatch_lab::step::{DynamicDebug, KlpBuild, Load, Write};
 use livepatch_lab::visible::is_hidden;
 use livepatch_lab::yaml::Source;
 
@@ -113,7 +114,7 @@ fn command_lines(scenario: &Scenario) {
         }
     }
     for step in &scenario.steps {
-        if let Action::KlpBuild { options, .. } = &step.action {
+        if let Action::KlpBuild(KlpBuild { options, .. }) = &step.action {
             for option in options {
                 assert_plain(option, ".+,=");
             }
@@ -129,8 +130,14 @@ fn requests(scenario: &Scenario) {
         if let Some(file) = &step.requires {
             field(file);
         }
+        if let Some(path) = step.action.effects().file {
+            field(path);
+            let inside = ["/proc/", "/sys/", "/dev/"];
+            assert!(inside.iter().any(|root| path.starts_with(root)), "{path:?}");
+            assert!(!path.split('/').any(|part| part == ".."), "{path:?}");
+        }
         match &step.action {
-            Action::Load { params, .. } => {
+            Action::Load(Load { params, .. }) => {
                 for (name, value) in params {
                     field(name);
                     field(value);
@@ -138,17 +145,11 @@ fn requests(scenario: &Scenario) {
                     assert!(!value.contains([' ', '"']), "{value:?}");
                 }
             }
-            Action::Write { path, data, .. } => {
-                field(path);
-                field(data);
+            Action::Write(Write { data, .. }) => field(data),
+            Action::DynamicDebug(DynamicDebug { queries }) => {
+                queries.iter().for_each(|query| field(query));
             }
-            Action::Read { path, .. } | Action::Wait { path, .. } | Action::Stat { path, .. } => {
-                field(path);
-                let inside = ["/proc/", "/sys/", "/dev/"];
-                assert!(inside.iter().any(|root| path.starts_with(root)), "{path:?}");
-                assert!(!path.split('/').any(|part| part == ".."), "{path:?}");
-            }
-            Action::DynamicDebug { queries } => queries.iter().for_each(|query| field(query)),
+            // What the others give to the guest is in their labels.
             _ => {}
         }
     }

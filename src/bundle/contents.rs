@@ -10,8 +10,9 @@ use crate::error::{Blame, Error, Result};
 use crate::files::{self, read_regular};
 use crate::kernel::Definition;
 use crate::kernel::source::Source;
-use crate::scenario::{self, Action, Scenario};
+use crate::scenario::{self, Scenario};
 use crate::state::snapshot::SnapshotFile;
+use crate::step::Place;
 
 /// Bytes of a text of the record that is read.
 const TEXT_MAX: u64 = 64 << 20;
@@ -98,8 +99,8 @@ impl Contents {
 
     /// Why the scenario cannot be played without the kernel's tree, if it cannot.
     pub fn needs_tree(&self) -> Option<&'static str> {
-        let klp_build = |step: &scenario::Step| matches!(step.action, Action::KlpBuild { .. });
-        let needs = self.scenario.steps.iter().any(klp_build);
+        let mut steps = self.scenario.steps.iter();
+        let needs = steps.any(|step| step.action.effects().place == Place::Host);
         needs.then_some("a step of it tries the kernel's own klp-build")
     }
 }

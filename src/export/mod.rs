@@ -4,20 +4,15 @@
 //! Everything that the scenario says is in the test, or the export fails: a test that claims less
 //! than its scenario would pass where the scenario does not.
 
-mod errors;
 mod expect;
 mod library;
 mod modules;
-mod quote;
 mod script;
-mod steps;
-
-pub(crate) use errors::errno_of;
 
 use std::collections::BTreeSet;
 
 use crate::module::generate::SourceFile;
-use crate::scenario::{Action, Capability, Code, Scenario};
+use crate::scenario::{Capability, Code, Scenario};
 
 /// Something in a scenario that the other form cannot say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,9 +66,8 @@ pub fn kselftest(scenario: &Scenario) -> Result<Vec<SourceFile>, Vec<Inexpressib
 /// The modules whose source the lab does not have, at the step that first loads them.
 fn foreign_modules(scenario: &Scenario) -> Vec<Inexpressible> {
     let line = |name: &str| {
-        let loads =
-            |action: &Action| matches!(action, Action::Load { module, .. } if module == name);
-        let first = scenario.steps.iter().find(|step| loads(&step.action));
+        let mut steps = scenario.steps.iter();
+        let first = steps.find(|step| step.action.effects().loads == Some(name));
         first.map(|step| step.line)
     };
     const KSELFTEST: &str = "is one of the kernel's own selftests";

@@ -4,11 +4,11 @@
 use std::fmt::Write;
 
 use super::modules::probes;
-use super::quote::{Command, comment, comment_lines, word};
-use super::{Inexpressible, expect, library, steps};
+use super::{Inexpressible, expect, library};
 use crate::arch::Arch;
 use crate::module::generate::SourceFile;
 use crate::scenario::{Scenario, Step, kernel_module_name};
+use crate::step::bash::{Command, comment, comment_lines, word};
 
 /// How much of what a step does is written to the kernel log, whose lines are bounded.
 const LABEL: usize = 200;
@@ -107,7 +107,7 @@ fn render_step(step: &Step, problems: &mut Vec<Inexpressible>) -> String {
             what,
         }),
     };
-    add(steps::commands(step));
+    add(step.bash());
     if let Some(expect) = &step.expect {
         for part in expect::commands(expect) {
             add(part);

@@ -6,6 +6,7 @@
 //! path on the host.
 
 pub mod entrance;
+mod operations;
 pub mod ssh;
 pub mod terminal;
 
@@ -14,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::image::keys::RunKeys;
-use crate::scenario::{Errno, kernel_module_name};
+use crate::klp::kernel_module_name;
+pub use crate::step::{Answer, Outcome, Silence, Unsettled};
 use crate::visible::visible;
 use crate::vm::args::BOOT_MESSAGES;
 use crate::vm::console::Console;
@@ -31,58 +33,6 @@ const POLL: Duration = Duration::from_millis(5);
 const SLOWEST: u64 = 1 << 20;
 /// Where modules are put in the guest.
 const MODULES: &str = "/lab";
-
-/// Bytes of an answer without sense that are shown.
-const NONSENSE_MAX: usize = 400;
-
-/// Why the agent gave no answer. The console says more, and is to be read first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Silence {
-    /// Not within the limit: what was asked.
-    Timeout(String),
-    /// The connection ended: why.
-    Lost(String),
-    /// What came was no reply of the agent.
-    Nonsense(String),
-}
-
-impl std::fmt::Display for Silence {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Silence::Timeout(what) => write!(f, "no answer to {what}"),
-            Silence::Lost(why) => write!(f, "the connection to the guest was lost: {why}"),
-            Silence::Nonsense(what) => {
-                let start = &what[..what.floor_char_boundary(NONSENSE_MAX)];
-                write!(f, "the guest's answer makes no sense: {start}")
-            }
-        }
-    }
-}
-
-/// The result of asking the guest.
-pub type Answer<T> = std::result::Result<T, Silence>;
-
-/// A system call's outcome in the guest: the errno, 0 if it worked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outcome(pub i32);
-
-impl Outcome {
-    /// Whether it worked.
-    pub fn is_ok(self) -> bool {
-        self.0 == 0
-    }
-}
-
-/// `EINVAL`, `success`, or `errno 523`.
-impl std::fmt::Display for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0, Errno::from_number(self.0)) {
-            (0, _) => f.write_str("success"),
-            (_, Some(errno)) => write!(f, "{errno}"),
-            (number, None) => write!(f, "errno {number}"),
-        }
-    }
-}
 
 /// How a command in the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,17 +78,6 @@ impl Executed {
             output: output.to_owned(),
         })
     }
-}
-
-/// What keeps a guest from settling.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unsettled {
-    /// This livepatch is still in transition.
-    Transition(String),
-    /// This disabled livepatch has not been freed.
-    Free(String),
-    /// This livepatch module keeps its reference, as forced ones do for good.
-    Reference(String),
 }
 
 /// A guest whose agent answers.
@@ -204,96 +143,6 @@ impl Guest {
             )));
         }
         Executed::parse(&data).ok_or(Silence::Nonsense(data))
-    }
-
-    /// `finit_module(2)`.
-    pub async fn load(&self, module: &str, params: &[(String, String)]) -> Answer<Outcome> {
-        let params: Vec<_> = params
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
-        let args = [&*module_path(module), &*params.join(" ")];
-        Ok(Outcome(self.ask("load", &args, &[], self.limit).await?.0))
-    }
-
-    /// `delete_module(2)`, without waiting.
-    pub async fn unload(&self, module: &str) -> Answer<Outcome> {
-        let name = kernel_module_name(module);
-        Ok(Outcome(
-            self.ask("unload", &[&name], &[], self.limit).await?.0,
-        ))
-    }
-
-    /// Writes a file.
-    pub async fn write(&self, path: &str, data: &str) -> Answer<Outcome> {
-        Ok(Outcome(
-            self.ask("write", &[path, data], &[], self.limit).await?.0,
-        ))
-    }
-
-    /// Reads a file, without its last newline.
-    pub async fn read(&self, path: &str) -> Answer<(Outcome, String)> {
-        let (errno, data) = self.ask("read", &[path], &[], self.limit).await?;
-        Ok((Outcome(errno), data))
-    }
-
-    /// Waits until no livepatch is in transition or being freed.
-    pub async fn settle(&self, limit: Duration) -> Answer<std::result::Result<(), Unsettled>> {
-        let millis = limit.as_millis().to_string();
-        let (errno, data) = self
-            .ask("settle", &[&millis], &[], limit + self.limit)
-            .await?;
-        if errno == 0 {
-            return Ok(Ok(()));
-        }
-        let (what, name) = data.split_once('\t').unwrap_or((&data, ""));
-        let name = name.to_owned();
-        match what {
-            "transition" => Ok(Err(Unsettled::Transition(name))),
-            "free" => Ok(Err(Unsettled::Free(name))),
-            "reference" => Ok(Err(Unsettled::Reference(name))),
-            _ => Err(Silence::Nonsense(data.clone())),
-        }
-    }
-
-    /// Waits until a transition stays open for no other tasks than those that are held, or with
-    /// `function` for those that are in it. `ENOENT` if there is no transition, `ETIMEDOUT` if others keep it open as well.
-    pub async fn held(&self, function: Option<&str>, limit: Duration) -> Answer<Outcome> {
-        let millis = limit.as_millis().to_string();
-        let args = [&*millis, function.unwrap_or_default()];
-        let reply = self.ask("held", &args, &[], limit + self.limit).await?;
-        Ok(Outcome(reply.0))
-    }
-
-    /// The rights of a file as ls(1) shows them.
-    pub async fn stat(&self, path: &str) -> Answer<(Outcome, String)> {
-        let (errno, rights) = self.ask("stat", &[path], &[], self.limit).await?;
-        Ok((Outcome(errno), rights))
-    }
-
-    /// Starts ftrace's function tracer on a function; without one, stops it and forgets.
-    pub async fn trace(&self, function: Option<&str>) -> Answer<Outcome> {
-        let args = [function.unwrap_or_default()];
-        Ok(Outcome(self.ask("trace", &args, &[], self.limit).await?.0))
-    }
-
-    /// Starts processes that make a system call over and over, one for each CPU without `count`.
-    /// Returns their pids, separated by commas.
-    pub async fn spawn(
-        &self,
-        name: &str,
-        hammer: &str,
-        count: Option<u32>,
-    ) -> Answer<(Outcome, String)> {
-        let count = count.unwrap_or(0).to_string();
-        let args = [name, hammer, &count];
-        let (errno, pids) = self.ask("spawn", &args, &[], self.limit).await?;
-        Ok((Outcome(errno), pids))
-    }
-
-    /// Sends SIGTERM to spawned processes and waits for their end.
-    pub async fn kill(&self, name: &str) -> Answer<Outcome> {
-        Ok(Outcome(self.ask("kill", &[name], &[], self.limit).await?.0))
     }
 
     /// Takes back what a run put into the guest: modules that were copied, messages that were
@@ -376,6 +225,9 @@ fn module_path(name: &str) -> String {
     format!("{MODULES}/{}.ko", kernel_module_name(name))
 }
 
+/// Bytes of a version that are shown.
+const VERSION_MAX: usize = 40;
+
 /// Whether an agent with this answer to `protocol` can be understood. One from before there were
 /// versions does not know the verb.
 fn speaks_protocol(errno: i32, version: &str) -> Result<()> {
@@ -383,7 +235,7 @@ fn speaks_protocol(errno: i32, version: &str) -> Result<()> {
         return Ok(());
     }
     let version = match errno {
-        0 => &visible(&version[..version.floor_char_boundary(NONSENSE_MAX)]),
+        0 => &visible(&version[..version.floor_char_boundary(VERSION_MAX)]),
         _ => "0",
     };
     let what = format!(

@@ -2,7 +2,7 @@
 //! Which step a command is. Pure.
 
 use super::shell::Command;
-use crate::export::errno_of;
+use crate::klp::errno_of;
 use crate::scenario::{Errno, is_data, is_function_name, is_kernel_path, is_module_name, is_param};
 use crate::visible::is_hidden;
 

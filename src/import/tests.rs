@@ -188,7 +188,8 @@ fn what_nobody_sees_is_written_in_figures() {
         imported.yaml
     );
     let scenario = scenario(&imported);
-    let crate::scenario::Action::Read { equals, .. } = &scenario.steps[0].action else {
+    let crate::step::Action::Read(crate::step::Read { equals, .. }) = &scenario.steps[0].action
+    else {
         panic!("{}", imported.yaml);
     };
     assert_eq!(equals.as_deref(), Some("a\u{202e}\u{e0001}b"));

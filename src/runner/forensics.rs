@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::guest::{Answer, Guest};
 use crate::state::Names;
 use crate::state::stall::Stall;
+use crate::step::Operations;
 use crate::verdict::Evidence;
 use crate::vm::machine::Machine;
 use crate::vm::registers;

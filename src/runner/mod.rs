@@ -20,6 +20,7 @@ mod schedule;
 pub mod shipped;
 mod steps;
 mod times;
+mod tree;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,14 +6,15 @@ use std::time::Instant;
 use super::forensics;
 use super::live::{Live, session};
 use super::run::{Attempt, Cut, PROBLEM_MAX, Played, SAID_MAX, full_disk};
+use super::tree::Tree;
 use crate::context::Context;
 use crate::error::{Blame, Error};
 use crate::event::{Event, millis};
 use crate::guest::Guest;
 use crate::replay::Mark;
-use crate::scenario::{Action, Step};
-use crate::state::{Names, Observed, witness};
-use crate::step::{self, Performed};
+use crate::scenario::Step;
+use crate::state::{self, Names, Observed, witness};
+use crate::step::{self, Performed, Stopped};
 use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::machine::Machine;
 
@@ -94,17 +95,19 @@ impl Attempt<'_> {
         }
         self.started(step, played);
         let doing = &doing(step, played);
-        let done = match &step.action {
-            Action::KlpBuild { options, rejects } => {
-                step::klp_build::try_options(ctx, &self.of.tree, options, rejects.as_deref())
-                    .await?
-            }
-            _ => {
-                let limits = machine.deadlines;
-                let performed = step::perform(guest, step, &mut played.spawned, limits);
-                self.ask(machine, doing, performed).await?
+        let tree = Tree {
+            ctx,
+            dir: &self.of.tree,
+        };
+        let limit = machine.deadlines.transition;
+        let performed = async {
+            match step::perform(step, guest, &tree, &mut played.spawned, limit).await {
+                Ok(done) => Ok(Ok(done)),
+                Err(Stopped::Host(error)) => Ok(Err(error)),
+                Err(Stopped::Guest(silence)) => Err(silence),
             }
         };
+        let done = self.ask(machine, doing, performed).await??;
         let dump = self.ask(machine, doing, guest.state()).await?;
         self.no_complaint(machine, doing, &dump).await?;
         let problems = self.observe(step, &done, &dump, played)?;
@@ -159,7 +162,7 @@ impl Attempt<'_> {
         if let Some(expect) = &step.expect
             && !done.skipped
         {
-            problems.extend(step::expect::check(expect, &state));
+            problems.extend(state::expect::check(expect, &state));
         }
         for what in &mut problems {
             what.truncate(what.floor_char_boundary(PROBLEM_MAX));

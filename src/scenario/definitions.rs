@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The first half of a scenario: what it requires, its targets and its livepatches.
-//!
-//! Lowering is lenient: what `check` has already complained about is left out or defaulted, and
-//! the result is thrown away. That way one run finds all errors of a file.
 
 use std::collections::HashMap;
 
-use super::model::{
-    Capability, Livepatch, Original, ReplaceCapability, Requires, SnapshotScope, Target, VMLINUX,
+use super::model::{Capability, Original, Requires, SnapshotScope};
+use crate::klp::names::is_kbuilds_own;
+use crate::klp::{
+    Livepatch, NONE, ReplaceCapability, Target, VMLINUX, kernel_module_name, read_livepatches,
+    read_targets, text,
 };
-use super::names::{is_kbuilds_own, kernel_module_name};
-use super::{livepatches, targets};
 use crate::yaml::{Diagnostic, Diagnostics, Node, Span};
-
-/// The expected `transition` that is no livepatch's.
-pub(super) const NONE: &str = "none";
 
 /// The `requires` of a scenario.
 pub(super) fn requires(root: &Node) -> Requires {
@@ -67,8 +62,8 @@ pub(super) fn read(
     diagnostics: &mut Diagnostics,
 ) -> (Vec<Target>, Vec<Livepatch>) {
     module_names(root, diagnostics);
-    let targets = targets::read(root, diagnostics);
-    let livepatches = livepatches::read(root, requires, &targets, diagnostics);
+    let targets = read_targets(root, diagnostics);
+    let livepatches = read_livepatches(root, requires.replace, &targets, diagnostics);
     (targets, livepatches)
 }
 
@@ -136,19 +131,6 @@ pub(super) fn limits(root: &Node, diagnostics: &mut Diagnostics) {
             diagnostics.push(diagnostic);
         }
     }
-}
-
-/// The text under a key.
-pub(super) fn text(node: &Node, name: &str) -> Option<String> {
-    node.get(name).and_then(Node::as_str).map(str::to_owned)
-}
-
-/// The texts of a list, or the one that stands for it.
-pub(super) fn texts(node: Option<&Node>) -> Vec<String> {
-    let items = node.map_or(&[][..], Node::one_or_many).iter();
-    items
-        .filter_map(|item| item.as_str().map(str::to_owned))
-        .collect()
 }
 
 #[cfg(test)]

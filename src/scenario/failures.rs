@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::definitions::{text, texts};
-use super::model::{AllowedSplat, ExpectedFailure, Step};
-use super::shape;
+use super::model::{AllowedSplat, ExpectedFailure};
+use crate::klp::{text, texts};
+use crate::step::STEP_NAME;
+use crate::step::Step;
 use crate::yaml::{Diagnostic, Diagnostics, Node, Span, did_you_mean};
 
 /// The `expect_failure` of a scenario.
@@ -52,7 +53,7 @@ fn step(node: &Node, steps: &[Step], diagnostics: &mut Diagnostics) -> Option<us
         return Some(index + 1);
     }
     // A scenario without any steps has another problem.
-    if shape::STEP_NAME.lexis.accepts(name) && !steps.is_empty() {
+    if STEP_NAME.lexis.accepts(name) && !steps.is_empty() {
         let known = steps.iter().filter_map(|step| step.name.as_deref());
         let help = did_you_mean(name, "steps with names", known)
             .unwrap_or_else(|| format!("no step has a name yet: add `name: {name}` to one"));

@@ -9,36 +9,32 @@
 //! options of klp-build) is nothing that a shell or make would expand.
 
 mod definitions;
-mod errno;
-mod expect;
 mod failures;
-mod held;
-mod livepatches;
 mod model;
-mod names;
-mod references;
 mod shape;
-mod steps;
-mod targets;
 
-pub use errno::Errno;
-pub use model::{
-    Action, AllowedSplat, Callback, Callbacks, Capability, Code, Expect, ExpectedFailure,
-    FunctionRef, Generated, Hammer, Livepatch, NewFunction, Original, PatchedFunction,
-    PatchedObject, Replace, ReplaceCapability, Requires, Scenario, SnapshotScope, State, Step,
-    Symbol, Target, TargetFunction, Transition, VMLINUX, WaitUntil,
+pub use crate::klp::{
+    Callback, Callbacks, Code, Errno, FunctionRef, Generated, Livepatch, NewFunction,
+    PatchedFunction, PatchedObject, Replace, ReplaceCapability, State, Symbol, Target,
+    TargetFunction, VMLINUX, kernel_module_name,
 };
-pub use names::kernel_module_name;
-pub(crate) use names::{is_data, is_function_name, is_kernel_path, is_rights, is_scenario_name};
-pub(crate) use shape::{is_module_name, is_param};
-pub(crate) use steps::spawned_pids;
+pub use crate::step::{Action, Expect, Step, Transition};
+pub use model::{
+    AllowedSplat, Capability, ExpectedFailure, Original, Requires, Scenario, SnapshotScope,
+};
 
+pub(crate) use crate::klp::names::{
+    is_data, is_function_name, is_kernel_path, is_rights, is_scenario_name,
+};
+pub(crate) use crate::klp::shape::is_module_name;
+pub(crate) use crate::step::is_param;
+
+use model::VERSION;
 use std::path::Path;
 
+use crate::klp::{names, text};
+use crate::step;
 use crate::yaml::{self, Diagnostic, Diagnostics, Source, Span};
-
-/// The version of the format that this lab reads.
-const VERSION: i64 = 1;
 
 /// Reads a scenario. `name` is the file's name without its extension.
 ///
@@ -60,7 +56,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
     definitions::limits(&root, &mut diagnostics);
     let requires = definitions::requires(&root);
     let (targets, livepatches) = definitions::read(&root, &requires, &mut diagnostics);
-    let steps = steps::read(&root, source, &targets, &livepatches, &mut diagnostics);
+    let steps = step::read(&root, source, &targets, &livepatches, &mut diagnostics);
     let expect_failure = failures::read(&root, &steps, &mut diagnostics);
     if !diagnostics.is_empty() {
         return Err(diagnostics);
@@ -71,7 +67,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
             .parent()
             .map(Path::to_path_buf)
             .unwrap_or_default(),
-        summary: definitions::text(&root, "summary").unwrap_or_default(),
+        summary: text(&root, "summary").unwrap_or_default(),
         original: definitions::original(&root),
         requires,
         targets,

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
+use crate::step::is_action;
 use crate::yaml::{self, Node, Source, Value};
 
 /// A step of the way from a file's root to a part of it.
@@ -122,7 +123,9 @@ fn whole(root: &Node, paths: &[Path]) -> Vec<Path> {
             return paths;
         };
         // A step without its action is none.
-        if emptied.last() == Some(&Part::Key("unload".to_owned())) {
+        if let [Part::Key(_), Part::Item(_), Part::Key(key)] = &emptied[..]
+            && is_action(key)
+        {
             emptied.pop();
         }
         paths.push(emptied);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::cut::{Part, Path};
 use crate::scenario::{Action, Code, Scenario, Step, kernel_module_name};
+use crate::step::{Effects, Place};
 use crate::yaml::{Node, Value};
 
 /// Parts that are left out together.
@@ -133,9 +134,9 @@ fn bystanders(scenario: &Scenario, failing: usize) -> Vec<Unit> {
     let mut units = vec![(after..count).map(step).collect()];
     for (index, each) in scenario.steps.iter().enumerate().take(after) {
         if each.expect.is_some() && index + 1 != failing {
-            units.push(vec![match each.action {
-                Action::Expect => step(index),
-                _ => below(&step(index), key("expect")),
+            units.push(vec![match each.action.effects().place {
+                Place::Nowhere => step(index),
+                Place::Guest | Place::Host => below(&step(index), key("expect")),
             }]);
         }
     }
@@ -195,66 +196,62 @@ fn steps(scenario: &Scenario, failing: usize) -> Vec<Unit> {
     // The last first: what a step has done, later ones undo.
     for (index, each) in others().collect::<Vec<_>>().into_iter().rev() {
         add(vec![step(index)]);
-        if let Action::Unload { modules, .. } = &each.action
-            && modules.len() > 1
-        {
-            let list = below(&step(index), key("unload"));
-            (0..modules.len()).for_each(|item| add(vec![below(&list, Part::Item(item))]));
+        for (_, item) in unloaded(index, &each.action) {
+            add(vec![item]);
         }
     }
     units
 }
 
+/// The modules that a step unloads, each with the way to it, if there are several.
+fn unloaded(index: usize, action: &Action) -> Vec<(&str, Path)> {
+    let modules = action.effects().unloads;
+    let Some(name) = action.key().filter(|_| modules.len() > 1) else {
+        return Vec::new();
+    };
+    let list = below(&step(index), key(name));
+    let modules = modules.iter().enumerate();
+    modules
+        .map(|(item, module)| (module.as_str(), below(&list, Part::Item(item))))
+        .collect()
+}
+
 /// What of a step has to do with a module.
 fn of_module(index: usize, each: &Step, module: &str) -> Vec<Path> {
+    let several = unloaded(index, &each.action);
+    if !several.is_empty() {
+        let of_it = several.into_iter().filter(|(name, _)| *name == module);
+        return of_it.map(|(_, path)| path).collect();
+    }
     let is_in = |path: &str| {
         let name = kernel_module_name(module);
         path.split('/').any(|part| part == name)
     };
-    let whole = match &each.action {
-        Action::Load { module: name, .. }
-        | Action::Disable {
-            livepatch: name, ..
-        }
-        | Action::Reverse {
-            livepatch: name, ..
-        }
-        | Action::Force {
-            livepatch: name, ..
-        } => name == module,
-        Action::Hold { function }
-        | Action::Release { function }
-        | Action::Call { function, .. } => function.object == module,
-        Action::Read { path, .. }
-        | Action::Write { path, .. }
-        | Action::Wait { path, .. }
-        | Action::Stat { path, .. } => is_in(path),
-        Action::Unload { modules, .. } => {
-            if modules.len() > 1 {
-                let list = below(&step(index), key("unload"));
-                let items = modules
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, name)| *name == module);
-                return items
-                    .map(|(item, _)| below(&list, Part::Item(item)))
-                    .collect();
-            }
-            modules.iter().any(|name| name == module)
-        }
-        _ => false,
-    };
+    let Effects {
+        loads,
+        unloads,
+        switches,
+        function,
+        file,
+        place: _,
+        errno: _,
+        transition: _,
+        begins: _,
+        ends: _,
+        changes: _,
+    } = each.action.effects();
+    let whole = loads == Some(module)
+        || switches == Some(module)
+        || unloads.iter().any(|name| name == module)
+        || function.is_some_and(|function| function.object == module)
+        || file.is_some_and(is_in);
     if whole { vec![step(index)] } else { Vec::new() }
 }
 
 /// What begins with one step and ends with another.
 fn thing(action: &Action) -> Option<String> {
-    match action {
-        Action::Hold { function } | Action::Release { function } => Some(function.to_string()),
-        Action::Spawn { name, .. } | Action::Kill { name } => Some(format!("spawned {name}")),
-        Action::Trace { .. } => Some("traced".to_owned()),
-        _ => None,
-    }
+    let Effects { begins, ends, .. } = action.effects();
+    begins.or(ends).map(|lasting| lasting.to_string())
 }
 
 fn livepatches(root: &Node) -> Vec<Unit> {

@@ -3,6 +3,7 @@
 //! snapshot files.
 
 pub mod diff;
+pub mod expect;
 pub mod observed;
 pub mod snapshot;
 pub mod snapshots;

@@ -1,47 +1,122 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Giving options to a kernel's klp-build, without building anything.
+//! Gives options to a kernel's klp-build, without building anything.
 
-use std::path::Path;
+use std::time::Duration;
 
-use super::Performed;
-use crate::context::Context;
-use crate::error::{Error, Result};
-use crate::process::Cmd;
+use serde::Serialize;
+
+use super::bash::Command;
+use super::details::NEEDLE;
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
+use super::operations::{Host, Operations};
+use super::perform::{Stage, Stopped};
+use super::reader::Reader;
+use crate::klp::{names, text, texts};
+use crate::yaml::{Field, Lexis, List, Node, Shape, Text};
 
 /// klp-build looks for its patches right after its options, so that the complaint about this one
 /// says that the options were accepted.
 const NO_SUCH_PATCH: &str = "lab-no-such.patch";
 
-/// Gives `options` to the klp-build of the kernel source in `tree`. It must accept them, or reject
-/// them with an error that has `rejects` in it.
-pub async fn try_options(
-    ctx: &Context,
-    tree: &Path,
-    options: &[String],
-    rejects: Option<&str>,
-) -> Result<Performed> {
-    // An empty folder of its own: if klp-build went on, it would have nothing to spoil.
-    let dir = tempfile::tempdir()
-        .map_err(|error| Error::host(format!("cannot make a temporary folder: {error}")))?;
-    let mut output = String::new();
-    let script = tree.join("scripts/livepatch/klp-build");
-    Cmd::new("bash")
-        .arg(script)
-        .args(options)
-        .arg(NO_SUCH_PATCH)
-        .dir(dir.path())
-        .env("LC_ALL", "C")
-        .run(&ctx.cancel, |line| {
-            if output.is_empty() && !line.trim().is_empty() {
-                line.clone_into(&mut output);
-            }
-        })
-        .await?;
-    Ok(judge(&output, rejects))
+const OPTIONS: List = List {
+    what: "a list of options",
+    example: "[-t, \"1\"]",
+    item: Shape::Text(&OPTION),
+    non_empty: true,
+    unique: false,
+};
+
+const OPTION: Text = Text {
+    what: "an option",
+    example: "--no-replace",
+    lexis: Lexis::Custom {
+        accepts: names::is_option,
+        pattern: r"^[A-Za-z0-9_.+,=-]{0,256}$",
+    },
+    rule: "has letters, digits and `_.+,=-` only, because klp-build is a script on the host",
+};
+
+/// Gives options to the kernel's own klp-build, on the host. Nothing is built: klp-build must
+/// accept the options, or reject them at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KlpBuild {
+    /// The options.
+    pub options: Vec<String>,
+    /// They must be rejected, and this must occur in the error.
+    pub rejects: Option<String>,
 }
 
-/// Compares klp-build's first words with what must happen.
-fn judge(said: &str, rejects: Option<&str>) -> Performed {
+impl StepKind for KlpBuild {
+    const SYNTAX: Syntax = Syntax {
+        key: Some(Field::optional(
+            "klp-build",
+            Shape::OneOrMany(&OPTIONS),
+            "Give options to the kernel's klp-build, which must accept them; nothing is built.",
+        )),
+        details: &[Field::optional(
+            "rejects",
+            Shape::Text(&NEEDLE),
+            "klp-build must reject the options at once, with this in its error.",
+        )],
+        rules: &[],
+    };
+
+    fn read(node: &Node, _reader: &mut Reader<'_>) -> Self {
+        Self {
+            options: texts(node.get("klp-build")),
+            rejects: text(node, "rejects"),
+        }
+    }
+
+    fn label(&self) -> String {
+        format!("klp-build {}", shell_words(&self.options))
+    }
+
+    fn effects(&self) -> Effects<'_> {
+        Effects {
+            place: Place::Host,
+            errno: None,
+            loads: None,
+            unloads: &[],
+            switches: None,
+            transition: None,
+            function: None,
+            file: None,
+            begins: None,
+            ends: None,
+            changes: Change::Nothing,
+        }
+    }
+
+    async fn perform(
+        &self,
+        stage: &mut Stage<'_, impl Operations, impl Host>,
+    ) -> Result<(), Stopped> {
+        let mut words: Vec<_> = self.options.iter().map(String::as_str).collect();
+        words.push(NO_SUCH_PATCH);
+        let said = stage.host.klp_build(&words).await.map_err(Stopped::Host)?;
+        let (result, problem) = judge(&said, self.rejects.as_deref());
+        stage.done.result = Some(result);
+        stage.done.problems.extend(problem);
+        Ok(())
+    }
+
+    fn bash(&self, _limit: Option<Duration>) -> Result<Vec<Command>, String> {
+        Err("klp-build runs on the machine that builds, not in the test".to_owned())
+    }
+}
+
+/// Options as one would type them, as far as options of scenarios go.
+fn shell_words(options: &[String]) -> String {
+    let word = |option: &String| match option.as_str() {
+        "" => "''".to_owned(),
+        option => option.to_owned(),
+    };
+    options.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// What klp-build's first words mean, and what is wrong with that.
+fn judge(said: &str, rejects: Option<&str>) -> (String, Option<String>) {
     let said = said.strip_prefix("error: klp-build: ").unwrap_or(said);
     let accepted = said.contains(NO_SUCH_PATCH);
     let problem = match rejects {
@@ -52,11 +127,8 @@ fn judge(said: &str, rejects: Option<&str>) -> Performed {
         }
         _ => None,
     };
-    Performed {
-        result: Some(if accepted { "accepted" } else { said }.to_owned()),
-        problems: problem.into_iter().collect(),
-        ..Performed::default()
-    }
+    let result = if accepted { "accepted" } else { said };
+    (result.to_owned(), problem)
 }
 
 #[cfg(test)]
@@ -66,18 +138,14 @@ mod tests {
     #[test]
     fn a_complaint_about_the_patch_means_that_the_options_are_right() {
         let accepted = "error: klp-build: lab-no-such.patch doesn't exist";
-        assert!(judge(accepted, None).problems.is_empty());
+        assert_eq!(judge(accepted, None), ("accepted".to_owned(), None));
         assert_eq!(
-            judge(accepted, Some("invalid")).problems,
-            ["klp-build accepts the options"]
+            judge(accepted, Some("invalid")).1.as_deref(),
+            Some("klp-build accepts the options")
         );
         let rejected = "error: klp-build: invalid replace tag 'abc'";
-        assert!(
-            judge(rejected, Some("invalid replace tag"))
-                .problems
-                .is_empty()
-        );
-        assert_eq!(judge(rejected, Some("combined")).problems.len(), 1);
-        assert_eq!(judge(rejected, None).problems.len(), 1);
+        assert_eq!(judge(rejected, Some("invalid replace tag")).1, None);
+        assert!(judge(rejected, Some("combined")).1.is_some());
+        assert!(judge(rejected, None).1.is_some());
     }
 }

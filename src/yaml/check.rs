@@ -86,6 +86,7 @@ impl Checker<'_> {
             }
             (Shape::MapOf(map), Value::Map(entries)) => self.map(map, entries, node, subject),
             (Shape::Record(record), Value::Map(entries)) => self.record(record, entries, node),
+            (Shape::Composed(record), Value::Map(entries)) => self.record(record(), entries, node),
             (Shape::Any(shapes), value) => match shapes.iter().find(|s| fits(**s, value)) {
                 Some(shape) => self.node(*shape, node, subject),
                 None => self.mismatch(shape, node, subject),
@@ -269,7 +270,7 @@ fn fits(shape: Shape, value: &Value) -> bool {
         Shape::Text(_) | Shape::Duration | Shape::OneOf(_) => matches!(value, Value::Str(_)),
         Shape::List(_) => matches!(value, Value::Seq(_)),
         Shape::OneOrMany(list) => matches!(value, Value::Seq(_)) || fits(list.item, value),
-        Shape::MapOf(_) | Shape::Record(_) => matches!(value, Value::Map(_)),
+        Shape::MapOf(_) | Shape::Record(_) | Shape::Composed(_) => matches!(value, Value::Map(_)),
         Shape::Any(shapes) => shapes.iter().any(|shape| fits(*shape, value)),
     }
 }

@@ -36,6 +36,7 @@ fn of(shape: Shape) -> Map<String, Value> {
         Shape::OneOrMany(list) => object(json!({ "anyOf": [of(list.item), of_list(list)] })),
         Shape::MapOf(map) => of_map(map),
         Shape::Record(record) => of_record(record),
+        Shape::Composed(record) => of_record(record()),
         Shape::Any(shapes) => {
             object(json!({ "anyOf": shapes.iter().map(|s| of(*s)).collect::<Vec<_>>() }))
         }

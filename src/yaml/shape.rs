@@ -30,6 +30,8 @@ pub enum Shape {
     MapOf(&'static MapOf),
     /// A mapping with fixed keys.
     Record(&'static Record),
+    /// A mapping with fixed keys that is put together when it is first needed.
+    Composed(fn() -> &'static Record),
     /// Whichever of these fits; they differ in their YAML type.
     Any(&'static [Shape]),
 }
@@ -205,6 +207,7 @@ impl Shape {
             Self::OneOrMany(list) => format!("{} or {}", list.item.what(), list.what),
             Self::MapOf(map) => map.what.to_owned(),
             Self::Record(record) => record.what.to_owned(),
+            Self::Composed(record) => record().what.to_owned(),
             Self::Any(shapes) => shapes
                 .iter()
                 .map(|shape| shape.what())
@@ -225,6 +228,7 @@ impl Shape {
             Self::List(list) | Self::OneOrMany(list) => list.example.to_owned(),
             Self::MapOf(map) => map.example.to_owned(),
             Self::Record(record) => record.example.to_owned(),
+            Self::Composed(record) => record().example.to_owned(),
             Self::Any(shapes) => shapes
                 .first()
                 .map(|shape| shape.example())

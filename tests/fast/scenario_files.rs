@@ -6,8 +6,9 @@ use std::path::Path;
 
 use livepatch_lab::scenario::{
     Action, Callback, Code, Errno, Expect, Generated, NewFunction, Replace, Scenario,
-    SnapshotScope, State, Symbol, Transition, WaitUntil, parse, schema,
+    SnapshotScope, State, Symbol, Transition, parse, schema,
 };
+use livepatch_lab::step::{KlpBuild, Load, Wait, WaitUntil, Write};
 use livepatch_lab::yaml::Source;
 
 fn read(text: &str) -> Scenario {
@@ -99,7 +100,7 @@ steps:
             (22, "read /proc/x"),
         ]
     );
-    let Action::Load { params, .. } = &scenario.steps[0].action else {
+    let Action::Load(Load { params, .. }) = &scenario.steps[0].action else {
         panic!()
     };
     let params: Vec<_> = params
@@ -112,7 +113,7 @@ steps:
         Some(22)
     );
     assert_eq!(scenario.steps[1].timeout.map(|t| t.as_millis()), Some(500));
-    let Action::Wait { until, .. } = &scenario.steps[6].action else {
+    let Action::Wait(Wait { until, .. }) = &scenario.steps[6].action else {
         panic!()
     };
     assert_eq!(*until, WaitUntil::Equals("0".to_owned()));
@@ -130,7 +131,7 @@ steps:
             Some("ENOENT"),
         ]
     );
-    let Action::Write { data, .. } = &scenario.steps[13].action else {
+    let Action::Write(Write { data, .. }) = &scenario.steps[13].action else {
         panic!()
     };
     assert_eq!(data, "0");
@@ -160,12 +161,8 @@ steps:
     let transitions: Vec<_> = scenario
         .steps
         .iter()
-        .filter_map(|step| match &step.action {
-            Action::Load { transition, .. }
-            | Action::Disable { transition, .. }
-            | Action::Reverse { transition, .. } => Some(transition.clone()),
-            _ => None,
-        })
+        .filter(|step| !matches!(step.action, Action::Release(_)))
+        .filter_map(|step| step.action.effects().transition.cloned())
         .collect();
     use Transition::{Completes, Held};
     assert_eq!(
@@ -464,12 +461,12 @@ steps:
     );
     assert!(scenario.uses_klp_build());
     assert_eq!(scenario.steps[1].action.label(), "klp-build -t ''");
-    let Action::KlpBuild { options, rejects } = &scenario.steps[1].action else {
+    let Action::KlpBuild(KlpBuild { options, rejects }) = &scenario.steps[1].action else {
         panic!()
     };
     assert_eq!(options, &["-t", ""]);
     assert_eq!(rejects.as_deref(), Some("invalid"));
-    let Action::KlpBuild { options, rejects } = &scenario.steps[0].action else {
+    let Action::KlpBuild(KlpBuild { options, rejects }) = &scenario.steps[0].action else {
         panic!()
     };
     assert_eq!((options.len(), rejects), (1, &None));
@@ -528,7 +525,7 @@ steps:
     let own: Vec<&str> = scenario.from_kselftest().collect();
     assert_eq!(own, ["busy", "test_klp_syscall"]);
     let transition = |step: usize| match &scenario.steps[step].action {
-        Action::Load { transition, .. } => transition.clone(),
+        Action::Load(Load { transition, .. }) => transition.clone(),
         other => panic!("{other:?}"),
     };
     assert_eq!(transition(0), Transition::None);

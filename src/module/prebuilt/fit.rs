@@ -10,7 +10,7 @@ use super::kernel::KernelFacts;
 use crate::arch::Arch;
 use crate::ko::Ko;
 use crate::ko::klp::KlpSymbol;
-use crate::scenario::{Action, Errno, Scenario, Symbol, VMLINUX, kernel_module_name};
+use crate::scenario::{Errno, Scenario, Symbol, VMLINUX, kernel_module_name};
 
 /// The licenses that the kernel takes for the GPL (`license_is_gpl_compatible()`).
 const GPL: [&str; 6] = [
@@ -43,11 +43,10 @@ impl Finding {
     /// Whether a step of `scenario` loads the module and says that this must fail.
     #[must_use]
     pub fn is_expected(&self, scenario: &Scenario) -> bool {
-        scenario.steps.iter().any(|step| match &step.action {
-            Action::Load { module, errno, .. } => {
-                kernel_module_name(module) == self.loading && *errno == Some(self.errno)
-            }
-            _ => false,
+        let mut effects = scenario.steps.iter().map(|step| step.action.effects());
+        effects.any(|effects| {
+            let loads = effects.loads.map(kernel_module_name);
+            loads.is_some_and(|module| module == self.loading) && effects.errno == Some(self.errno)
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::model::FunctionRef;
+use crate::klp::FunctionRef;
 use crate::yaml::{Diagnostic, Span, did_you_mean};
 
 /// The functions that tasks were told to stay in.

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a scenario file looks like: the tables behind its checks and its JSON schema.
 
-mod expect;
-mod livepatch;
-mod step;
-
-pub(super) use step::FUNCTION_REF;
-
-use super::{Capability, ReplaceCapability, names};
+use super::model::{Capability, VERSION as FORMAT};
 use crate::files::ARCHES;
-use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
+use crate::klp::ReplaceCapability;
+use crate::klp::names;
+use crate::klp::shape::TARGETS;
+use crate::klp::shape::livepatch::LIVEPATCHES;
+use crate::step::STEP_NAME;
+use crate::step::shape::STEPS;
+use crate::yaml::{Field, Int, Lexis, List, OneOf, Record, Shape, Text};
 
 /// A whole scenario file.
 pub(super) const SCENARIO: Shape = Shape::Record(&Record {
@@ -46,12 +46,8 @@ pub(super) const SCENARIO: Shape = Shape::Record(&Record {
             TARGETS,
             "Modules to generate, with functions to patch.",
         ),
-        Field::optional(
-            "livepatches",
-            livepatch::LIVEPATCHES,
-            "The livepatches to build.",
-        ),
-        Field::required("steps", step::STEPS, "What happens, in order."),
+        Field::optional("livepatches", LIVEPATCHES, "The livepatches to build."),
+        Field::required("steps", STEPS, "What happens, in order."),
         Field::optional(
             "expect_failure",
             EXPECTED_FAILURES,
@@ -68,8 +64,8 @@ pub(super) const SCENARIO: Shape = Shape::Record(&Record {
 
 const VERSION: Int = Int {
     what: "the version",
-    min: super::VERSION,
-    max: super::VERSION,
+    min: FORMAT,
+    max: FORMAT,
 };
 
 const SUMMARY: Text = Text {
@@ -78,77 +74,6 @@ const SUMMARY: Text = Text {
     lexis: Lexis::Line,
     rule: "is one line of text",
 };
-
-pub(super) const MODULE: Text = Text {
-    what: "a kernel module name",
-    example: "pricing-v1",
-    lexis: Lexis::Word {
-        first: "a-z",
-        rest: "a-z0-9_-",
-        max: 40,
-    },
-    rule: "starts with a lower-case letter, goes on with those, digits, `-` and `_`, \
-           and has 40 characters at most",
-};
-
-/// Whether a module can have this name in a scenario.
-pub(crate) fn is_module_name(name: &str) -> bool {
-    let name_is_free = !names::is_kbuilds_own(&names::kernel_module_name(name));
-    MODULE.lexis.accepts(name) && name_is_free && !["vmlinux", "none"].contains(&name)
-}
-
-/// Whether a module can be loaded with this parameter.
-pub(crate) fn is_param(name: &str, value: &str) -> bool {
-    step::PARAM_NAME.lexis.accepts(name) && names::is_param_value(value)
-}
-
-const FUNCTION: Text = Text {
-    what: "a C function name",
-    example: "price",
-    lexis: Lexis::Custom {
-        accepts: |text| names::symbol(text).is_some(),
-        pattern: "^[A-Za-z_][A-Za-z0-9_]{0,127}(,[1-9][0-9]{0,2})?$",
-    },
-    rule: "is a C identifier and neither a keyword nor part of a module's glue; where an object \
-           has several of a name, a position from `,1` to `,999` follows",
-};
-
-pub(super) const OBJECT: Text = Text {
-    what: "an object",
-    example: "vmlinux",
-    // Other people's modules have upper-case letters, too; 55 is the kernel's limit.
-    lexis: Lexis::Word {
-        first: "A-Za-z0-9_",
-        rest: "A-Za-z0-9_-",
-        max: 55,
-    },
-    rule: "is `vmlinux`, a target, or the name of another kernel module",
-};
-
-/// The name of a step.
-pub(super) const STEP_NAME: Text = Text {
-    what: "the name of a step",
-    example: "in-the-window",
-    lexis: Lexis::Word {
-        first: "a-z",
-        rest: "a-z0-9-",
-        max: 40,
-    },
-    rule: "starts with a lower-case letter, goes on with those, digits and `-`, \
-           and has 40 characters at most",
-};
-
-const RETURN_VALUE: Int = Int {
-    what: "a C int",
-    min: i32::MIN as i64,
-    max: i32::MAX as i64,
-};
-
-const TAG: Shape = Shape::Int(&Int {
-    what: "a replace tag",
-    min: 0,
-    max: u32::MAX as i64,
-});
 
 const REQUIRES: Shape = Shape::Record(&Record {
     what: "a requirement",
@@ -194,55 +119,6 @@ const SNAPSHOT: Shape = Shape::OneOf(&OneOf {
     names: &["per-kernel", "shared"],
 });
 
-const TARGETS: Shape = Shape::MapOf(&MapOf {
-    what: "a mapping of targets",
-    example: "{ shop: { functions: { price: 10 } } }",
-    key: &MODULE,
-    value: Shape::Any(&[
-        Shape::Record(&Record {
-            what: "a target",
-            example: "{ functions: { price: 10 } }",
-            fields: &[
-                Field::optional(
-                    "functions",
-                    FUNCTIONS,
-                    "Functions `int name(void)` and what they return; several of one name are \
-                     `name,1`, `name,2` and so on.",
-                ),
-                Field::optional(
-                    "ko",
-                    KO,
-                    "Its file, built elsewhere, relative to the scenario's folder.",
-                ),
-            ],
-            rules: &[
-                Rule::AtMostOne(&["functions", "ko"]),
-                Rule::AtLeastOne(&["functions", "ko"]),
-            ],
-        }),
-        KSELFTEST,
-    ]),
-    non_empty: false,
-});
-
-/// The file of a module that was built elsewhere.
-const KO: Shape = Shape::Text(&Text {
-    what: "a module's file",
-    example: "fix.ko",
-    lexis: Lexis::Custom {
-        accepts: names::is_module_file,
-        pattern: r"^(?!/)[A-Za-z0-9_./+,=-]*\.ko$",
-    },
-    rule: "is a relative path of letters, digits and `_./+,=-`, without `.`, `..` and empty \
-           components, and ends in `.ko`",
-});
-
-/// Instead of what a module consists of: it is one of the kernel's own.
-const KSELFTEST: Shape = Shape::OneOf(&OneOf {
-    what: "`kselftest`",
-    names: &["kselftest"],
-});
-
 const ORIGINAL: Shape = Shape::Record(&Record {
     what: "a case of the kernel's selftests",
     example: "{ script: test-livepatch.sh, test: basic function patching }",
@@ -274,14 +150,6 @@ const TEST: Text = Text {
     lexis: Lexis::Line,
     rule: "is one line of text",
 };
-
-const FUNCTIONS: Shape = Shape::MapOf(&MapOf {
-    what: "a mapping of functions to return values",
-    example: "{ price: 10 }",
-    key: &FUNCTION,
-    value: Shape::Int(&RETURN_VALUE),
-    non_empty: true,
-});
 
 const EXPECTED_FAILURES: Shape = Shape::List(&List {
     what: "a list of expected failures",

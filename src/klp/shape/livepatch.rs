@@ -6,7 +6,7 @@ use super::{FUNCTION, KO, KSELFTEST, MODULE, OBJECT, RETURN_VALUE, TAG};
 use crate::visible::is_hidden;
 use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 
-pub(super) const LIVEPATCHES: Shape = Shape::MapOf(&MapOf {
+pub(crate) const LIVEPATCHES: Shape = Shape::MapOf(&MapOf {
     what: "a mapping of livepatches",
     example: "{ pricing-v1: { patches: { shop: { price: 11 } } } }",
     key: &MODULE,

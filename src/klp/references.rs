@@ -3,21 +3,21 @@
 //!
 //! A name that cannot be one was reported by `check`; here it passes.
 
-use super::definitions::NONE;
+use super::lower::NONE;
 use super::model::{Code, FunctionRef, Livepatch, Target};
 use super::names::{self, kernel_module_name, lenient_symbol};
 use super::{shape, targets};
 use crate::yaml::{Diagnostic, Diagnostics, Key, Node, Span, did_you_mean, known_names};
 
 /// Looks up names, and reports those that are not known.
-pub(super) struct References<'a> {
-    pub(super) targets: &'a [Target],
-    pub(super) livepatches: &'a [Livepatch],
-    pub(super) diagnostics: &'a mut Diagnostics,
+pub(crate) struct References<'a> {
+    pub(crate) targets: &'a [Target],
+    pub(crate) livepatches: &'a [Livepatch],
+    pub(crate) diagnostics: &'a mut Diagnostics,
 }
 
 impl<'a> References<'a> {
-    pub(super) fn report(&mut self, diagnostic: Diagnostic) {
+    pub(crate) fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
     }
 
@@ -31,7 +31,7 @@ impl<'a> References<'a> {
     }
 
     /// A target or a livepatch.
-    pub(super) fn module(&mut self, node: &Node) -> String {
+    pub(crate) fn module(&mut self, node: &Node) -> String {
         let Some(name) = node.as_str() else {
             return String::new();
         };
@@ -45,20 +45,20 @@ impl<'a> References<'a> {
     }
 
     /// A livepatch, as a value.
-    pub(super) fn livepatch_node(&mut self, node: &Node) -> String {
+    pub(crate) fn livepatch_node(&mut self, node: &Node) -> String {
         node.as_str()
             .map(|name| self.livepatch(name, node.span))
             .unwrap_or_default()
     }
 
     /// A livepatch.
-    pub(super) fn livepatch(&mut self, name: &str, span: Span) -> String {
+    pub(crate) fn livepatch(&mut self, name: &str, span: Span) -> String {
         self.livepatch_among(name, span, self.livepatch_names());
         name.to_owned()
     }
 
     /// A livepatch, or the word that stands for none.
-    pub(super) fn livepatch_or_none(&mut self, node: &Node) -> Option<String> {
+    pub(crate) fn livepatch_or_none(&mut self, node: &Node) -> Option<String> {
         let name = node.as_str().filter(|name| *name != NONE)?;
         let known = self.livepatch_names().chain([NONE]);
         self.livepatch_among(name, node.span, known);
@@ -83,7 +83,7 @@ impl<'a> References<'a> {
     }
 
     /// A function of a target, spelt exactly as there; `None` if it is not known.
-    pub(super) fn function(&mut self, written: &str, span: Span) -> Option<FunctionRef> {
+    pub(crate) fn function(&mut self, written: &str, span: Span) -> Option<FunctionRef> {
         if !shape::FUNCTION_REF.lexis.accepts(written) {
             return None;
         }
@@ -108,7 +108,7 @@ impl<'a> References<'a> {
 
     /// A function of any object, by its name in C alone; targets are spelt as where they are
     /// defined.
-    pub(super) fn traced_function(&mut self, node: &Node) -> Option<FunctionRef> {
+    pub(crate) fn traced_function(&mut self, node: &Node) -> Option<FunctionRef> {
         let (object, name) = node.as_str()?.split_once('.')?;
         if !shape::OBJECT.lexis.accepts(object) || !names::is_function_name(name) {
             return None;
@@ -140,7 +140,7 @@ impl<'a> References<'a> {
     }
 
     /// An object of a livepatch, spelt as there. An unknown livepatch was reported elsewhere.
-    pub(super) fn object(&mut self, livepatch: &str, object: &Key) -> String {
+    pub(crate) fn object(&mut self, livepatch: &str, object: &Key) -> String {
         let Some(livepatch) = self
             .livepatches
             .iter()
@@ -235,7 +235,7 @@ fn unknown_function(target: &Target, function: &FunctionRef) -> Option<(String, 
 }
 
 /// The parts of a text that names a function, whatever is wrong with it.
-pub(super) fn lenient_function(written: &str) -> FunctionRef {
+pub(crate) fn lenient_function(written: &str) -> FunctionRef {
     let (object, function) = written.split_once('.').unwrap_or_default();
     FunctionRef {
         object: object.to_owned(),

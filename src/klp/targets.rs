@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::definitions::text;
+use super::lower::text;
 use super::model::{Symbol, Target, TargetFunction};
 use super::names::{kernel_module_name, lenient_symbol, symbol};
 use crate::yaml::{Diagnostic, Diagnostics, Key, Node, Span};
 
 /// The targets of a scenario.
-pub(super) fn read(root: &Node, diagnostics: &mut Diagnostics) -> Vec<Target> {
+pub(crate) fn read(root: &Node, diagnostics: &mut Diagnostics) -> Vec<Target> {
     root.entries_of("targets")
         .iter()
         .map(|entry| target(entry, diagnostics))

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How tools put an errno into words: a script sees no other trace of it.
 
-use crate::scenario::Errno;
+use super::errno::Errno;
 
 /// glibc's strerror() in the C locale, which `functions.sh` sets.
-pub(super) fn strerror(errno: Errno) -> &'static str {
+pub(crate) fn strerror(errno: Errno) -> &'static str {
     match errno.name() {
         "EPERM" => "Operation not permitted",
         "ENOENT" => "No such file or directory",
@@ -51,7 +51,7 @@ pub(super) fn strerror(errno: Errno) -> &'static str {
 }
 
 /// What kmod's insmod says: of some errnos, what they mean for a module.
-pub(super) fn insmod(errno: Errno) -> &'static str {
+pub(crate) fn insmod(errno: Errno) -> &'static str {
     match errno.name() {
         "ENOEXEC" => "Invalid module format",
         "ENOENT" => "Unknown symbol in module",

@@ -3,19 +3,20 @@
 
 use std::collections::HashMap;
 
-use super::definitions::{text, texts};
+use super::errno::Errno;
+use super::lower::{text, texts};
 use super::model::{
     Callback, Callbacks, Code, Generated, Livepatch, NewFunction, PatchedFunction, PatchedObject,
-    Replace, ReplaceCapability, Requires, State, Symbol, Target,
+    Replace, ReplaceCapability, State, Symbol, Target,
 };
 use super::names::{declares, kernel_module_name, lenient_symbol, symbol};
-use super::{Errno, targets};
+use super::targets;
 use crate::yaml::{Diagnostic, Diagnostics, Key, Node, Span, did_you_mean, known_names, suggest};
 
-/// The livepatches of a scenario.
-pub(super) fn read(
+/// The livepatches of a scenario that requires this `replace` of kernels.
+pub(crate) fn read(
     root: &Node,
-    requires: &Requires,
+    requires: Option<ReplaceCapability>,
     targets: &[Target],
     diagnostics: &mut Diagnostics,
 ) -> Vec<Livepatch> {
@@ -34,7 +35,7 @@ pub(super) fn read(
 struct Reader<'a> {
     root: &'a Node,
     targets: &'a [Target],
-    requires: &'a Requires,
+    requires: Option<ReplaceCapability>,
     diagnostics: &'a mut Diagnostics,
 }
 
@@ -70,7 +71,7 @@ impl<'a> Reader<'a> {
 
     /// A kernel without tags cannot even build such a livepatch.
     fn tags_are_required(&mut self, tag: &Key) {
-        if self.requires.replace == Some(ReplaceCapability::Tags) {
+        if self.requires == Some(ReplaceCapability::Tags) {
             return;
         }
         let mut diagnostic = Diagnostic::new(tag.span, "`tag` needs a kernel with replace tags")

@@ -31,7 +31,7 @@ const KBUILD: [&str; 15] = [
 ];
 
 /// Whether Kbuild takes this module's name for one of its own.
-pub(super) fn is_kbuilds_own(module: &str) -> bool {
+pub(crate) fn is_kbuilds_own(module: &str) -> bool {
     KBUILD.contains(&module)
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn is_function_name(name: &str) -> bool {
 
 /// The function that a text names as sysfs does: `price`, or `price,2` for the second of several.
 /// `None` if it names none.
-pub(super) fn symbol(text: &str) -> Option<Symbol> {
+pub(crate) fn symbol(text: &str) -> Option<Symbol> {
     let (name, sympos) = match text.split_once(',') {
         None => (text, 0),
         Some((name, digits)) => (name, sympos(digits)?),
@@ -122,7 +122,7 @@ fn sympos(digits: &str) -> Option<u32> {
 }
 
 /// As [`symbol`], but of any text: what is wrong with it was reported.
-pub(super) fn lenient_symbol(text: &str) -> Symbol {
+pub(crate) fn lenient_symbol(text: &str) -> Symbol {
     symbol(text).unwrap_or_else(|| Symbol {
         name: text.split(',').next().unwrap_or_default().to_owned(),
         sympos: 0,
@@ -130,7 +130,7 @@ pub(super) fn lenient_symbol(text: &str) -> Symbol {
 }
 
 /// Whether a kernel can be called this.
-pub(super) fn is_kernel_name(name: &str) -> bool {
+pub(crate) fn is_kernel_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && name
             .chars()
@@ -144,17 +144,17 @@ fn is_plain(c: char) -> bool {
 
 /// Whether a step can give this to klp-build. That is a bash script on the host, so an option holds
 /// nothing that bash would expand if it were evaluated, as in `[[ $tag -gt 0 ]]`, nor a path.
-pub(super) fn is_option(text: &str) -> bool {
+pub(crate) fn is_option(text: &str) -> bool {
     text.chars().all(|c| is_plain(c) && c != '/') && text.len() <= 256
 }
 
 /// Whether this names a source patch within the scenario's folder. Whether it is there is not asked.
-pub(super) fn is_source_patch(path: &str) -> bool {
+pub(crate) fn is_source_patch(path: &str) -> bool {
     (path.ends_with(".patch") || path.ends_with(".diff")) && stays_within(path)
 }
 
 /// Whether this names a module's file within the scenario's folder. Whether it is there is not asked.
-pub(super) fn is_module_file(path: &str) -> bool {
+pub(crate) fn is_module_file(path: &str) -> bool {
     path.ends_with(".ko") && stays_within(path)
 }
 
@@ -198,7 +198,7 @@ pub(crate) fn is_rights(text: &str) -> bool {
 
 /// Whether this can be the value of a module parameter: the kernel splits parameters at white
 /// space, and gives quotes a meaning of their own.
-pub(super) fn is_param_value(value: &str) -> bool {
+pub(crate) fn is_param_value(value: &str) -> bool {
     value
         .chars()
         .all(|c| !is_hidden(c) && !c.is_whitespace() && c != '"')
@@ -206,7 +206,7 @@ pub(super) fn is_param_value(value: &str) -> bool {
 }
 
 /// Whether this declares a function called `name`.
-pub(super) fn declares(signature: &str, name: &str) -> bool {
+pub(crate) fn declares(signature: &str, name: &str) -> bool {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     signature.match_indices(name).any(|(at, _)| {
         !signature[..at].ends_with(is_word)

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Reads a file of the guest.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::bash::{Command, expected, no_nul, own_process, without_newline};
+use super::details::{self, EQUALS, ERRNO, NEEDLE, PATH};
+use super::kind::{Change, Effects, Place, StepKind, Syntax};
+use super::operations::{Host, Operations};
+use super::perform::{Stage, Stopped};
+use super::reader::Reader;
+use crate::klp::{Errno, text};
+use crate::yaml::{Field, Node, Rule, Shape};
+
+/// Reads a file of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Read {
+    /// Its absolute path.
+    pub path: String,
+    /// What it must hold, but for a final newline.
+    pub equals: Option<String>,
+    /// What must occur in it.
+    pub contains: Option<String>,
+    /// It must fail, and with this.
+    pub errno: Option<Errno>,
+}
+
+impl StepKind for Read {
+    const SYNTAX: Syntax = Syntax {
+        key: Some(Field::optional(
+            "read",
+            Shape::Text(&PATH),
+            "Read a file of the guest.",
+        )),
+        details: &[
+            EQUALS,
+            Field::optional(
+                "contains",
+                Shape::Text(&NEEDLE),
+                "What must occur in the file.",
+            ),
+            ERRNO,
+        ],
+        rules: &[
+            // What fails reads nothing.
+            Rule::AtMostOne(&["equals", "contains", "errno"]),
+        ],
+    };
+
+    fn read(node: &Node, _reader: &mut Reader<'_>) -> Self {
+        Self {
+            path: text(node, "read").unwrap_or_default(),
+            equals: text(node, "equals"),
+            contains: text(node, "contains"),
+            errno: details::errno(node),
+        }
+    }
+
+    fn label(&self) -> String {
+        format!("read {}", self.path)
+    }
+
+    fn effects(&self) -> Effects<'_> {
+        Effects {
+            place: Place::Guest,
+            errno: self.errno,
+            loads: None,
+            unloads: &[],
+            switches: None,
+            transition: None,
+            function: None,
+            file: Some(&self.path),
+            begins: None,
+            ends: None,
+            changes: Change::Nothing,
+        }
+    }
+
+    async fn perform(
+        &self,
+        stage: &mut Stage<'_, impl Operations, impl Host>,
+    ) -> Result<(), Stopped> {
+        let Self {
+            path,
+            equals,
+            contains,
+            errno,
+        } = self;
+        let (outcome, data) = stage.guest.read(path).await?;
+        stage.note(outcome, *errno, &format!("reading {path}"));
+        if !outcome.is_ok() {
+            return Ok(());
+        }
+        let equals = equals.as_deref();
+        if let Some(wanted) = equals.map(|text| text.strip_suffix('\n').unwrap_or(text))
+            && data != wanted
+        {
+            let problem = format!("{path} holds {data:?}, not {wanted:?}");
+            stage.done.problems.push(problem);
+        }
+        if let Some(part) = contains
+            && !data.contains(part)
+        {
+            let problem = format!("{path} holds {data:?}, without {part:?}");
+            stage.done.problems.push(problem);
+        }
+        Ok(())
+    }
+
+    fn bash(&self, _limit: Option<Duration>) -> Result<Vec<Command>, String> {
+        let Self {
+            path,
+            equals,
+            contains,
+            errno,
+        } = self;
+        own_process(path)?;
+        let mut commands = Vec::new();
+        if let Some(text) = equals {
+            let words = [path, &without_newline(text)?];
+            commands.push(Command::new("lab_read_equals", words));
+        }
+        if let Some(text) = contains {
+            commands.push(Command::new("lab_read_contains", [path, no_nul(text)?]));
+        }
+        if commands.is_empty() || errno.is_some() {
+            commands.push(Command::new("lab_read", [expected(*errno), path]));
+        }
+        Ok(commands)
+    }
+}
