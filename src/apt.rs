@@ -216,7 +216,7 @@ async fn mirror(ctx: &Context) -> Result<String> {
         .output(&ctx.cancel)
         .await?;
     pick_mirror(&targets).ok_or_else(|| {
-        Error::host("the host's apt configuration names no Debian mirror")
+        Error::host("the host's apt configuration has no Debian mirror")
             .help("name one: LAB_DEBIAN_MIRROR=http://…/debian lab …")
     })
 }

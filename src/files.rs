@@ -53,7 +53,7 @@ pub fn read_regular(path: &Path, max: u64) -> Result<Vec<u8>> {
     };
     let refuse = |why: String| {
         let what = format!("{} {why}", path.display());
-        Error::new(Blame::File, what).help("put a file in its place that a person has written")
+        Error::new(Blame::File, what).help("replace it with a file of a usual size")
     };
     // Before it is opened: to open a pipe is to wait for its other end.
     let data = fs::metadata(path).at("read", path).map_err(as_file)?;

@@ -32,7 +32,7 @@ pub struct Settings {
     pub retries: Option<u8>,
     /// How long one guest may take in all.
     pub timeout: Option<Duration>,
-    /// Start no further run after one that did not end as expected.
+    /// Start no further runs after an unexpected result.
     pub fail_fast: Option<bool>,
 }
 
@@ -156,7 +156,7 @@ const SETTINGS: Shape = Shape::Record(&Record {
         Field::optional(
             "fail-fast",
             Shape::Bool,
-            "Start no further run after one that did not end as expected.",
+            "Start no further runs after an unexpected result.",
         ),
     ],
     rules: &[],

@@ -49,7 +49,7 @@ impl Bundle {
             if !is_inside(&path, &self.project()) {
                 let what = format!("the bundle names {}, which is not in it", path.display());
                 return Err(Error::new(Blame::File, what)
-                    .help("ask whoever wrote it for another one; nothing of it was run"));
+                    .help("nothing of it was run; ask its author for a new one"));
             }
         }
         Ok(Contents { scenario, kernel })

@@ -55,7 +55,7 @@ pub fn read(
     let bad = Bad {
         file,
         done: "used",
-        help: "nothing of it was run; ask whoever wrote it for another one",
+        help: "nothing of it was run; ask its author for a new one",
     };
     // To open a pipe is to wait for its other end.
     let data = fs::metadata(file).at("open", file).map_err(|mut error| {
@@ -100,9 +100,7 @@ fn read_manifest(bad: Bad<'_>, member: &mut Member<'_>) -> Result<Manifest> {
         let found = json["version"].as_u64();
         let found = found.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
         let why = format!("its version is {found}, not {VERSION}");
-        return Err(bad
-            .error(&why)
-            .help("take a lab of the version that wrote it"));
+        return Err(bad.error(&why).help("use the lab version that wrote it"));
     }
     let manifest: Manifest = serde_json::from_value(json).map_err(wrong)?;
     manifest.check().map_err(|why| bad.error(&why))?;

@@ -31,7 +31,7 @@ and --bad say how many patches of the series are applied.
 Exit status: 0 found (or narrowed down, if what is beside it was skipped), 2 an end is not what it was
 said to be, 3 a build, the host or the lab failed, 130 interrupted.";
 
-/// What is looked for.
+/// What to search for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FirstArg {
     /// The first that fails.
@@ -68,13 +68,13 @@ pub struct BisectArgs {
     #[arg(long, value_enum, default_value = "bad", value_name = "WHAT")]
     first: FirstArg,
     /// The kernel with the series; with --source, whose config and capabilities to use, without its
-    /// patches [default: the one that says `default: true`].
+    /// patches [default: the one with `default: true`].
     #[arg(long, value_name = "KERNEL")]
     kernel: Option<String>,
     /// The architecture of the guest [default: the host's].
     #[arg(long, value_enum, value_name = "ARCH")]
     arch: Option<Arch>,
-    /// Play the scenario N times on each kernel: it counts as failing if it does so once.
+    /// Play the scenario N times on each kernel; one failure counts as failing.
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=100))]
     times: u16,

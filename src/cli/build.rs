@@ -30,16 +30,16 @@ pub struct BuildArgs {
     /// Architectures [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
     arch: Vec<Arch>,
-    /// Look for a newer source or newer packages first.
+    /// Check for a newer source or newer packages first.
     #[arg(long)]
     refresh: bool,
-    /// Try the patches and the config on every source that a kernel names, and build nothing.
+    /// Check the patches and the config against every source of a kernel, without building.
     #[arg(long)]
     every_source: bool,
     /// Install missing host packages first.
     #[arg(long)]
     setup: bool,
-    /// Do not ask before installing.
+    /// Install without a question.
     #[arg(long, short)]
     yes: bool,
 }

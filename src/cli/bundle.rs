@@ -32,7 +32,7 @@ pub struct BundleArgs {
     /// The bundle (tar, compressed with zstd) [default: SCENARIO-KERNEL-ARCH.tar.zst].
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Leave out what can be built: the kernel, the initramfs, the modules.
+    /// Leave out the kernel, the initramfs and the modules: they can be built again.
     #[arg(long)]
     slim: bool,
     /// Replace the file if it exists.

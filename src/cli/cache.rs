@@ -26,7 +26,7 @@ Examples:
   lab cache import kernels.tar.zst               on a machine that shall not build
 
 LAB_CACHE_DIR moves the cache. An imported kernel's own build system runs on this machine when
-modules are built: import only what comes from people whose programs you would run.";
+modules are built: import only from people whose programs you would run.";
 
 /// What depends on what is removed.
 const CONSEQUENCES: [(&str, &str); 3] = [
@@ -53,17 +53,17 @@ pub struct CacheArgs {
 
 #[derive(Debug, Subcommand)]
 enum CacheCommand {
-    /// Show what there is, how large it is and when it was last used.
+    /// List the entries with size and last use.
     #[command(
         after_help = "Sizes are disk blocks; a file that kernels share with their source \
         counts for the source."
     )]
     List {
-        /// One JSON object, with every entry of its own.
+        /// One JSON object that lists every entry.
         #[arg(long)]
         json: bool,
     },
-    /// Remove what was not used for long, and what interrupted commands left behind.
+    /// Remove unused entries, and the leftovers of interrupted commands.
     #[command(after_help = "Nothing that another lab makes or may use is removed.")]
     Prune {
         /// How long, such as 12h, 30d or 4w.
@@ -72,17 +72,17 @@ enum CacheCommand {
         /// Then remove the least recently used until the cache is no larger, such as 10G.
         #[arg(long, value_name = "SIZE", value_parser = size)]
         max_size: Option<u64>,
-        /// Remove nothing, only say what would be.
+        /// Remove nothing, only list what would be removed.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Write kernels, their sources and guest images to one file; build first what is not there.
+    /// Write kernels, their sources and guest images to one file; missing ones are built first.
     #[command(
         after_help = "Example:\n  lab cache export --kernel tags kernels.tar.zst\n\n\
         The other machine needs the same version of the compiler: it is part of what a kernel is."
     )]
     Export {
-        /// Kernels [default: those that say `default: true`].
+        /// Kernels [default: those with `default: true`].
         #[arg(long, value_delimiter = ',', value_name = "KERNEL")]
         kernel: Vec<String>,
         /// Architectures [default: the host's].
@@ -91,10 +91,10 @@ enum CacheCommand {
         /// The archive (tar, compressed with zstd); replaced if it exists.
         file: PathBuf,
     },
-    /// Put what `lab cache export` wrote into the cache; what is there already is kept.
+    /// Add an archive of `lab cache export` to the cache; existing entries are kept.
     #[command(
         after_help = "An imported kernel's own build system runs on this machine when \
-        modules are built: import only what comes from people whose programs you would run."
+        modules are built: import only from people whose programs you would run."
     )]
     Import {
         /// The archive.

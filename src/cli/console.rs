@@ -16,7 +16,7 @@ use crate::visible::Pieces;
 pub const EXAMPLES: &str = "\
 Examples:
   lab console                       of the run that is paused
-  lab console .lab/runs/latest      also of a run that goes on, or is over
+  lab console .lab/runs/latest      of a running or finished run
 
 It ends with the run; Ctrl-C ends it before. What would steer the terminal is made visible.";
 

@@ -25,7 +25,7 @@ On a terminal, what would steer it is made visible.";
 pub struct ExecArgs {
     #[command(flatten)]
     guest: GuestArgs,
-    /// Give the command a terminal, as `lab shell` has one.
+    /// Give the command a terminal, as in `lab shell`.
     #[arg(long, short)]
     terminal: bool,
     /// The command.

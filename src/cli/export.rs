@@ -21,10 +21,10 @@ Examples:
 
 The files are for tools/testing/selftests/livepatch of a kernel tree; docs/export.md says how.";
 
-/// Whose form it is.
+/// The format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// That of tools/testing/selftests/livepatch: a bash script and the source of its modules.
+    /// A test of tools/testing/selftests/livepatch: a bash script and the source of its modules.
     Kselftest,
 }
 
@@ -34,7 +34,7 @@ pub struct ExportArgs {
     /// The scenario's file.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// Whose form it is to have.
+    /// The format.
     #[arg(long, value_enum, value_name = "FORMAT")]
     format: Format,
     /// An empty folder, or a new one [default: kselftest-<the scenario's name>].

@@ -43,7 +43,7 @@ pub struct ImportArgs {
     /// A file with commands, such as a saved mail or a script of the selftests; `-` is standard input.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// What to call the scenario [default: as the file].
+    /// The scenario's name [default: the file's name].
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Where to write it; `-` is standard output [default: scenarios/NAME.yaml].
@@ -52,7 +52,7 @@ pub struct ImportArgs {
     /// A folder with the report's modules, which are copied beside the scenario.
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Only the case of a script whose title holds this.
+    /// Only the case of a script whose title contains this text.
     #[arg(long, value_name = "TEXT")]
     test: Option<String>,
 }

@@ -31,7 +31,7 @@ pub struct InspectArgs {
     /// Modules, beside each other: what one exports the others may use.
     #[arg(required = true, value_name = "MODULE.ko")]
     files: Vec<PathBuf>,
-    /// Hold them against this kernel, which is built if it is not in the cache.
+    /// Check them against this kernel, which is built if it is not in the cache.
     #[arg(long, value_name = "KERNEL")]
     kernel: Option<String>,
 }

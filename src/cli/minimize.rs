@@ -25,7 +25,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   lab minimize scenarios/tagged-transition-window.yaml --kernel tags-rfc
   lab minimize report.yaml --kernel mine --passes-on mainline
-  lab minimize report.yaml --kernel mine --times 5     one that fails now and then
+  lab minimize report.yaml --kernel mine --times 5     a failure that is not deterministic
   lab minimize report.yaml -o smaller.yaml --force
 
 Steps, livepatches, targets, functions and expectations are left out as long as the scenario fails
@@ -41,10 +41,10 @@ pub struct MinimizeArgs {
     /// The scenario's file.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// The kernel on which it fails [default: the one that says `default: true`].
+    /// The kernel on which it fails [default: the one with `default: true`].
     #[arg(long, value_name = "KERNEL")]
     kernel: Option<String>,
-    /// A kernel on which it passes, and what is left must still pass.
+    /// A kernel on which the scenario passes; the reduced scenario must pass there as well.
     #[arg(long, value_name = "KERNEL")]
     passes_on: Option<String>,
     /// The architecture of the guest [default: the host's].
@@ -56,7 +56,7 @@ pub struct MinimizeArgs {
     /// Overwrite the file.
     #[arg(long)]
     force: bool,
-    /// Play each candidate N times: it counts as failing if it does so once.
+    /// Play each candidate N times; one failure counts as failing.
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u16).range(1..=100))]
     times: u16,
@@ -107,7 +107,8 @@ impl MinimizeArgs {
                 .map(Path::to_path_buf)
         };
         if needs_folder(&scenario) && folder(&output) != folder(&self.scenario) {
-            let what = "the scenario's source patches are beside it, so it cannot be elsewhere";
+            let what =
+                "the scenario has source patches in its folder, so the result must stay there";
             return Err(Error::new(Blame::Usage, what).help("name a file in the same folder"));
         }
         Ok(Read {

@@ -85,20 +85,20 @@ enum Command {
     /// Run scenarios: build what they need, boot, play, compare with the snapshots.
     #[command(after_help = run::EXAMPLES)]
     Run(run::RunArgs),
-    /// Open a shell in a guest: of a run that is paused, or one that is booted for it.
+    /// Open a shell in the guest of a paused run, or in a guest booted for it.
     #[command(after_help = shell::EXAMPLES)]
     Shell(shell::ShellArgs),
-    /// Run a command in a guest: of a run that is paused, or one that is booted for it.
+    /// Run a command in the guest of a paused run, or in a guest booted for it.
     #[command(after_help = exec::EXAMPLES)]
     Exec(exec::ExecArgs),
-    /// Show what a guest's kernel has said, and follow it.
+    /// Show the console of a guest's kernel, and follow it.
     #[command(after_help = console::EXAMPLES)]
     Console {
         /// The run: its record's folder or the name of that, or `latest` [default: the run that is
         /// paused].
         run: Option<String>,
     },
-    /// Let a run go on that is paused (`lab run … --pause-at`).
+    /// Continue a paused run (`lab run … --pause-at`).
     #[command(after_help = pause::EXAMPLES)]
     Continue {
         /// The run: its record's folder or the name of that, or `latest` [default: the run that is
@@ -108,40 +108,40 @@ enum Command {
     /// Play the kernel's own livepatch selftests, alone or beside the scenarios.
     #[command(after_help = selftests::EXAMPLES)]
     Selftests(selftests::SelftestsArgs),
-    /// Show what would run and what would not, for people or for an engine that spreads it.
+    /// Show which runs a command would start or skip, for people or for a CI engine.
     #[command(after_help = plan::EXAMPLES)]
     Plan(plan::PlanArgs),
     /// Repeat a recorded run, instruction by instruction.
     #[command(after_help = replay::EXAMPLES)]
     Replay(replay::ReplayArgs),
-    /// Join and show the results of several commands.
+    /// Merge and show the results of several commands.
     Report(report::ReportArgs),
-    /// Look for mistakes in scenario files; build and boot nothing.
+    /// Check scenario files for mistakes, without building or booting anything.
     #[command(after_help = "Examples:\n  lab check scenarios\n  lab check my-scenario.yaml")]
     Check {
         /// Scenario files, or folders with some.
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
-    /// Make a scenario that fails smaller, as long as it fails in the same way.
+    /// Reduce a failing scenario while it still fails in the same way.
     #[command(after_help = minimize::EXAMPLES)]
     Minimize(minimize::MinimizeArgs),
-    /// Show where kernels begin to behave otherwise, step by step.
+    /// Show where kernels begin to behave differently, step by step.
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::CompareArgs),
-    /// Find the commit or the patch from which on a scenario fails, or passes.
+    /// Find the first commit or patch with which a scenario fails, or passes.
     #[command(after_help = bisect::EXAMPLES)]
     Bisect(bisect::BisectArgs),
-    /// Write a scenario as a test of the kernel's own selftests, with its modules' source.
+    /// Export a scenario as a kernel selftest, with the source of its modules.
     #[command(after_help = export::EXAMPLES)]
     Export(export::ExportArgs),
-    /// Write a scenario to begin with.
+    /// Write a first scenario to start from.
     #[command(after_help = new::EXAMPLES)]
     New(new::NewArgs),
-    /// Make a scenario of the commands in a report, or of a script of the kernel's selftests.
+    /// Convert the commands of a report, or a kernel selftest script, into a scenario.
     #[command(after_help = import::EXAMPLES)]
     Import(import::ImportArgs),
-    /// Show what a module is that was built elsewhere, and what a kernel would refuse of it.
+    /// Describe a module that was built elsewhere, and why a kernel would reject it.
     #[command(after_help = inspect::EXAMPLES)]
     Inspect(inspect::InspectArgs),
     /// List scenarios, kernels, images or profiles.
@@ -155,18 +155,18 @@ enum Command {
         after_help = "Examples:\n  lab build kernel tags mainline\n  lab build kernel tags --every-source   do the patches apply everywhere?\n  lab build image default"
     )]
     Build(build::BuildArgs),
-    /// Look at what was built and fetched, remove it, take it to other machines.
+    /// List, remove, export and import what was built and fetched.
     #[command(after_help = cache::EXAMPLES)]
     Cache(cache::CacheArgs),
     /// Install the host packages that the lab needs.
     Setup(SetupArgs),
-    /// Put a run and all that it was made from into one file, for somebody else to play again.
+    /// Put a run and all its inputs into one file that another machine can run again.
     #[command(after_help = bundle::EXAMPLES)]
     Bundle(bundle::BundleArgs),
-    /// Play a bundle again, and say whether it ended in the same way.
+    /// Run a bundle again, and report whether it ended in the same way.
     #[command(after_help = repro::EXAMPLES)]
     Repro(repro::ReproArgs),
-    /// Accept or reject what runs observed, snapshot by snapshot.
+    /// Accept or reject the observed states, snapshot by snapshot.
     Review(review::ReviewArgs),
     /// Print the JSON schema of scenario files, for editors.
     Schema,

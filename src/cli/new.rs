@@ -24,7 +24,7 @@ const TEMPLATE: &str = include_str!("new.yaml");
 /// Arguments of `lab new`.
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// What to call it: lower-case letters, digits and `-`.
+    /// The scenario's name: lower-case letters, digits and `-`.
     #[arg(value_name = "NAME")]
     name: String,
     /// Livepatches have replace tags, for kernels that have them.

@@ -29,11 +29,11 @@ pub struct PauseArgs {
     /// how to enter it, and go on at Enter or `lab continue`.
     #[arg(long, value_name = "STEP")]
     pause_at: Option<String>,
-    /// The same where something is not as expected: a failed expectation, a transition that does not
-    /// end, a complaint of the kernel, a difference from the snapshot.
+    /// The same at a failure: a failed expectation, a stalled transition, a kernel splat, a
+    /// difference from the snapshot.
     #[arg(long)]
     pause_on_failure: bool,
-    /// How long a run is paused at most [default: as long as it takes; 1h without a terminal].
+    /// Time limit of a pause [default: none; 1h without a terminal].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pause_limit: Option<Duration>,
     /// Let QEMU wait for gdb on a unix socket, from a boot of its own on; without --pause-… it stops
@@ -107,6 +107,6 @@ pub fn go_on(project: Option<&Path>, run: Option<&str>) -> Result<u8> {
     let Found { record, entrance } = visit::find(project, run)?;
     let file = record.join(CONTINUE);
     File::create(&file).at("create", &file)?;
-    super::print(&format!("{} goes on\n", entrance.run));
+    super::print(&format!("{} continues\n", entrance.run));
     Ok(0)
 }

@@ -19,16 +19,16 @@ Examples:
   lab plan --profile nightly --format github     a matrix for `strategy: matrix:`
   sbatch --array=$(lab plan --profile nightly --shards 6 --format slurm) contrib/slurm/lab.sbatch";
 
-/// How a plan is written.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     /// A line for each run, and for each skip with its reason.
     Human,
     /// One JSON object with all of it.
     Json,
-    /// One line of JSON for a matrix of GitHub: an element for each kernel, architecture and shard.
+    /// One line of JSON for a GitHub matrix: an element for each kernel, architecture and shard.
     Github,
-    /// The indices of Slurm's array that have something left to do.
+    /// The indices of a Slurm array that still have runs to play.
     Slurm,
 }
 
@@ -37,7 +37,7 @@ enum Format {
 pub struct PlanArgs {
     #[command(flatten)]
     selection: SelectionArgs,
-    /// Into how many shards engines shall cut it.
+    /// Number of shards for the engine.
     #[arg(long, value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     shards: u32,

@@ -20,7 +20,7 @@ pub struct PlayingArgs {
     /// How guests are executed.
     #[arg(long, value_enum, default_value = "auto", value_name = "ACCEL")]
     accel: Choice,
-    /// Guests at the same time [default: 4 for each CPU, as far as the memory goes].
+    /// Number of guests at the same time [default: 4 per CPU, limited by the memory].
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
 }
@@ -55,7 +55,7 @@ pub fn one_kernel(project: &Path, named: Option<&str>) -> Result<Definition> {
     let kernels = super::selection::read_kernels(project, &names)?;
     let Ok([kernel]) = <[Definition; 1]>::try_from(kernels) else {
         return Err(
-            Error::new(Blame::Usage, "several kernels say `default: true`")
+            Error::new(Blame::Usage, "several kernels have `default: true`")
                 .help("name one with --kernel"),
         );
     };

@@ -31,13 +31,13 @@ pub struct ReplayArgs {
     /// The record of the run: its folder, or the folder's name [default: the latest run].
     #[arg(value_name = "RUN")]
     run: Option<PathBuf>,
-    /// Stop where step N begins.
+    /// Stop at the begin of step N.
     #[arg(long, value_name = "N")]
     to_step: Option<usize>,
     /// Stop after N instructions.
     #[arg(long, value_name = "N", conflicts_with = "to_step")]
     to_icount: Option<u64>,
-    /// Wait for gdb where it stops, or else before the first instruction.
+    /// Wait for gdb at the stop, or before the first instruction.
     #[arg(long)]
     gdb: bool,
 }
@@ -72,8 +72,8 @@ pub async fn replay(ctx: &Context, args: &ReplayArgs) -> Result<u8> {
             status.clear();
             let line = gdb_line(&recording, socket);
             to_stderr(&format!(
-                "the guest stands still after {icount} instructions; look into it with\n  {line}\n\
-                 it ends when gdb goes, or with Ctrl-C here"
+                "the guest is stopped after {icount} instructions; inspect it with\n  {line}\n\
+                 it ends when gdb detaches, or with Ctrl-C here"
             ));
         }
     })
@@ -107,7 +107,7 @@ fn summary(recording: &Recording, played: &Replayed, ms: u64) -> String {
             )
         }
         End::Wanted => format!("replayed {run}: {icount} of {of} instructions, {at}; {took}"),
-        End::Gdb => format!("replayed {run}: gdb went away after {icount} of {of} instructions"),
+        End::Gdb => format!("replayed {run}: gdb detached after {icount} of {of} instructions"),
     }
 }
 

@@ -53,25 +53,25 @@ pub struct ReproArgs {
     /// Boot the bundle's own kernel and initramfs and load its own modules; build nothing.
     #[arg(long)]
     as_shipped: bool,
-    /// Run it N times, each in a guest of its own, and say how often it ended as recorded.
+    /// Run it N times, each in a new guest, and report how often it ended as recorded.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
     times: u16,
-    /// How guests are executed [default: as recorded, as far as that works here].
+    /// The accelerator [default: as recorded, if it works here].
     #[arg(long, value_enum, value_name = "ACCEL")]
     accel: Option<Choice>,
-    /// How long one guest may take in all, such as 90s or 5m [default: as recorded].
+    /// Time limit of one guest, such as 90s or 5m [default: as recorded].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
-    /// Install missing host packages first: with --as-shipped, QEMU alone.
+    /// Install missing host packages first; --as-shipped needs QEMU only.
     #[arg(long)]
     setup: bool,
     /// Do not ask.
     #[arg(long, short)]
     yes: bool,
-    /// Only show what is in it and what it would run.
+    /// Only show the contents and what would run.
     #[arg(long, conflicts_with_all = ["unpack", "setup"])]
     dry_run: bool,
-    /// Run nothing; unpack it to DIR, a new folder with a project to go on with.
+    /// Run nothing; unpack the bundle as a project into DIR, a new folder.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["as_shipped", "times", "setup"])]
     unpack: Option<PathBuf>,
 }
@@ -249,8 +249,8 @@ async fn agree(ctx: &Context, args: &ReproArgs) -> Result<()> {
     let refuse = |what: &str, help: &str| Err(Error::new(Blame::Usage, what).help(help));
     if !std::io::stdin().is_terminal() {
         return refuse(
-            "nobody can be asked whether to run this",
-            "look at what it would run with --dry-run, then say --yes",
+            "there is no terminal to ask whether to run this",
+            "see what it would run with --dry-run, then add --yes",
         );
     }
     match ask(ctx, "Go on? [y/N]").await?.as_deref() {
@@ -285,8 +285,8 @@ async fn play(
     let kernels = std::slice::from_ref(&contents.kernel);
     let plan = plan::plan(scenarios, kernels, &[run.arch]);
     if let Some(skipped) = plan.skipped.first() {
-        let what = format!("the bundle does not fit together: {}", skipped.reason);
-        return Err(Error::new(Blame::File, what).help("ask whoever wrote it for another one"));
+        let what = format!("the bundle is inconsistent: {}", skipped.reason);
+        return Err(Error::new(Blame::File, what).help("ask its author for a new one"));
     }
     ctx.events.send(Event::Planned {
         runs: plan.ids(),

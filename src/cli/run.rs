@@ -46,14 +46,14 @@ pub struct RunArgs {
     /// How guests are executed [default: auto].
     #[arg(long, value_enum, value_name = "ACCEL")]
     accel: Option<Choice>,
-    /// Guests at the same time [default: 4 for each CPU, as far as the memory goes].
+    /// Number of guests at the same time [default: 4 per CPU, limited by the memory].
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
-    /// Try a run that did not end as expected again, up to N times; if it does then, it is
-    /// reported as flaky.
+    /// Repeat a run with an unexpected result up to N times; if it passes then, it is reported as
+    /// flaky.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=10))]
     retries: Option<u8>,
-    /// Start no further run after one that did not end as expected.
+    /// Start no further runs after an unexpected result.
     #[arg(long)]
     fail_fast: bool,
     /// Boot a guest for each run. Otherwise guests go on where one was kept after its boot, and play
@@ -67,16 +67,16 @@ pub struct RunArgs {
     /// Keep the memory of a guest that panics in its record, for crash and drgn (256 MiB each).
     #[arg(long)]
     dump_on_panic: bool,
-    /// How long one guest may take in all, such as 90s or 5m [default: what its steps may take].
+    /// Time limit of one guest, such as 90s or 5m [default: the limits of its steps].
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
     /// Install missing host packages first.
     #[arg(long)]
     setup: bool,
-    /// Do not ask before installing.
+    /// Install without a question.
     #[arg(long, short)]
     yes: bool,
-    /// Take what is observed as the snapshot, where every expectation holds.
+    /// Accept the observed states as the snapshot, if every expectation holds.
     #[arg(long)]
     accept: bool,
     /// Put run records and the events below DIR, where other shards may put theirs [default: the
@@ -87,7 +87,7 @@ pub struct RunArgs {
     /// alone writes the step summary.
     #[arg(long, value_name = "FORMAT=FILE")]
     report: Vec<String>,
-    /// Show what would run and what would not, with the reasons; build nothing.
+    /// Show the runs and the skips with their reasons; build nothing.
     #[arg(long)]
     dry_run: bool,
     #[command(flatten, next_help_heading = "Pausing")]

@@ -23,20 +23,20 @@ pub struct SelectionArgs {
     /// Scenario files, or folders with some.
     #[arg(value_name = "PATH", required_unless_present = "profile")]
     paths: Vec<PathBuf>,
-    /// A profile of lab.yaml; what the command line says comes first.
+    /// A profile of lab.yaml; options of the command line override it.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
-    /// Kernels to run on [default: those that say `default: true`].
+    /// Kernels to run on [default: those with `default: true`].
     #[arg(long, value_delimiter = ',', value_name = "KERNEL")]
     kernel: Vec<String>,
     /// Architectures of the guests [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
     arch: Vec<Arch>,
-    /// Only part I of N, cut by the names of the runs; `auto` or `auto/N` takes I from the
-    /// variables of Slurm, Kubernetes, GitLab or GitHub.
+    /// Only part I of N, by the names of the runs; `auto` or `auto/N` takes I from the variables of
+    /// Slurm, Kubernetes, GitLab or GitHub.
     #[arg(long, value_name = "I/N", env = "LAB_SHARD")]
     shard: Option<String>,
-    /// Leave out what has a verdict in the event files of DIR.
+    /// Leave out runs that have a verdict in the event files of DIR.
     #[arg(long, value_name = "DIR")]
     resume: Option<PathBuf>,
 }
@@ -70,7 +70,7 @@ impl SelectionArgs {
         let file = LabFile::read(project)?;
         let mut settings = command_line.or(file.settings(self.profile.as_deref())?);
         if settings.paths.is_empty() {
-            let what = "neither the command line nor lab.yaml says what to run";
+            let what = "neither the command line nor lab.yaml names scenarios";
             return Err(Error::new(Blame::Usage, what).help("name scenario files or folders"));
         }
         if settings.archs.is_empty() {
@@ -108,8 +108,9 @@ pub(super) fn read_kernels(project: &Path, names: &[String]) -> Result<Vec<Defin
     let mut kernels = Definition::all(project)?;
     kernels.retain(|kernel| kernel.default);
     if kernels.is_empty() {
-        return Err(Error::new(Blame::File, "no kernel says `default: true`")
-            .help("name one with --kernel"));
+        return Err(
+            Error::new(Blame::File, "no kernel has `default: true`").help("name one with --kernel")
+        );
     }
     Ok(kernels)
 }

@@ -44,7 +44,7 @@ const MUTANT: &str = "mutant-";
 /// Arguments of `lab selftests`.
 #[derive(Debug, Args)]
 pub struct SelftestsArgs {
-    /// Kernels to run on [default: those that say `default: true`].
+    /// Kernels to run on [default: those with `default: true`].
     #[arg(long, value_delimiter = ',', value_name = "KERNEL")]
     kernel: Vec<String>,
     /// Architectures of the guests [default: the host's].
@@ -57,10 +57,10 @@ pub struct SelftestsArgs {
     /// given several times.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["compare", "mutations"])]
     from: Vec<PathBuf>,
-    /// Run the scenarios that express the cases as well; fail where the two disagree.
+    /// Also run the scenarios of the same cases; fail where the two disagree.
     #[arg(long)]
     compare: bool,
-    /// Play on each kernel that is broken on purpose (mutant-*), and write to FILE who notices.
+    /// Play on each deliberately broken kernel (mutant-*), and write to FILE which tests notice.
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     mutations: Option<PathBuf>,
     /// Write a report as results come: jsonl, junit, ktap, github or table, each =FILE.
@@ -69,7 +69,7 @@ pub struct SelftestsArgs {
     /// Install missing host packages first.
     #[arg(long)]
     setup: bool,
-    /// Do not ask before installing.
+    /// Install without a question.
     #[arg(long, short)]
     yes: bool,
 }

@@ -38,10 +38,10 @@ pub struct GuestArgs {
     /// to boot a guest for [default: the run that is paused].
     #[arg(value_name = "RUN|SCENARIO")]
     guest: Option<String>,
-    /// Of a scenario: play it up to and with STEP, a number or a name [default: 0, nothing of it].
+    /// Of a scenario: play it up to and including STEP, a number or a name [default: 0, no step].
     #[arg(long, value_name = "STEP")]
     at: Option<String>,
-    /// Of a scenario: the kernel [default: the one that says `default: true`].
+    /// Of a scenario: the kernel [default: the one with `default: true`].
     #[arg(long, value_name = "KERNEL")]
     kernel: Option<String>,
     /// Of a scenario: the guest's architecture [default: the host's].
@@ -50,7 +50,7 @@ pub struct GuestArgs {
     /// Of a scenario: how the guest is executed.
     #[arg(long, value_enum, value_name = "ACCEL", default_value = "auto")]
     accel: Choice,
-    /// Of a scenario: let QEMU wait for gdb, and say how to attach it.
+    /// Of a scenario: let QEMU wait for gdb, and show how to attach it.
     #[arg(long)]
     gdb: bool,
     /// Of a scenario: install missing host packages first.
@@ -74,7 +74,7 @@ pub struct Wish {
 pub struct Found {
     /// Its record.
     pub record: PathBuf,
-    /// How to get in.
+    /// How to enter it.
     pub entrance: Entrance,
 }
 
@@ -230,20 +230,22 @@ fn found(record: &Path) -> Result<Option<Found>> {
 fn not_paused(record: &Path) -> Error {
     let shown = files::shown(record);
     if record::is_over(record) {
-        let what = format!("the run {shown} is over, and its guest has gone");
-        return Error::new(Blame::Usage, what)
-            .help("its console is in console.log; `lab run … --pause-at STEP` pauses a run");
+        let what = format!("the run {shown} is over, and its guest has ended");
+        return Error::new(Blame::Usage, what).help(
+            "its console is in console.log; `lab run … --pause-at STEP` pauses a run at a step",
+        );
     }
-    let what = format!("the run {shown} goes on: it is not paused");
-    Error::new(Blame::Usage, what).help("`lab console` shows what its kernel says")
+    let what = format!("the run {shown} is not paused");
+    Error::new(Blame::Usage, what).help("`lab console` shows the kernel's console")
 }
 
 /// Enters a guest, does what is wished, and returns the exit status.
 pub async fn visit(entrance: &Entrance, wish: Wish, cancel: &CancellationToken) -> Result<u8> {
     let Some(ssh) = &entrance.ssh else {
-        let what = format!("the guest of {} takes nobody any more", entrance.run);
-        return Err(Error::new(Blame::Guest, what)
-            .help("`lab console` shows what its kernel said; gdb sees it if the run has --gdb"));
+        let what = format!("the guest of {} accepts no more logins", entrance.run);
+        return Err(Error::new(Blame::Guest, what).help(
+            "`lab console` shows the kernel's console; gdb can attach if the run has --gdb",
+        ));
     };
     let login = ssh.login()?;
     let stdin = own(std::io::stdin().as_fd())?;
@@ -279,7 +281,7 @@ pub async fn visit(entrance: &Entrance, wish: Wish, cancel: &CancellationToken) 
         Ok(ended) => Ok(ended.status()),
         Err(Silence::Lost(why)) => {
             let what = format!("the guest was lost: {why}");
-            Err(Error::new(Blame::Guest, what).help("`lab console` shows what its kernel said"))
+            Err(Error::new(Blame::Guest, what).help("`lab console` shows the kernel's console"))
         }
         Err(silence) => Err(Error::new(Blame::Guest, silence.to_string())),
     }

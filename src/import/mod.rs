@@ -148,7 +148,7 @@ impl Reader {
         self.lines += 1;
         if let Some(errno) = steps::failure(&line.text) {
             if !self.fails(errno) {
-                self.unknown(line, "it is of no command before it");
+                self.unknown(line, "it does not belong to a command before it");
             }
             return;
         }
@@ -188,7 +188,7 @@ impl Reader {
 
     /// Follows what makes blocks of lines: the first branch is taken, and a loop once.
     fn is_control(&mut self, line: &Line) -> bool {
-        const BRANCH: &str = "it is a condition: what follows is taken as if it held";
+        const BRANCH: &str = "it is a condition: what follows is taken as if it were true";
         const LOOP: &str = "it is a loop: what is in it is taken once";
         let text = line.text.trim_end_matches(';').trim();
         let first = text.split([' ', '\t', ';', '(']).next().unwrap_or_default();

@@ -317,7 +317,7 @@ enum Token {
 
 /// Takes a line apart as a shell would.
 fn tokens(text: &str, variables: &BTreeMap<String, String>) -> Result<Vec<Token>, &'static str> {
-    const EXPANDS: &str = "it has what a shell would expand";
+    const EXPANDS: &str = "it contains shell expansions";
     let mut tokens = Vec::new();
     let mut word: Option<String> = None;
     let mut rest = text;
@@ -485,7 +485,7 @@ mod tests {
     fn nothing_is_expanded_that_the_text_does_not_say() {
         let text = "insmod $(ls *.ko)\ninsmod \"$MOD\"\ncat /sys/*/x\n./busy &\ncat <<EOF\nrm `x`\n\
                     I don't know";
-        let expands = "it has what a shell would expand";
+        let expands = "it contains shell expansions";
         assert_eq!(
             seen(text),
             [

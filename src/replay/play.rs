@@ -151,7 +151,8 @@ impl Replay<'_> {
             }
             if moved.elapsed() > STANDSTILL {
                 let of = self.recording.icount;
-                let what = format!("the replay stands still after {icount} of {of} instructions");
+                let what =
+                    format!("the replay makes no progress after {icount} of {of} instructions");
                 return Err(Error::host(what).help(ASTRAY));
             }
         }

@@ -51,7 +51,7 @@ pub fn replace(document: &str, path: &Path, table: &str) -> Result<String> {
     let Some((before, after)) = parts else {
         let what = format!("{} has no place for the verdicts", path.display());
         return Err(Error::new(Blame::Usage, what).help(format!(
-            "put the lines `{BEGIN}` and `{END}` where they shall be"
+            "put the lines `{BEGIN}` and `{END}` where the table belongs"
         )));
     };
     Ok(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))

@@ -149,8 +149,8 @@ pub(super) fn of_problems(problems: &[Problem], expected: &[&ExpectedFailure]) -
         let mut verdict = Verdict::against(Outcome::UnexpectedlyPassed, Blame::File, "");
         verdict.reasons = expected.iter().map(|failure| reason(failure)).collect();
         return verdict.help(
-            "if the kernel was mended, remove it from `expect_failure`; else the scenario \
-             does not show the defect any more",
+            "if the kernel was fixed, remove it from `expect_failure`; otherwise the scenario no \
+             longer shows the defect",
         );
     }
     let shows = |failure: &ExpectedFailure| problems.iter().find(|it| is_known(it, failure));
@@ -162,7 +162,7 @@ pub(super) fn of_problems(problems: &[Problem], expected: &[&ExpectedFailure]) -
         verdict.reasons = lines().collect();
         let missing = missing.iter().map(|failure| reason(failure));
         verdict.reasons.extend(missing);
-        return verdict.help("it fails here, but not as its `expect_failure` says");
+        return verdict.help("it fails here, but not as `expect_failure` describes");
     }
     let mut verdict = Verdict::new(Outcome::ExpectedFailure, None, String::new(), 0);
     for failure in expected {
@@ -215,17 +215,16 @@ pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -
         (Some(splat), _) => of_splat(&splat, during),
         (None, Gone::Panicked) => Verdict::against(Outcome::Panicked, Blame::Kernel, reason),
         (None, Gone::Reset(_)) => Verdict::against(Outcome::Reset, Blame::Kernel, reason)
-            .help("a triple fault, or a call that resets the machine, leaves no word behind"),
+            .help("a triple fault, or a call that resets the machine, leaves no message"),
         (None, Gone::Silent(_)) => Verdict::against(Outcome::Hung, Blame::Kernel, reason),
         (None, Gone::Flooded) => Verdict::against(Outcome::Flooded, Blame::Kernel, reason)
-            .help("the record's console.log begins with what came before the flood"),
+            .help("the record's console.log begins with the messages before the flood"),
         (None, Gone::Qemu(_)) => Verdict::infra(&Error::host(reason).help(
-            "the guest did not do this: look for who ended or stopped QEMU (out of memory? \
-             dmesg says so)",
+            "the guest did not cause this: find out what ended or stopped QEMU (out of memory? \
+                 see dmesg)",
         )),
         (None, Gone::Lost(_)) => Verdict::infra(&Error::new(Blame::Guest, reason).help(
-            "the guest's kernel goes on and has not complained; its ssh server or the lab's \
-             agent has ended",
+            "the guest's kernel is alive without a splat; its ssh server or the lab's agent has ended",
         )),
     };
     verdict.with("the console's last lines", &console.tail(25))

@@ -150,7 +150,7 @@ impl Live {
                     Err(error) if error.blame == Blame::Interrupted => return Err(error),
                     Err(error) => {
                         ctx.events
-                            .note(format!("a guest could not be kept: {error}"));
+                            .note(format!("a guest could not be kept as a template: {error}"));
                         return self.boot(ctx, parts, &identity).await;
                     }
                 };
@@ -276,7 +276,7 @@ fn script(parts: &Parts<'_>) -> Result<String> {
 /// Takes away a template that no fork of answers.
 fn give_up(ctx: &Context, template: &Template, why: &str) -> Result<()> {
     ctx.events.note(format!(
-        "a guest that was kept does not go on ({why}): booting one"
+        "a template's fork does not answer ({why}): booting a guest instead"
     ));
     template.discard()
 }

@@ -56,7 +56,7 @@ pub struct Options {
     pub attempts: u32,
     /// How long one guest may take in all.
     pub timeout: Option<Duration>,
-    /// Start no further run after one that did not end as expected.
+    /// Start no further runs after an unexpected result.
     pub fail_fast: bool,
     /// Whether to keep the memory of a guest that panics.
     pub dump_on_panic: bool,

@@ -509,7 +509,7 @@ impl Attempt<'_> {
             return verdict;
         }
         let verdict = self.ask_from_outside(live, verdict).await;
-        verdict.help("give it more time with --timeout, or look at what it waits for")
+        verdict.help("give it more time with --timeout, or find out what it waits for")
     }
 
     /// Adds what a guest that does not answer says all the same.
@@ -675,8 +675,9 @@ impl Attempt<'_> {
             splat = machine.console.splat(&allowed);
             if splat.is_none() && machine.console.splat(&[]).is_none() {
                 let flags = complaints.join(", ");
-                let reason =
-                    format!("{doing}: the kernel is tainted ({flags}), and does not say why");
+                let reason = format!(
+                    "{doing}: the kernel is tainted ({flags}) without a message on the console"
+                );
                 let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
                 return Err(verdict
                     .with("the console's last lines", &machine.console.tail(25))

@@ -45,7 +45,7 @@ impl Shipped {
         for module in &self.modules {
             check_vermagic(&module.path, release).map_err(|mut error| {
                 error.blame = Blame::File;
-                error.help("the bundle does not fit together: ask whoever wrote it for another one")
+                error.help("the bundle is inconsistent: ask its author for a new one")
             })?;
         }
         let choice = options.accel;

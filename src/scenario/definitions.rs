@@ -127,7 +127,7 @@ pub(super) fn limits(root: &Node, diagnostics: &mut Diagnostics) {
         if count > most {
             let message = format!("`{part}` has {count} entries; {most} are the most");
             let diagnostic = Diagnostic::new(key.span, message)
-                .help("tell the story in several scenarios, each in a file of its own");
+                .help("split it into several scenarios, each in its own file");
             diagnostics.push(diagnostic);
         }
     }

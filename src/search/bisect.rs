@@ -22,7 +22,7 @@ use crate::verdict::Outcome;
 /// Lines of a difference that are shown.
 const DIFF_MAX: usize = 60;
 
-/// What is looked for.
+/// What to search for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum First {
     /// The first that fails.

@@ -451,7 +451,7 @@ fn nothing_to_keep(subject: &Subject<'_>, ended: &[Ended]) -> Error {
     let what = match flaky.count() {
         0 => format!("{name} passes on {kernel} ({arch}) in {tries}: there is no failure to keep"),
         _ => format!(
-            "{name} fails now and then on {kernel} ({arch}), and passed when it was tried again"
+            "{name} fails only sometimes on {kernel} ({arch}): it passed when it was repeated"
         ),
     };
     Error::new(Blame::Usage, what).help(

@@ -99,7 +99,7 @@ pub(super) const DATA: Text = Text {
         accepts: names::is_data,
         pattern: r"^[^\t\n\u0000]{0,4096}$",
     },
-    rule: "has no newlines, tabs and other characters that nobody sees, and 4096 characters at most",
+    rule: "has no newlines, tabs and other invisible characters, and 4096 characters at most",
 };
 
 /// What to look for.

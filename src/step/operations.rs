@@ -27,7 +27,7 @@ impl std::fmt::Display for Silence {
             Silence::Lost(why) => write!(f, "the connection to the guest was lost: {why}"),
             Silence::Nonsense(what) => {
                 let start = &what[..what.floor_char_boundary(NONSENSE_MAX)];
-                write!(f, "the guest's answer makes no sense: {start}")
+                write!(f, "the guest's answer is malformed: {start}")
             }
         }
     }

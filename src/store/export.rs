@@ -213,10 +213,7 @@ impl Writer<'_> {
             return written.at("write", file);
         }
         if !data.is_file() {
-            let what = format!(
-                "{} is neither a file nor a folder nor a link",
-                from.display()
-            );
+            let what = format!("{} is not a file, a folder or a link", from.display());
             return Err(Error::host(what).help("build it anew: remove the entry from the cache"));
         }
         if data.nlink() > 1 {

@@ -54,7 +54,7 @@ impl Pack {
             .at("write", &self.file)?;
         if content.limit() > 0 {
             let what = format!("{} became shorter while it was read", from.display());
-            return Err(Error::host(what).help("try again when nobody changes it by hand"));
+            return Err(Error::host(what).help("try again when nothing changes it"));
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ pub struct Policy {
     pub unused_for: Duration,
     /// The least recently used, until the cache has so many bytes or fewer.
     pub max_size: Option<u64>,
-    /// Remove nothing, only say what would be.
+    /// Remove nothing, only list what would be removed.
     pub dry_run: bool,
 }
 

@@ -106,9 +106,7 @@ impl Unpacker<'_> {
         let json: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
         if json["version"] != VERSION {
             let why = format!("its version is {}, not {VERSION}", json["version"]);
-            return Err(bad
-                .error(&why)
-                .help("take a lab of the version that wrote it"));
+            return Err(bad.error(&why).help("use the lab version that wrote it"));
         }
         let manifest: Manifest = serde_json::from_value(json).map_err(wrong)?;
         for item in manifest.entries {
@@ -189,7 +187,7 @@ impl Unpacker<'_> {
                 }
                 once(fs::hard_link(&first, &path))
             }
-            _ => Err(bad.member(name, "is neither a file nor a folder nor a link")),
+            _ => Err(bad.member(name, "is not a file, a folder or a link")),
         }
     }
 

@@ -10,7 +10,7 @@ pub const EVIDENCE_MAX: usize = 64 * 1024;
 pub const STATES_DIFFER: &str = "states by step (- accepted, + observed)";
 
 /// What stands where evidence is cut.
-const CUT: &str = "the middle is left out, the record has all of it";
+const CUT: &str = "the middle is left out; the record has all of it";
 
 /// A titled piece of evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -150,7 +150,7 @@ impl Verdict {
 
     /// Somebody has entered the guest in place of the rest: that is no verdict on the kernel.
     pub fn left(at: &str) -> Self {
-        let reason = format!("{at}, somebody entered its guest, which then ended");
+        let reason = format!("{at}, a visitor entered its guest, which then ended");
         Self::new(Outcome::Cancelled, None, reason, 0)
     }
 

@@ -205,9 +205,9 @@ fn without_program(line: &str) -> &str {
 pub fn describe(gone: &Gone) -> String {
     match gone {
         Gone::Panicked => "the guest's kernel panicked".to_owned(),
-        Gone::Reset(how) => format!("the guest's machine went down by itself ({how})"),
+        Gone::Reset(how) => format!("the guest's machine shut down by itself ({how})"),
         Gone::Lost(reason) | Gone::Qemu(reason) | Gone::Silent(reason) => reason.clone(),
-        Gone::Flooded => "the guest flooded its console".to_owned(),
+        Gone::Flooded => "the guest flooded its console with output".to_owned(),
     }
 }
 

@@ -101,7 +101,7 @@ pub const FAULTS: [Fault; 22] = [
         "tainted",
         "a warning that the console does not show",
         Outcome::Splat,
-        "the kernel is tainted (W: a warning), and does not say why",
+        "the kernel is tainted (W: a warning) without a message on the console",
     ),
     splat(
         "oops",
@@ -150,13 +150,13 @@ pub const FAULTS: [Fault; 22] = [
         "triple-fault",
         "a triple fault",
         Outcome::Reset,
-        "went down by itself (guest-reset)",
+        "shut down by itself (guest-reset)",
     ),
     gone(
         "silent-reset",
         "a reset without a word",
         Outcome::Reset,
-        "went down by itself (guest-reset)",
+        "shut down by itself (guest-reset)",
     ),
     {
         let mut fault = splat(

@@ -179,7 +179,7 @@ fn the_very_kernel_shows_it_again_in_an_empty_folder_with_an_empty_cache() {
         "boots the bundle's kernel",
     ];
     assert_contains(&output.stdout, &what);
-    assert_contains(&output.stderr, &["nobody can be asked", "--yes"]);
+    assert_contains(&output.stderr, &["there is no terminal to ask", "--yes"]);
     assert!(elsewhere.records().is_empty());
 
     let output = elsewhere.repro(&["--as-shipped", "--yes", "--times=2"]);

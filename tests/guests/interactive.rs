@@ -242,7 +242,7 @@ fn a_paused_run_is_entered_by_another_lab_and_goes_on() {
     for args in [&["shell", "latest"][..], &["exec", "latest", "--", "ls"]] {
         let output = project.lab(args);
         assert_eq!(output.code, 2, "{args:?}");
-        assert_contains(&output.stderr, &["is over, and its guest has gone"]);
+        assert_contains(&output.stderr, &["is over, and its guest has ended"]);
     }
     let output = project.lab(&["continue"]);
     assert_eq!(output.code, 2);
@@ -303,7 +303,7 @@ fn a_shell_has_a_terminal_of_its_own() {
     assert_eq!(paused.project.guests(), [""; 0]);
     let output = paused.lab(&["shell", "latest"]);
     assert_eq!(output.code, 2);
-    assert_contains(&output.stderr, &["is over, and its guest has gone"]);
+    assert_contains(&output.stderr, &["is over, and its guest has ended"]);
     // The next guest of any lab takes away what lets nobody in any more.
     assert!(paused.key().exists());
     enter(&paused.project, "x86_64");
@@ -491,7 +491,7 @@ fn a_guest_that_panicked_is_there_for_gdb_and_its_console() {
     assert!(paused.entrance.ssh.is_none());
     let output = paused.lab(&["shell"]);
     assert_eq!(output.code, 3);
-    assert_contains(&output.stderr, &["takes nobody any more", "lab console"]);
+    assert_contains(&output.stderr, &["accepts no more logins", "lab console"]);
     let socket = paused.entrance.gdb.clone().unwrap();
     let mut stub = Stub(UnixStream::connect(&socket).unwrap());
     stub.0.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -149,7 +149,7 @@ fn looks_the_same_to_gdb(project: &Project, second: u64) {
         let mut next = || lines.next().unwrap().unwrap();
         assert_contains(
             &next(),
-            &[&format!("stands still after {second} instructions")],
+            &[&format!("is stopped after {second} instructions")],
         );
         let line = next();
         let (_, target) = line.split_once(" -ex '").unwrap();

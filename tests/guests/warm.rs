@@ -283,7 +283,7 @@ fn a_template_that_is_of_no_use_is_made_anew() {
     let others = others.map(|line| format!("{line}\n")).collect::<String>();
     fs::write(template.join(".seal"), others + &sums).unwrap();
     let output = run();
-    assert_contains(&output.stderr, &["a guest that was kept does not go on ("]);
+    assert_contains(&output.stderr, &["a template's fork does not answer ("]);
     assert!(
         !project
             .record("qemu.sh")

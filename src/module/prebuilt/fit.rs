@@ -190,7 +190,7 @@ impl Check<'_> {
         if details.is_empty() {
             return None;
         }
-        let what = "wants symbols that nobody exports to it".to_owned();
+        let what = "needs symbols that no module exports to it".to_owned();
         let help = "add the module that exports them, or take a kernel that does";
         Some(self.finding(Errno::ENOENT, what, details, help))
     }

@@ -272,7 +272,7 @@ fn symbols_that_nobody_has_are_named() {
     let shop = target(&["stock"]);
     let findings = findings(&ko, "fix.ko", &kernel, Arch::X86_64, &[&shop]);
     insta::assert_snapshot!(lines(&findings), @r"
-    fix.ko wants symbols that nobody exports to it: loading it will give ENOENT
+    fix.ko needs symbols that no module exports to it: loading it will give ENOENT
       `klp_enable_patch`: for modules under the GPL; the license of this one is `unspecified`
       `no_such_export`
       next: add the module that exports them, or take a kernel that does; or expect it: `load: fix, errno: ENOENT`

@@ -94,7 +94,7 @@ fn a_reply_without_an_end_is_bounded() {
             &[
                 "hung  builtin-cmdline",
                 "[guest]",
-                "the guest's answer makes no sense: ",
+                "the guest's answer is malformed: ",
             ],
         );
         assert_eq!(project.guests(), [""; 0]);
