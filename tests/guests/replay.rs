@@ -164,7 +164,7 @@ fn looks_the_same_to_gdb(project: &Project, second: u64) {
         for line in lines {
             rest += &line.unwrap();
         }
-        assert_contains(&rest, &["gdb went away after"]);
+        assert_contains(&rest, &["gdb detached after"]);
         assert_eq!(lab.wait().unwrap().code(), Some(0));
         String::from_utf8(gdb.stdout).unwrap()
     };
