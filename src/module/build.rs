@@ -16,20 +16,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::generate::{KBUILD_HEAD, ModuleSources, modules};
+use super::make::{failure, make};
 use super::{CACHE, Module, headers};
-use crate::arch::{Arch, Toolchain};
+use crate::arch::Arch;
 use crate::cache::{self, Claim, KeyBuilder, Making, seal};
 use crate::context::Context;
-use crate::error::{Blame, Error, IoContext, Result, full_disk};
+use crate::error::{Error, IoContext, Result, full_disk};
 use crate::event::Phase;
-use crate::kernel::build::build_error;
-use crate::kernel::{self, BuiltKernel};
+use crate::kernel::BuiltKernel;
 use crate::scenario::{Scenario, kernel_module_name};
 
 /// Counts up when the way modules are built changes.
 const RECIPE: &str = "module-2";
-/// Bytes of a make's output that are kept: a compiler in a loop must not fill the memory.
-const OUTPUT_MAX: usize = 1 << 20;
 
 /// A module that is generated for a kernel.
 struct Generated {
@@ -276,46 +274,6 @@ impl Batch<'_> {
         let complaint = |line: &str| line.contains("ERROR: modpost") && line.contains(&below);
         !self.folder.join(module.goal("o")).is_file() || output.lines().any(complaint)
     }
-}
-
-/// Runs make in the kernel's tree for the modules in `folder`. The inner `Err` is its output.
-pub(super) async fn make(
-    ctx: &Context,
-    kernel: &BuiltKernel,
-    arch: Arch,
-    folder: &Path,
-    arguments: &[String],
-    mut on_line: impl FnMut(&str),
-) -> Result<std::result::Result<(), String>> {
-    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let mut output = String::new();
-    let finished = kernel::build::make(&kernel.tree(), Toolchain::of(arch))
-        .arg(format!("-j{jobs}"))
-        .arg(format!("M={}", folder.display()))
-        .args(arguments.iter().cloned())
-        .run(&ctx.cancel, |line| {
-            on_line(line);
-            if output.len() < OUTPUT_MAX {
-                output += line;
-                output.push('\n');
-            }
-        })
-        .await?;
-    let made = finished.status.success();
-    Ok(if made { Ok(()) } else { Err(output) })
-}
-
-/// What make said, as an error of whose modules do not build.
-pub(super) fn failure(of: &str, output: &str) -> Error {
-    let error = build_error(&format!("building the modules of {of}"), output);
-    if error.blame != Blame::Kernel {
-        return error;
-    }
-    Error {
-        blame: Blame::ModuleBuild,
-        ..error
-    }
-    .help("the generated C is in the run record; correct the `body:` or the names in the scenario")
 }
 
 /// The release that a module was built for must be the kernel's.

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::CACHE;
-use super::build::make;
+use super::make::make;
 use crate::arch::{Arch, Toolchain};
 use crate::cache::KeyBuilder;
 use crate::context::Context;

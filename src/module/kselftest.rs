@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::build::{check_vermagic, failure, make};
+use super::build::check_vermagic;
+use super::make::{failure, make};
 use super::{CACHE, Module};
 use crate::arch::Arch;
 use crate::cache::{KeyBuilder, seal};

@@ -6,6 +6,7 @@ pub mod generate;
 mod headers;
 pub mod klp_build;
 pub mod kselftest;
+mod make;
 pub mod prebuilt;
 
 use std::path::PathBuf;
