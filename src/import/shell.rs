@@ -153,7 +153,7 @@ fn kind(text: &str, variables: &mut BTreeMap<String, String>) -> Kind {
     if let Some(rest) = text.strip_prefix('#') {
         // Only what begins like a command after root's prompt is one.
         let begins = rest.split_whitespace().next().unwrap_or_default();
-        let is_command = rest.starts_with(' ') && super::steps::is_root_command(begins, rest);
+        let is_command = rest.starts_with(' ') && is_root_command(begins, rest);
         if !is_command {
             return Kind::Comment;
         }
@@ -165,6 +165,27 @@ fn kind(text: &str, variables: &mut BTreeMap<String, String>) -> Kind {
     match commands(text, variables) {
         Ok(commands) => Kind::Commands(commands),
         Err(why) => Kind::Opaque(why),
+    }
+}
+
+/// Whether what follows `# ` is a command that root types, and no comment.
+fn is_root_command(begins: &str, text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_name = |word: &&str| word.contains(['.', '/', '_', '-', '=']);
+    match begins {
+        "sudo" => words.get(1).is_some_and(|next| {
+            let rest = text.trim_start().trim_start_matches("sudo");
+            is_root_command(next, rest)
+        }),
+        "insmod" | "modprobe" | "rmmod" => {
+            words.len() == 2 || (words.len() > 2 && words[1..].iter().all(is_name))
+        }
+        "echo" | "printf" => text.contains(['>', '|']),
+        "cat" | "grep" => text.contains(" /"),
+        "sysctl" => text.contains('='),
+        "kpatch" => matches!(words.get(1), Some(&("load" | "unload"))),
+        "dmesg" | "lsmod" | "uname" => words.len() <= 2,
+        _ => false,
     }
 }
 

@@ -82,27 +82,6 @@ impl Step {
     }
 }
 
-/// Whether what follows `# ` is a command that root types, and no comment.
-pub(super) fn is_root_command(begins: &str, text: &str) -> bool {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let is_name = |word: &&str| word.contains(['.', '/', '_', '-', '=']);
-    match begins {
-        "sudo" => words.get(1).is_some_and(|next| {
-            let rest = text.trim_start().trim_start_matches("sudo");
-            is_root_command(next, rest)
-        }),
-        "insmod" | "modprobe" | "rmmod" => {
-            words.len() == 2 || (words.len() > 2 && words[1..].iter().all(is_name))
-        }
-        "echo" | "printf" => text.contains(['>', '|']),
-        "cat" | "grep" => text.contains(" /"),
-        "sysctl" => text.contains('='),
-        "kpatch" => matches!(words.get(1), Some(&("load" | "unload"))),
-        "dmesg" | "lsmod" | "uname" => words.len() <= 2,
-        _ => false,
-    }
-}
-
 /// The errno that a line of a tool's output means.
 pub(super) fn failure(line: &str) -> Option<Errno> {
     let tools = [
