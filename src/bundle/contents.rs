@@ -9,7 +9,7 @@ use super::{Bundle, RUN};
 use crate::error::{Blame, Error, Result};
 use crate::files::{self, read_regular};
 use crate::kernel::Definition;
-use crate::kernel::source::Source;
+use crate::kernel::definition::Source;
 use crate::scenario::{self, Scenario};
 use crate::state::snapshot::SnapshotFile;
 use crate::step::Place;

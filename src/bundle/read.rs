@@ -100,7 +100,9 @@ fn read_manifest(bad: Bad<'_>, member: &mut Member<'_>) -> Result<Manifest> {
         let found = json["version"].as_u64();
         let found = found.map_or_else(|| "unknown".to_owned(), |version| version.to_string());
         let why = format!("its version is {found}, not {VERSION}");
-        return Err(bad.error(&why).help("use a lab of the version that wrote it"));
+        return Err(bad
+            .error(&why)
+            .help("use a lab of the version that wrote it"));
     }
     let manifest: Manifest = serde_json::from_value(json).map_err(wrong)?;
     manifest.check().map_err(|why| bad.error(&why))?;

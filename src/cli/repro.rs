@@ -17,7 +17,7 @@ use crate::cache::blocking;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Event;
-use crate::kernel::source::Source;
+use crate::kernel::definition::Source;
 use crate::plan::{self, Plan};
 use crate::runner::manner::Manner;
 use crate::runner::origin::{self, Recorded};

@@ -14,11 +14,11 @@ use std::time::SystemTime;
 
 use super::config::{self, Fragment};
 use super::debian;
-use super::definition::Definition;
+use super::definition::{Definition, Prebuilt, Source};
 use super::patches::{self, Patch};
-use super::prebuilt::{self, Prebuilt};
+use super::prebuilt;
 use super::relative::{self, Relative};
-use super::source::{self, Source, SourceTree};
+use super::source::{self, SourceTree};
 use super::tree::{Cloned, clone_tree};
 use super::{BUILD, BuiltKernel, CACHE, MANIFEST, RELEASE_DIGITS, TREE, entry, loaded};
 use crate::arch::{Arch, Toolchain};

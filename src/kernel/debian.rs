@@ -9,14 +9,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::definition::SUITE;
-use super::prebuilt::Prebuilt;
+use super::definition::{DebianImage, Prebuilt};
 use crate::apt::{self, AptRoot, Package};
 use crate::arch::Arch;
 use crate::cache::{self, KeyBuilder, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::yaml::{Field, Lexis, Node, Record, Shape, Text};
 
 /// Counts up when the way packages are unpacked changes.
 const RECIPE: &str = "debian-kernel-1";
@@ -24,55 +22,6 @@ const RECIPE: &str = "debian-kernel-1";
 pub(crate) const UNPACKED: &str = "packages.json";
 /// Where headers are, and the paths in them.
 const HEADERS: &str = "usr/src";
-
-/// A definition's `debian-image`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DebianImage {
-    /// The package; `{arch}` in it stands for Debian's name of the architecture.
-    pub package: String,
-    /// The suite that has it.
-    pub suite: String,
-}
-
-impl DebianImage {
-    /// Reads `debian-image:` of a definition.
-    pub(super) fn of(node: &Node) -> Self {
-        let text = |key: &str| node.get(key).and_then(Node::as_str);
-        let text = |key: &str| text(key).unwrap_or_default().to_owned();
-        Self {
-            package: text("package"),
-            suite: text("suite"),
-        }
-    }
-}
-
-/// `debian-image:` of a definition.
-pub(super) const SHAPE: Record = Record {
-    what: "a kernel as Debian packages it",
-    example: "{ package: \"linux-image-cloud-{arch}\", suite: trixie }",
-    fields: &[
-        Field::required(
-            "package",
-            Shape::Text(&Text {
-                what: "a Debian package of a kernel",
-                example: "linux-image-cloud-{arch}",
-                lexis: Lexis::Custom {
-                    accepts: |text| {
-                        let plain = |c: char| {
-                            c.is_ascii_lowercase() || c.is_ascii_digit() || ".+-{}".contains(c)
-                        };
-                        text.starts_with("linux-image-") && text.chars().all(plain)
-                    },
-                    pattern: "^linux-image-[a-z0-9.+{}-]*$",
-                },
-                rule: "begins with `linux-image-`; `{arch}` stands for Debian's architecture",
-            }),
-            "The package of its image; that of the headers is found by it.",
-        ),
-        Field::required("suite", Shape::Text(&SUITE), "The suite that has it."),
-    ],
-    rules: &[],
-};
 
 /// The packages of a kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,9 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Definition;
+use super::definition::{DebianSource, Definition, Source};
 use super::patches::read_series;
-use super::source::Source;
 use crate::arch::Arch;
 use crate::error::{IoContext, Result};
 use crate::files::ProjectFile;
@@ -85,7 +84,7 @@ fn source_text(source: &Source) -> String {
     let field = |name: &str, value: &str| format!("{name}: {}", Value::from(value));
     let fields = match source {
         Source::Debian(candidates) => {
-            let candidate = |candidate: &super::source::DebianSource| {
+            let candidate = |candidate: &DebianSource| {
                 let package = field("package", &candidate.package);
                 format!("{{ {package}, {} }}", field("suite", &candidate.suite))
             };

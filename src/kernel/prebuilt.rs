@@ -10,81 +10,17 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
-use super::definition::{Definition, text};
+use super::definition::{Definition, Prebuilt};
 use super::{BOOT, BUILD, BuiltKernel, EARLY, MANIFEST, TREE, early, entry, loaded};
 use crate::arch::Arch;
 use crate::cache::{KeyBuilder, blocking, sha256_of, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
-use crate::yaml::{Field, Node, OneOf, Record, Shape};
 
 /// Counts up when the way such a kernel is taken changes.
 const RECIPE: &str = "prebuilt-kernel-1";
 /// The longest release that a kernel has.
 const RELEASE_MAX: usize = 64;
-
-/// A kernel that was built elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Prebuilt {
-    /// What QEMU boots: a bzImage, an Image or a vmlinux.
-    pub image: PathBuf,
-    /// Its build folder, against which modules are built.
-    pub build: PathBuf,
-    /// What it is for.
-    pub arch: Arch,
-    /// Its own modules, where what a guest needs is not built in.
-    pub modules: Option<PathBuf>,
-}
-
-impl Prebuilt {
-    /// Reads `prebuilt:` of a definition in `dir`.
-    pub(super) fn of(dir: &Path, node: &Node) -> Self {
-        let text = |key: &str| node.get(key).and_then(Node::as_str);
-        let path = |key: &str| dir.join(text(key).unwrap_or_default());
-        Self {
-            image: path("image"),
-            build: path("build"),
-            arch: text("arch")
-                .and_then(|name| name.parse().ok())
-                .unwrap_or(Arch::USUAL),
-            modules: text("modules").map(|folder| dir.join(folder)),
-        }
-    }
-}
-
-/// `prebuilt:` of a definition.
-pub(super) const SHAPE: Record = Record {
-    what: "a kernel that was built elsewhere",
-    example: "{ image: ../bzImage, build: ../linux, arch: x86_64 }",
-    fields: &[
-        Field::required(
-            "image",
-            Shape::Text(&text("a kernel image", "../linux/arch/x86/boot/bzImage")),
-            "What is booted: a bzImage, an Image or a vmlinux.",
-        ),
-        Field::required(
-            "build",
-            Shape::Text(&text("a build folder", "../linux")),
-            "The folder in which it was built; modules are built against it.",
-        ),
-        Field::required(
-            "arch",
-            Shape::OneOf(&OneOf {
-                what: "an architecture",
-                names: &Arch::NAMES,
-            }),
-            "What it is for.",
-        ),
-        Field::optional(
-            "modules",
-            Shape::Text(&text("a folder of modules", "../root/lib/modules/6.12.1")),
-            "Its own modules, where what a guest needs is not built in.",
-        ),
-    ],
-    rules: &[],
-};
 
 /// What a guest of every architecture needs built in, and why. `kernels/config/base.config` has all
 /// that the lab's own kernels have.

@@ -10,63 +10,13 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::debian::DebianImage;
-use super::prebuilt::Prebuilt;
+use super::definition::{DebianSource, Source};
 use super::tree;
 use crate::apt::AptRoot;
 use crate::cache::{self, KeyBuilder, blocking, seal, sha256_of, write_atomically};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::process::Cmd;
-
-/// A definition's `source`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub enum Source {
-    /// Debian source packages, newest first: an archive keeps only its current ones.
-    Debian(Vec<DebianSource>),
-    /// A revision of a git repository.
-    Git {
-        /// What `git fetch` takes.
-        repository: String,
-        /// A commit, tag or branch.
-        revision: String,
-    },
-    /// A tarball.
-    Tarball {
-        /// A URL or a file.
-        location: String,
-        /// Its checksum, in hex.
-        sha256: String,
-    },
-    /// The user's own tree, which is only read.
-    Path(PathBuf),
-    /// None: the kernel was built elsewhere.
-    Prebuilt(Prebuilt),
-    /// None: Debian has built the kernel.
-    DebianImage(DebianImage),
-}
-
-impl Source {
-    /// Each source that this one may turn out to be, by itself.
-    pub fn candidates(&self) -> Vec<Self> {
-        match self {
-            Source::Debian(candidates) => candidates
-                .iter()
-                .map(|candidate| Source::Debian(vec![candidate.clone()]))
-                .collect(),
-            other => vec![other.clone()],
-        }
-    }
-}
-
-/// A Debian package that holds a kernel source, such as `linux-source-7.3`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct DebianSource {
-    /// The package.
-    pub package: String,
-    /// The suite that has it.
-    pub suite: String,
-}
 
 /// A source tree that can be copied from.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -117,8 +117,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    use crate::kernel::definition::Capabilities;
-    use crate::kernel::source::Source;
+    use crate::kernel::definition::{Capabilities, Source};
     use crate::scenario::{Code, Livepatch, Replace, ReplaceCapability, Requires, SnapshotScope};
 
     fn kernel(name: &str, replace: ReplaceCapability) -> Definition {

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::files::shown;
 use crate::kernel::Definition;
-use crate::kernel::source::Source;
+use crate::kernel::definition::Source;
 use crate::process::Cmd;
 use crate::report::text::one_line;
 

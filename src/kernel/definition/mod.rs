@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Kernel definitions: `kernels/*.yaml`.
 
+mod shape;
+mod source;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::debian::{self, DebianImage};
-use super::prebuilt::{self, Prebuilt};
-use super::source::{DebianSource, Source};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
-use crate::files::{self, ARCHES};
+use crate::files;
 use crate::scenario::{Capability, ReplaceCapability};
-use crate::yaml::{Field, Lexis, List, Node, OneOf, Record, Rule, Shape, Text};
+use crate::yaml::Node;
+use shape::KERNEL_FILE;
+use source::read_source;
+pub use source::{DebianImage, DebianSource, Prebuilt, Source};
 
 /// A kernel that the lab can build.
 #[derive(Debug, Clone, Serialize)]
@@ -51,210 +54,6 @@ impl Capabilities {
             .is_some_and(|archs| archs.contains(&arch))
     }
 }
-
-pub(super) const fn text(what: &'static str, example: &'static str) -> Text {
-    Text {
-        what,
-        example,
-        lexis: Lexis::Line,
-        rule: "is one line of text",
-    }
-}
-
-const SUMMARY: Text = text("a summary", "Linux without patches.");
-const KERNEL: Text = text("the name of a kernel definition", "mainline");
-const FOLDER: Text = text("a folder below kernels/", "patches/tags");
-const PACKAGE: Text = Text {
-    what: "a Debian source package",
-    example: "linux-source-7.3",
-    lexis: Lexis::Word {
-        first: "a-z",
-        rest: "a-z0-9.+-",
-        max: 80,
-    },
-    rule: "has lower-case letters, digits, `.`, `+` and `-`",
-};
-pub(super) const SUITE: Text = Text {
-    what: "a Debian suite",
-    example: "trixie-backports",
-    lexis: Lexis::Word {
-        first: "a-z",
-        rest: "a-z0-9-",
-        max: 40,
-    },
-    rule: "has lower-case letters, digits and `-`",
-};
-const REPOSITORY: Text = text("a git repository", "https://git.example.org/linux.git");
-const REVISION: Text = Text {
-    what: "a git revision",
-    example: "v7.3",
-    lexis: Lexis::Word {
-        first: "A-Za-z0-9",
-        rest: "A-Za-z0-9._/-",
-        max: 200,
-    },
-    rule: "is a commit, tag or branch",
-};
-const LOCATION: Text = text("a URL or a file", "https://example.org/linux-7.3.tar.xz");
-const SHA256: Text = Text {
-    what: "a sha256 checksum",
-    example: "703e369ddd4cce971452f5a593ee55df3a5c10c83caf0fa0df039633ed181ee3",
-    lexis: Lexis::Word {
-        first: "0-9a-fA-F",
-        rest: "0-9a-fA-F",
-        max: 64,
-    },
-    rule: "has 64 hexadecimal digits",
-};
-const TREE: Text = text("the folder of a kernel tree", "../linux");
-
-const DEBIAN: List = List {
-    what: "a list of Debian source packages",
-    example: "[{ package: linux-source-7.3, suite: trixie-backports }]",
-    item: Shape::Record(&Record {
-        what: "a Debian source package and its suite",
-        example: "{ package: linux-source-7.3, suite: trixie-backports }",
-        fields: &[
-            Field::required("package", Shape::Text(&PACKAGE), "The package."),
-            Field::required("suite", Shape::Text(&SUITE), "The suite that has it."),
-        ],
-        rules: &[],
-    }),
-    non_empty: true,
-    unique: false,
-};
-
-const SOURCE: Record = Record {
-    what: "a kernel source",
-    example: "{ path: ../linux }",
-    fields: &[
-        Field::optional(
-            "debian",
-            Shape::List(&DEBIAN),
-            "Debian packages, newest first.",
-        ),
-        Field::optional("git", Shape::Text(&REPOSITORY), "A git repository."),
-        Field::optional("revision", Shape::Text(&REVISION), "Which revision of it."),
-        Field::optional("tarball", Shape::Text(&LOCATION), "A tarball."),
-        Field::optional("sha256", Shape::Text(&SHA256), "The tarball's checksum."),
-        Field::optional(
-            "path",
-            Shape::Text(&TREE),
-            "One's own tree; it is only read.",
-        ),
-    ],
-    rules: &[
-        Rule::AtMostOne(&["debian", "git", "tarball", "path"]),
-        Rule::AtLeastOne(&["debian", "git", "tarball", "path"]),
-        Rule::Needs {
-            field: "revision",
-            one_of: &["git"],
-        },
-        Rule::Needs {
-            field: "git",
-            one_of: &["revision"],
-        },
-        Rule::Needs {
-            field: "sha256",
-            one_of: &["tarball"],
-        },
-        Rule::Needs {
-            field: "tarball",
-            one_of: &["sha256"],
-        },
-    ],
-};
-
-const REPLACE: OneOf = OneOf {
-    what: "what klp_patch.replace is",
-    names: &ReplaceCapability::NAMES,
-};
-
-const CAPABILITIES: Record = Record {
-    what: "what a kernel can do",
-    example: "{ replace: tags, klp-build: [x86_64] }",
-    fields: &[
-        Field::optional(
-            "replace",
-            Shape::OneOf(&REPLACE),
-            "What `klp_patch.replace` is.",
-        ),
-        Field::optional(
-            "klp-build",
-            Shape::List(&ARCHES),
-            "The architectures that its klp-build is for.",
-        ),
-        Field::optional(
-            "kprobes-on-ftrace",
-            Shape::List(&ARCHES),
-            "The architectures on which kprobes use ftrace.",
-        ),
-    ],
-    rules: &[],
-};
-
-const CONFIG: List = List {
-    what: "a list of config fragments below kernels/",
-    example: "[config/base.config, \"config/{arch}.config\"]",
-    item: Shape::Text(&text("a config fragment", "config/base.config")),
-    non_empty: true,
-    unique: true,
-};
-
-const KERNEL_FILE: Shape = Shape::Record(&Record {
-    what: "a kernel definition",
-    example: "version: 1",
-    fields: &[
-        Field::required("version", files::VERSION, "The version of this format."),
-        Field::required(
-            "summary",
-            Shape::Text(&SUMMARY),
-            "What the kernel is, in one line.",
-        ),
-        Field::optional("default", Shape::Bool, "Used when no kernel is named."),
-        Field::optional(
-            "extends",
-            Shape::Text(&KERNEL),
-            "Take over what is not said here.",
-        ),
-        Field::optional(
-            "source",
-            Shape::Record(&SOURCE),
-            "Where the source comes from.",
-        ),
-        Field::optional(
-            "prebuilt",
-            Shape::Record(&prebuilt::SHAPE),
-            "A kernel that was built elsewhere, which is booted as it is.",
-        ),
-        Field::optional(
-            "debian-image",
-            Shape::Record(&debian::SHAPE),
-            "A kernel as Debian packages it, which is booted as it is.",
-        ),
-        Field::optional(
-            "patches",
-            Shape::Text(&FOLDER),
-            "The folder of the patch series.",
-        ),
-        Field::optional(
-            "config",
-            Shape::List(&CONFIG),
-            "Config fragments; the last one wins.",
-        ),
-        Field::optional(
-            "capabilities",
-            Shape::Record(&CAPABILITIES),
-            "What it can do.",
-        ),
-    ],
-    rules: &[
-        Rule::AtMostOne(&["prebuilt", "debian-image", "source"]),
-        Rule::AtMostOne(&["prebuilt", "debian-image", "extends"]),
-        Rule::AtMostOne(&["prebuilt", "debian-image", "patches"]),
-        Rule::AtMostOne(&["prebuilt", "debian-image", "config"]),
-    ],
-});
 
 impl Definition {
     /// Reads `kernels/<name>.yaml` of the project, with what it extends.
@@ -363,43 +162,6 @@ impl Definition {
 fn archs(list: &Node) -> Vec<Arch> {
     let names = list.items().iter().filter_map(Node::as_str);
     names.filter_map(|name| name.parse().ok()).collect()
-}
-
-fn read_source(dir: &Path, node: &Node) -> Source {
-    let text = |node: &Node, key: &str| {
-        node.get(key)
-            .and_then(Node::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    // Paths are relative to kernels/, as all paths in a definition.
-    let beside = |path: String| dir.join(path).to_string_lossy().into_owned();
-    if let Some(candidates) = node.get("debian") {
-        let candidates = candidates.items().iter();
-        let candidate = |item| DebianSource {
-            package: text(item, "package"),
-            suite: text(item, "suite"),
-        };
-        Source::Debian(candidates.map(candidate).collect())
-    } else if node.get("git").is_some() {
-        Source::Git {
-            repository: text(node, "git"),
-            revision: text(node, "revision"),
-        }
-    } else if node.get("tarball").is_some() {
-        let location = text(node, "tarball");
-        let location = if location.contains("://") {
-            location
-        } else {
-            beside(location)
-        };
-        Source::Tarball {
-            location,
-            sha256: text(node, "sha256"),
-        }
-    } else {
-        Source::Path(PathBuf::from(beside(text(node, "path"))))
-    }
 }
 
 #[cfg(test)]
