@@ -11,6 +11,7 @@ mod compare;
 mod console;
 mod exec;
 mod export;
+mod go_on;
 mod import;
 mod inspect;
 mod list;
@@ -33,6 +34,7 @@ mod visit;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -48,7 +50,7 @@ use crate::report::files::Files;
 use crate::report::human::{Human, error_text};
 use crate::report::paint::{Color, Paint};
 use crate::report::to_stderr;
-use crate::{process, scenario};
+use crate::{process, scenario, yaml};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,7 +101,7 @@ enum Command {
         run: Option<String>,
     },
     /// Continue a paused run (`lab run … --pause-at`).
-    #[command(after_help = pause::EXAMPLES)]
+    #[command(after_help = go_on::EXAMPLES)]
     Continue {
         /// The run: its record's folder or the name of that, or `latest` [default: the run that is
         /// paused].
@@ -197,6 +199,17 @@ fn archs(named: &[Arch]) -> Vec<Arch> {
         [] => vec![Arch::host_or_usual()],
         named => named.to_vec(),
     }
+}
+
+/// CI systems set `CI`; then nothing is ever written to snapshots/.
+fn runs_in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| !["", "0", "false"].contains(&ci.as_str()))
+}
+
+/// Reads an argument that is a duration.
+fn duration(text: &str) -> std::result::Result<Duration, String> {
+    yaml::parse_duration(text)
+        .ok_or_else(|| "write a whole number with ms, s, m or h, up to 24h".to_owned())
 }
 
 impl ValueEnum for Arch {
@@ -313,7 +326,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Continue { run } => {
             let project = project(cli.project).ok();
-            pause::go_on(project.as_deref(), run.as_deref())
+            go_on::go_on(project.as_deref(), run.as_deref())
         }
         Command::Selftests(args) => {
             let project = project(cli.project)?;

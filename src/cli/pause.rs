@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The arguments that stop a run with its guest alive, and `lab continue`.
+//! The arguments that stop a run with its guest alive.
 
-use std::fs::File;
 use std::io::IsTerminal;
-use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::run::{duration, runs_in_ci};
-use super::visit::{self, Found};
+use super::{duration, runs_in_ci};
 use crate::arch::Arch;
-use crate::error::{Blame, Error, IoContext, Result};
+use crate::error::{Blame, Error, Result};
 use crate::event::Events;
 use crate::host;
-use crate::runner::pause::{At, CONTINUE, Keyboard, Pause};
+use crate::runner::pause::{At, Keyboard, Pause};
 use crate::scenario::Scenario;
 use crate::vm::gdb;
 use crate::yaml::suggest;
@@ -95,18 +92,4 @@ pub fn note_gdb(events: &Events, archs: &[Arch]) {
             ));
         }
     }
-}
-
-pub const EXAMPLES: &str = "\
-Examples:
-  lab continue                       the run that is paused
-  lab continue .lab/runs/latest";
-
-/// Lets a paused run go on.
-pub fn go_on(project: Option<&Path>, run: Option<&str>) -> Result<u8> {
-    let Found { record, entrance } = visit::find(project, run)?;
-    let file = record.join(CONTINUE);
-    File::create(&file).at("create", &file)?;
-    super::print(&format!("{} continues\n", entrance.run));
-    Ok(0)
 }

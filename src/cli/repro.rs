@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::ask::ask;
 use super::cache::bytes;
-use super::run::duration;
+use super::duration;
 use crate::bundle::again::Again;
 use crate::bundle::{Bundle, Contents, read};
 use crate::cache::blocking;

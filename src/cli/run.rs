@@ -8,9 +8,11 @@ use clap::Args;
 
 use super::pause::{PauseArgs, note_gdb};
 use super::selection::{Selection, SelectionArgs};
+use super::{duration, runs_in_ci};
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::Event;
+use crate::host;
 use crate::profile::Settings;
 use crate::report::files::{Files, Format};
 use crate::report::paint::Color;
@@ -18,7 +20,6 @@ use crate::runner::pause::Pause;
 use crate::runner::{self, Options, memory};
 use crate::state::{SnapshotPolicy, Snapshots};
 use crate::vm::accel::Choice;
-use crate::{host, yaml};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -92,11 +93,6 @@ pub struct RunArgs {
     dry_run: bool,
     #[command(flatten, next_help_heading = "Pausing")]
     pause: PauseArgs,
-}
-
-pub(super) fn duration(text: &str) -> std::result::Result<Duration, String> {
-    yaml::parse_duration(text)
-        .ok_or_else(|| "write a whole number with ms, s, m or h, up to 24h".to_owned())
 }
 
 impl RunArgs {
@@ -230,9 +226,4 @@ pub(super) fn cpus() -> usize {
 /// Guests at the same time, if nobody says how many.
 pub(super) fn default_jobs() -> usize {
     (cpus() * GUESTS_PER_CPU).min(memory::guests_that_fit())
-}
-
-/// CI systems set `CI`; then nothing is ever written to snapshots/.
-pub(super) fn runs_in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|ci| !["", "0", "false"].contains(&ci.as_str()))
 }
