@@ -7,20 +7,20 @@
 //! on which the scenario passes, what is left must pass there.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cut;
 use super::ddmin::removable;
 use super::play::Player;
 use super::symptom::Symptom;
-use super::told::{Size, shown, sizes, with_header};
+use super::told::{Size, shown, sizes};
 use super::units::{self, Stage, Unit};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::event::{Events, Phase};
 use crate::kernel::Definition;
 use crate::plan::{self, Run};
-use crate::report::text::count;
+use crate::report::text::{count, one_line};
 use crate::runner::manner::Manner;
 use crate::runner::run::Ended;
 use crate::scenario::{self, Scenario};
@@ -88,6 +88,43 @@ pub async fn minimize(player: &Player<'_>, subject: &Subject<'_>) -> Result<Mini
     };
     made.text = with_header(subject, &made);
     Ok(made)
+}
+
+/// Its text with where it came from as the first comment, after its licence.
+fn with_header(subject: &Subject<'_>, made: &Minimized) -> String {
+    let text = &*made.text;
+    let (licence, rest) = match text.split_once('\n') {
+        Some((first, rest)) if first.contains("SPDX-License-Identifier") => (first, rest),
+        _ => ("", text),
+    };
+    let sizes = sizes(made.sizes);
+    let (seen, tries) = made.seen;
+    let file = Path::new(&subject.source.path);
+    let file = file.file_name().unwrap_or_default().to_string_lossy();
+    let mut lines = vec![
+        format!("Made from {} by `lab minimize`: {sizes}.", one_line(&file)),
+        format!("On {} ({}) it ends so:", subject.kernel.name, subject.arch),
+        format!("  {}", shown(&made.manner)),
+    ];
+    if let Some(kernel) = subject.passes_on {
+        lines.push(format!("On {} it passes.", kernel.name));
+    }
+    if tries > 1 {
+        lines.push(format!("The original did so in {seen} of {tries} tries."));
+    }
+    let mut header = String::new();
+    if !licence.is_empty() {
+        header = format!("{licence}\n#\n");
+    }
+    for line in lines {
+        header += &format!("# {line}\n");
+    }
+    let rest = rest.trim_start_matches('\n');
+    match rest.starts_with('#') {
+        true if rest.starts_with("#\n") => header + rest,
+        true => header + "#\n" + rest,
+        false => header + rest,
+    }
 }
 
 /// A candidate that failed.

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is told of a scenario that was made smaller. Pure.
 
-use std::path::Path;
-
-use super::minimize::{Minimized, Subject};
 use crate::report::text::{count, one_line};
 use crate::runner::manner::Manner;
 use crate::scenario::Scenario;
@@ -48,42 +45,5 @@ pub fn shown(manner: &Manner) -> String {
     match line.char_indices().nth(SHOWN) {
         Some((at, _)) => format!("{} …", &line[..at]),
         None => line,
-    }
-}
-
-/// Its text with where it came from as the first comment, after its licence.
-pub fn with_header(subject: &Subject<'_>, made: &Minimized) -> String {
-    let text = &*made.text;
-    let (licence, rest) = match text.split_once('\n') {
-        Some((first, rest)) if first.contains("SPDX-License-Identifier") => (first, rest),
-        _ => ("", text),
-    };
-    let sizes = sizes(made.sizes);
-    let (seen, tries) = made.seen;
-    let file = Path::new(&subject.source.path);
-    let file = file.file_name().unwrap_or_default().to_string_lossy();
-    let mut lines = vec![
-        format!("Made from {} by `lab minimize`: {sizes}.", one_line(&file)),
-        format!("On {} ({}) it ends so:", subject.kernel.name, subject.arch),
-        format!("  {}", shown(&made.manner)),
-    ];
-    if let Some(kernel) = subject.passes_on {
-        lines.push(format!("On {} it passes.", kernel.name));
-    }
-    if tries > 1 {
-        lines.push(format!("The original did so in {seen} of {tries} tries."));
-    }
-    let mut header = String::new();
-    if !licence.is_empty() {
-        header = format!("{licence}\n#\n");
-    }
-    for line in lines {
-        header += &format!("# {line}\n");
-    }
-    let rest = rest.trim_start_matches('\n');
-    match rest.starts_with('#') {
-        true if rest.starts_with("#\n") => header + rest,
-        true => header + "#\n" + rest,
-        false => header + rest,
     }
 }
