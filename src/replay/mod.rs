@@ -21,7 +21,7 @@ use crate::event::RunId;
 use crate::files::read_regular;
 use crate::process::Cmd;
 use crate::vm::args;
-use crate::vm::machine::Parts;
+use crate::vm::args::Parts;
 
 /// QEMU's log in a record.
 pub const LOG: &str = "replay.bin";

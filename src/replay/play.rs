@@ -13,8 +13,9 @@ use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
 use crate::vm::Accel;
 use crate::vm::accel::describe;
+use crate::vm::args::Parts;
 use crate::vm::console::Console;
-use crate::vm::machine::{Machine, Parts};
+use crate::vm::machine::Machine;
 
 /// How often QEMU is asked whether it is at the end. Its clocks are those of the log, with which it
 /// cannot tell when to wake up: without questions, a replay waits several times as long as its

@@ -14,8 +14,9 @@ use crate::event::RunId;
 use crate::guest::{Answer, Guest};
 use crate::image::keys::RunKeys;
 use crate::replay::UNFINISHED;
+use crate::vm::args::Parts;
 use crate::vm::console::CONSOLE_MAX;
-use crate::vm::machine::{Gone, Machine, Parts};
+use crate::vm::machine::{Gone, Machine};
 use crate::vm::template::{self, Found, Making, Template};
 
 /// What guests must have in common so that one can play the runs of the other.

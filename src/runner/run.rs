@@ -32,8 +32,8 @@ use crate::state::{Names, Observed, witness};
 use crate::step;
 use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::Accel;
-use crate::vm::args::MEMORY_MIB;
-use crate::vm::machine::{Gone, Machine, Parts};
+use crate::vm::args::{MEMORY_MIB, Parts};
+use crate::vm::machine::{Gone, Machine};
 
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";

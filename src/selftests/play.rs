@@ -16,7 +16,8 @@ use crate::runner::forensics;
 use crate::runner::judge;
 use crate::runner::record::Record;
 use crate::verdict::{Evidence, Outcome, Verdict};
-use crate::vm::machine::{Gone, Machine, Parts};
+use crate::vm::args::Parts;
+use crate::vm::machine::{Gone, Machine};
 
 /// Where the selftests are in the guest.
 const FOLDER: &str = "/selftests";

@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Accel;
-use super::machine::{Gone, Machine, Parts};
+use super::args::Parts;
+use super::machine::{Gone, Machine};
 use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;

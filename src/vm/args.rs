@@ -5,9 +5,23 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Accel;
-use super::machine::Parts;
 use crate::arch::{Arch, Hardware};
 use crate::process::Cmd;
+
+/// What a machine is made from.
+#[derive(Debug, Clone)]
+pub struct Parts<'a> {
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// How it is executed.
+    pub accel: Accel,
+    /// What to boot.
+    pub kernel: PathBuf,
+    /// The image's initramfs.
+    pub image: &'a Path,
+    /// The folder for console, QMP log and command line.
+    pub record: &'a Path,
+}
 
 /// A machine to start.
 #[derive(Debug, Clone)]
@@ -58,6 +72,26 @@ impl MachineSpec {
     /// Whether the firmware is qboot. Only where it is tried all the time.
     fn has_qboot(&self) -> bool {
         self.qboot && self.arch.row().qboot && self.accel == Accel::Tcg
+    }
+}
+
+/// What distinguishes one start of a machine from another.
+pub(super) struct Spec {
+    pub(super) boot: Option<(PathBuf, PathBuf)>,
+    pub(super) memory: Memory,
+    pub(super) qboot: bool,
+    pub(super) log: Option<Log>,
+}
+
+impl Spec {
+    /// A machine that boots.
+    pub(super) fn boot(parts: &Parts<'_>) -> Self {
+        Self {
+            boot: Some((parts.kernel.clone(), parts.image.to_path_buf())),
+            memory: Memory::Own,
+            qboot: true,
+            log: None,
+        }
     }
 }
 

@@ -2,23 +2,22 @@
 //! A running QEMU: started, watched, stopped.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use qapi::qmp;
+use rustix::io::ioctl_fionread;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::args::{self, Log, MachineSpec, Memory};
+use super::Deadlines;
+use super::args::{self, MachineSpec, Memory, Parts, Spec};
 use super::console::{CONSOLE_MAX, Console};
 use super::qmp::{MachineState, Qmp};
-use super::replay::Recorder;
+use super::recorder::Recorder;
 use super::scratch::Scratch;
-use super::template::Template;
-use super::{Accel, Deadlines};
-use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::process::{Process, to_file};
 
@@ -39,6 +38,12 @@ const DUMP: Duration = Duration::from_secs(120);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often files and processes are looked at that are waited for.
 const POLL: Duration = Duration::from_millis(2);
+/// What fits into half of a serial port.
+const PORT: usize = 8;
+/// Some of a guest's timer ticks. It takes what was typed at the next.
+const TICKS: Duration = Duration::from_millis(20);
+/// How often a guest is looked at that is typed to.
+const TYPED: Duration = Duration::from_millis(1);
 /// How often a guest is looked at that should go on.
 const WATCH: Duration = Duration::from_millis(20);
 
@@ -69,7 +74,7 @@ pub struct Machine {
     /// Its limits.
     pub deadlines: Deadlines,
     /// What is typed on its console.
-    pub(super) input: File,
+    input: File,
     /// What QEMU says on standard error.
     stderr: PathBuf,
     /// Whether its firmware is qboot.
@@ -80,21 +85,6 @@ pub struct Machine {
     gdb: Option<PathBuf>,
     /// Its sockets and pipes; removed with it.
     scratch: Scratch,
-}
-
-/// What a machine is made from.
-#[derive(Debug, Clone)]
-pub struct Parts<'a> {
-    /// The guest's architecture.
-    pub arch: Arch,
-    /// How it is executed.
-    pub accel: Accel,
-    /// What to boot.
-    pub kernel: PathBuf,
-    /// The image's initramfs.
-    pub image: &'a Path,
-    /// The folder for console, QMP log and command line.
-    pub record: &'a Path,
 }
 
 impl Machine {
@@ -110,31 +100,6 @@ impl Machine {
             ..Spec::boot(parts)
         };
         let mut machine = Self::start(parts, spec, b"", cancel).await?;
-        machine.go_on(cancel).await?;
-        Ok(machine)
-    }
-
-    /// Lets a guest go on where a template was kept. Its console begins with the template's.
-    pub async fn fork(
-        parts: &Parts<'_>,
-        template: &Template,
-        cancel: &CancellationToken,
-    ) -> Result<Self> {
-        let spec = Spec {
-            boot: None,
-            memory: Memory::Private(template.memory()),
-            qboot: template.has_qboot(),
-            log: None,
-        };
-        let console = template.console()?;
-        let mut machine = Self::start(parts, spec, &console, cancel).await?;
-        let loaded = tokio::select! {
-            loaded = template.load_into(&mut machine.qmp) => loaded,
-            () = cancel.cancelled() => Err(Error::interrupted()),
-        };
-        if let Err(error) = loaded {
-            return Err(machine.stop_after(error).await);
-        }
         machine.go_on(cancel).await?;
         Ok(machine)
     }
@@ -490,7 +455,7 @@ impl Machine {
     }
 
     /// Ends QEMU after an error, which counts also if that fails.
-    async fn stop_after(&mut self, error: Error) -> Error {
+    pub(super) async fn stop_after(&mut self, error: Error) -> Error {
         let stopped = self.stop().await;
         let error = error.evidence(&self.stderr());
         match stopped {
@@ -514,24 +479,47 @@ impl Machine {
         }
         self.process.stop().await
     }
-}
 
-/// What distinguishes one start of a machine from another.
-pub(super) struct Spec {
-    pub(super) boot: Option<(PathBuf, PathBuf)>,
-    pub(super) memory: Memory,
-    pub(super) qboot: bool,
-    pub(super) log: Option<Log>,
-}
+    /// How many instructions it has executed, if they are counted.
+    pub async fn icount(&mut self) -> Option<u64> {
+        let asked = self.qmp().execute_within(qmp::query_replay {}, ALIVE).await;
+        u64::try_from(asked.ok()?.icount).ok()
+    }
 
-impl Spec {
-    /// A machine that boots.
-    pub(super) fn boot(parts: &Parts<'_>) -> Self {
-        Self {
-            boot: Some((parts.kernel.clone(), parts.image.to_path_buf())),
-            memory: Memory::Own,
-            qboot: true,
-            log: None,
+    /// Types on the console of a guest that is recorded, for `limit` at most: what comes later is
+    /// lost, and the guest does not say that it is ready. QEMU puts what was typed into the log
+    /// before it puts it into the serial port, and asks the port for room too early: what is typed
+    /// at once overruns it.
+    async fn type_slowly(&mut self, text: &[u8], limit: Duration) -> io::Result<()> {
+        let deadline = Instant::now() + limit;
+        for part in text.chunks(PORT) {
+            self.input.write_all(part)?;
+            let before = self.icount().await;
+            let typed = Instant::now();
+            // QEMU has taken it, and the guest has gone on since.
+            while Instant::now() < deadline
+                && (typed.elapsed() < TICKS
+                    || ioctl_fionread(&self.input)? > 0
+                    || self.icount().await == before)
+            {
+                sleep(TYPED).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes the last instruction of a recording: the guest executes none after it.
+    async fn end_recording(&mut self) {
+        if self.recorder.is_none() {
+            return;
+        }
+        let stopped = self.qmp().execute_within(qmp::stop {}, ALIVE).await;
+        let end = match stopped {
+            Ok(_) => self.icount().await,
+            Err(_) => None,
+        };
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end = recorder.end.or(end);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod console;
 pub mod gdb;
 pub mod machine;
 pub mod qmp;
+mod recorder;
 pub mod registers;
 pub mod replay;
 mod scratch;

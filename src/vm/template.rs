@@ -21,9 +21,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Accel;
-use super::args::{self, MEMORY_MIB, MachineSpec, Memory};
+use super::args::{self, MEMORY_MIB, MachineSpec, Memory, Parts, Spec};
 use super::console::CONSOLE_MAX;
-use super::machine::{Machine, Parts};
+use super::machine::Machine;
 use super::qmp::Qmp;
 use crate::cache::{self, Claim, KeyBuilder, identity};
 use crate::context::Context;
@@ -169,17 +169,17 @@ impl Template {
     }
 
     /// Its memory.
-    pub(super) fn memory(&self) -> PathBuf {
+    fn memory(&self) -> PathBuf {
         self.dir.join(MEMORY)
     }
 
     /// Whether its firmware is qboot.
-    pub(super) fn has_qboot(&self) -> bool {
+    fn has_qboot(&self) -> bool {
         self.made.qboot
     }
 
     /// What its kernel and its init have said.
-    pub(super) fn console(&self) -> Result<Vec<u8>> {
+    fn console(&self) -> Result<Vec<u8>> {
         let path = self.dir.join(CONSOLE);
         let mut text = Vec::new();
         let file = File::open(&path).at("open", &path)?;
@@ -190,7 +190,7 @@ impl Template {
     }
 
     /// Loads it into a QEMU that was started with `-incoming`.
-    pub(super) async fn load_into(&self, qmp: &mut Qmp) -> Result<()> {
+    async fn load_into(&self, qmp: &mut Qmp) -> Result<()> {
         ignore_shared(qmp).await?;
         let (uri, channels, exit_on_error) = (Some(uri(&self.dir)), None, None);
         qmp.execute(qmp::migrate_incoming {
@@ -210,6 +210,33 @@ impl Template {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             moved => moved.at("remove", &self.dir),
         }
+    }
+}
+
+impl Machine {
+    /// Lets a guest go on where a template was kept. Its console begins with the template's.
+    pub async fn fork(
+        parts: &Parts<'_>,
+        template: &Template,
+        cancel: &CancellationToken,
+    ) -> Result<Self> {
+        let spec = Spec {
+            boot: None,
+            memory: Memory::Private(template.memory()),
+            qboot: template.has_qboot(),
+            log: None,
+        };
+        let console = template.console()?;
+        let mut machine = Self::start(parts, spec, &console, cancel).await?;
+        let loaded = tokio::select! {
+            loaded = template.load_into(machine.qmp()) => loaded,
+            () = cancel.cancelled() => Err(Error::interrupted()),
+        };
+        if let Err(error) = loaded {
+            return Err(machine.stop_after(error).await);
+        }
+        machine.go_on(cancel).await?;
+        Ok(machine)
     }
 }
 

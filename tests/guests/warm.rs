@@ -18,7 +18,8 @@ use livepatch_lab::image::keys::RunKeys;
 use livepatch_lab::image::{self, Definition as Image};
 use livepatch_lab::kernel::{self, Definition as Kernel};
 use livepatch_lab::vm::Accel;
-use livepatch_lab::vm::machine::{Machine, Parts};
+use livepatch_lab::vm::args::Parts;
+use livepatch_lab::vm::machine::Machine;
 use livepatch_lab::vm::template::{self, Found, Making};
 use tokio_util::sync::CancellationToken;
 
