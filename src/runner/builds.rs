@@ -12,8 +12,8 @@ use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Options;
+use super::attempt::Guesting;
 use super::origin::{Ingredients, Whole};
-use super::run::Guesting;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Result};

@@ -10,10 +10,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
+use super::attempt::Guesting;
 use super::builds::prepare_all;
+use super::handover::{Handover, Question};
 use super::live::{Kind, Live};
 use super::record::Record;
-use super::run::{Ended, Guesting, Made, attempt};
+use super::run::{Ended, Made, attempt};
 use super::schedule::{Action, End, GuestNumber, Happened, Limits, Place, Schedule};
 use super::times::Times;
 
@@ -24,23 +26,6 @@ use crate::files;
 use crate::module::generate;
 use crate::plan::{Plan, Run};
 use crate::verdict::{Outcome, Verdict};
-
-/// A run asks whether another one goes on in its guest.
-type Question = (Place, oneshot::Sender<bool>);
-
-/// Where a run asks what becomes of its guest.
-pub(super) struct Handover {
-    run: Place,
-    questions: UnboundedSender<Question>,
-}
-
-impl Handover {
-    /// Whether another run goes on in the guest, which is as it was after its boot.
-    pub(super) async fn is_wanted(&self) -> bool {
-        let (answer, answered) = oneshot::channel();
-        self.questions.send((self.run, answer)).is_ok() && answered.await.unwrap_or(false)
-    }
-}
 
 /// An attempt that has ended.
 struct Attempted {

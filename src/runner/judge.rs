@@ -2,7 +2,7 @@
 //! What judges: of an attempt, what the scenario says of its kernel, the expectations and the
 //! snapshot; of a guest, what its kernel said and what became of it.
 
-use super::run::{Attempt, Played};
+use super::attempt::{Attempt, Played};
 use crate::error::{Blame, Error, Result};
 use crate::scenario::ExpectedFailure;
 use crate::state::observed::run_text;

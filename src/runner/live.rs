@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
+use super::attempt::Guesting;
 use super::record::Record;
-use super::run::Guesting;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;

@@ -5,15 +5,19 @@
 //! guest that is as it was after its boot plays the next one. Which one that is, and what is tried again, is
 //! decided in `schedule.rs` and done in `drive.rs`.
 
+mod ask;
+mod attempt;
 mod builds;
 mod drive;
 pub mod forensics;
+mod handover;
 pub mod judge;
 mod live;
 pub mod manner;
 pub mod memory;
 pub mod origin;
 pub mod pause;
+mod paused;
 pub mod record;
 pub mod run;
 mod schedule;

@@ -7,18 +7,17 @@
 
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::attempt::{Attempt, Cut, Played};
 use super::judge::is_known;
 use super::live::{Live, session};
-use super::run::{Attempt, Cut, Played};
-use super::steps::AFTER_PAUSE;
+use super::paused::LOOK;
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
-use crate::event::{Event, Way, millis};
+use crate::event::{Event, Way};
 use crate::guest::entrance::{Entrance, Inside, Open};
 use crate::process::Cmd;
 use crate::scenario::{Scenario, kernel_module_name};
@@ -30,8 +29,8 @@ use crate::vm::machine::{Gone, Machine};
 pub const CONTINUE: &str = "continue";
 /// How gdb sees the guest, in the record.
 pub const GDB_SCRIPT: &str = "gdb.init";
-/// How often a paused run is looked at.
-const LOOK: Duration = Duration::from_millis(50);
+/// When a run goes on that was paused.
+const AFTER_PAUSE: &str = "after the pause";
 /// What the reports take to clear the terminal for a visitor.
 const CLEARED: Duration = Duration::from_millis(100);
 
@@ -137,62 +136,6 @@ pub struct Visitor(pub Box<dyn Fn(Entrance) -> Visited + Send + Sync>);
 impl std::fmt::Debug for Visitor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a visitor")
-    }
-}
-
-/// How long an attempt has been paused.
-#[derive(Debug, Default)]
-pub(super) struct Paused(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    before: Duration,
-    since: Option<Instant>,
-    /// Something was not as expected, and it paused for that.
-    failed: bool,
-}
-
-impl Paused {
-    /// All pauses so far, the one that it is in included.
-    pub(super) fn for_how_long(&self) -> Duration {
-        let state = self.lock();
-        state.before + state.since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    fn begin(&self) {
-        self.lock().since = Some(Instant::now());
-    }
-
-    /// The milliseconds of the pause that ends.
-    fn end(&self) -> u64 {
-        let mut state = self.lock();
-        let pause = state.since.take().map_or(Duration::ZERO, |s| s.elapsed());
-        state.before += pause;
-        millis(pause)
-    }
-
-    /// Whether this is the first failure, which is paused for.
-    fn fails_first(&self) -> bool {
-        !std::mem::replace(&mut self.lock().failed, true)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Resolves when an attempt has taken as long as it may, without its pauses.
-pub(super) async fn expiry(limit: Option<Duration>, paused: &Paused) -> Duration {
-    let Some(limit) = limit else {
-        return std::future::pending().await;
-    };
-    let started = Instant::now();
-    loop {
-        let taken = started.elapsed().saturating_sub(paused.for_how_long());
-        let Some(left) = limit.checked_sub(taken).filter(|left| !left.is_zero()) else {
-            return limit;
-        };
-        tokio::time::sleep(left.max(LOOK)).await;
     }
 }
 
@@ -476,21 +419,5 @@ mod tests {
         assert_eq!(step("3"), None);
         assert_eq!(step("patched"), Some(2));
         assert_eq!(step("load"), None);
-    }
-
-    #[tokio::test(flavor = "current_thread")]
-    async fn a_pause_does_not_count() {
-        let paused = Paused::default();
-        let limit = Duration::from_millis(100);
-        let started = Instant::now();
-        let pause = async {
-            paused.begin();
-            tokio::time::sleep(Duration::from_millis(400)).await;
-            paused.end();
-        };
-        let (expired, ()) = tokio::join!(expiry(Some(limit), &paused), pause);
-        assert_eq!(expired, limit);
-        assert!(started.elapsed() >= Duration::from_millis(480));
-        assert!(paused.fails_first() && !paused.fails_first());
     }
 }

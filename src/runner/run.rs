@@ -5,71 +5,30 @@
 //! which then answers for what the kernel says from there on.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::SemaphorePermit;
 
-use super::Options;
-use super::drive::Handover;
+use super::attempt::{Attempt, Cut, Guesting, Played};
 use super::forensics;
+use super::handover::Handover;
 use super::judge;
 use super::live::{Live, Start, session};
-use super::origin::Whole;
-use super::pause::{Paused, expiry};
+use super::paused::{Paused, expiry};
 use super::record::Record;
 use crate::context::Context;
-use crate::error::{Blame, Error, Result};
+use crate::error::{Error, Result};
 use crate::event::{Event, RunId, millis};
-use crate::guest::{Answer, Guest, Silence};
-use crate::image::build::BuiltImage;
+use crate::guest::Guest;
 use crate::image::keys::RunKeys;
-use crate::module::Module;
-use crate::module::generate::SourceFile;
 use crate::replay::{Mark, Recorded};
-use crate::scenario::Scenario;
-use crate::state::{Names, Observed, witness};
-use crate::step;
-use crate::verdict::{Outcome, Problem, Verdict};
-use crate::vm::Accel;
-use crate::vm::args::{MEMORY_MIB, Parts};
+use crate::state::Names;
+use crate::verdict::{Outcome, Verdict};
+use crate::vm::args::Parts;
 use crate::vm::machine::{Gone, Machine};
 
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";
-/// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
-/// visible, a snapshot of them can still be read back.
-pub(super) const SAID_MAX: usize = 8 << 20;
-/// Bytes of a problem, which may quote a file of the guest.
-pub(super) const PROBLEM_MAX: usize = 16 << 10;
-
-/// A run that is ready to boot.
-#[derive(Debug)]
-pub struct Guesting {
-    /// Its identity.
-    pub run: RunId,
-    /// What is played.
-    pub scenario: Scenario,
-    /// The generated C of its modules.
-    pub sources: Vec<SourceFile>,
-    /// What is booted.
-    pub boot_file: PathBuf,
-    /// The kernel's source tree.
-    pub tree: PathBuf,
-    /// `uname -r` of the kernel that the modules were built for.
-    pub release: String,
-    /// The image.
-    pub image: BuiltImage,
-    /// How it is executed.
-    pub accel: Accel,
-    /// The scenario's modules.
-    pub modules: Vec<Module>,
-    /// How to run it.
-    pub options: Arc<Options>,
-    /// What it was made from, for its record.
-    pub origin: Arc<Whole>,
-}
-
 /// A run that has ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -91,49 +50,6 @@ pub(super) struct Made {
     pub(super) kept: Option<Live>,
     /// Milliseconds that it took.
     pub(super) ms: u64,
-}
-
-/// A run that ended before its last step.
-pub(super) enum Cut {
-    /// With a verdict on the guest.
-    Verdict(Box<Verdict>),
-    /// The lab could not go on.
-    Error(Error),
-    /// It took longer than it may.
-    Expired(Duration),
-    /// Somebody has entered its guest there, instead of the rest.
-    Left(String),
-}
-
-impl From<Error> for Cut {
-    fn from(error: Error) -> Self {
-        Cut::Error(error)
-    }
-}
-
-impl From<Verdict> for Cut {
-    fn from(verdict: Verdict) -> Self {
-        Cut::Verdict(Box::new(verdict))
-    }
-}
-
-/// What the steps gave.
-#[derive(Default)]
-pub(super) struct Played {
-    pub(super) states: Vec<(String, Observed)>,
-    pub(super) problems: Vec<Problem>,
-    pub(super) spawned: step::Spawned,
-    /// Bytes of what the guest has said of its states.
-    pub(super) said: usize,
-    /// Where the steps of a recording begin.
-    pub(super) marks: Vec<Mark>,
-}
-
-impl Guesting {
-    /// Whether its guest may have played other runs, and may play more of them.
-    pub(super) fn shares_guests(&self) -> bool {
-        self.options.shares_guests() && self.scenario.cleans_up()
-    }
 }
 
 /// Makes an attempt at a run: in `guest`, or in one of its own. `None` if it was cancelled before it
@@ -160,15 +76,6 @@ pub(super) async fn attempt(
         },
     };
     Some(attempt.make(ctx, number, guest, boot, handover).await)
-}
-
-/// One attempt at a run.
-pub(super) struct Attempt<'a> {
-    pub(super) of: &'a Guesting,
-    /// Where it is recorded.
-    pub(super) record: Record,
-    /// How long it was paused.
-    pub(super) paused: Paused,
 }
 
 /// How the steps ended, and the verdict if it had to be known while the guest was there.
@@ -547,28 +454,6 @@ impl Attempt<'_> {
             .await
     }
 
-    /// Waits until the console has come to its end, where the kernel must not have complained.
-    pub(super) async fn drain(
-        &self,
-        machine: &mut Machine,
-        guest: &Guest,
-        doing: &str,
-    ) -> std::result::Result<(), Cut> {
-        let limit = machine.deadlines.answer;
-        let console = machine.console.clone();
-        if self
-            .ask(machine, doing, guest.drain(&console, limit))
-            .await?
-        {
-            return match console.splat(&self.allowed()) {
-                Some(splat) => Err(judge::of_splat(&splat, doing).into()),
-                None => Ok(()),
-            };
-        }
-        let gone = Gone::Silent(format!("its console was not at its end after {limit:?}"));
-        Err(self.gone(machine, &gone, doing).into())
-    }
-
     /// Waits until the guest is up, and asks it who it is. Returns the milliseconds from `started`
     /// until it could be logged into.
     pub(super) async fn log_in(
@@ -608,98 +493,10 @@ impl Attempt<'_> {
         }
         Ok(ready_ms)
     }
-
-    /// Waits for an answer while watching the machine: a dead guest ends the wait at once.
-    pub(super) async fn ask<T>(
-        &self,
-        machine: &mut Machine,
-        doing: &str,
-        answer: impl Future<Output = Answer<T>>,
-    ) -> std::result::Result<T, Cut> {
-        let allowed = self.allowed();
-        let answer = tokio::select! {
-            biased;
-            answer = answer => answer,
-            gone = machine.wait_gone_or_stuck(&allowed) => {
-                tokio::time::sleep(machine.deadlines.last_words).await;
-                return Err(self.gone(machine, &gone, doing).into());
-            }
-        };
-        self.answered(machine, doing, answer).await
-    }
-
-    /// Turns a silence into a verdict; what the console and QEMU say comes first.
-    pub(super) async fn answered<T>(
-        &self,
-        machine: &mut Machine,
-        doing: &str,
-        answer: Answer<T>,
-    ) -> std::result::Result<T, Cut> {
-        let silence = match answer {
-            Ok(value) => return Ok(value),
-            Err(silence) => silence,
-        };
-        tokio::time::sleep(machine.deadlines.last_words).await;
-        if let Silence::Nonsense(_) = &silence {
-            let reason = format!("{doing}: {silence}");
-            return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
-                .with("the console's last lines", &machine.console.tail(25))
-                .into());
-        }
-        let gone = match (machine.why_silent(silence.to_string()).await, silence) {
-            // The machine goes on: what is lost is the connection.
-            (Gone::Silent(why), Silence::Lost(_)) => Gone::Lost(why),
-            (gone, _) => gone,
-        };
-        Err(self.gone(machine, &gone, doing).into())
-    }
-
-    /// The verdict on a guest that has gone.
-    fn gone(&self, machine: &Machine, gone: &Gone, doing: &str) -> Verdict {
-        let verdict = judge::of_gone(gone, doing, &machine.console, &self.allowed());
-        verdict.with("what QEMU said", &machine.stderr())
-    }
-
-    /// Ends the run if the kernel has complained, on its console or by its taint flags.
-    pub(super) async fn no_complaint(
-        &self,
-        machine: &Machine,
-        doing: &str,
-        dump: &str,
-    ) -> std::result::Result<(), Cut> {
-        let allowed = self.allowed();
-        let complaints = witness::complaints(dump);
-        let mut splat = machine.console.splat(&allowed);
-        if splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none() {
-            tokio::time::sleep(machine.deadlines.last_words).await;
-            splat = machine.console.splat(&allowed);
-            if splat.is_none() && machine.console.splat(&[]).is_none() {
-                let flags = complaints.join(", ");
-                let reason = format!(
-                    "{doing}: the kernel is tainted ({flags}) without a message on the console"
-                );
-                let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
-                return Err(verdict
-                    .with("the console's last lines", &machine.console.tail(25))
-                    .into());
-            }
-        }
-        match splat {
-            Some(splat) => Err(judge::of_splat(&splat, doing).into()),
-            None => Ok(()),
-        }
-    }
 }
 
 /// Ends a guest; says why it could not be stopped, which no verdict depends on.
 async fn stop(live: &mut Live) -> String {
     let stopped = live.stop().await;
     stopped.err().map_or_else(String::new, |error| error.what)
-}
-
-pub(super) fn full_disk() -> String {
-    format!(
-        "the guest's disk is half of its {MEMORY_MIB} MiB: modules and what livepatches write \
-         share it"
-    )
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Options;
+use super::attempt::Guesting;
 use super::origin::{Origin, Whole};
-use super::run::Guesting;
 use crate::context::Context;
 use crate::error::{Blame, Result};
 use crate::event::millis;

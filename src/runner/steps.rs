@@ -3,9 +3,9 @@
 
 use std::time::Instant;
 
+use super::attempt::{Attempt, Cut, Played};
 use super::forensics;
 use super::live::{Live, session};
-use super::run::{Attempt, Cut, PROBLEM_MAX, Played, SAID_MAX, full_disk};
 use super::tree::Tree;
 use crate::context::Context;
 use crate::error::{Blame, Error};
@@ -16,13 +16,16 @@ use crate::scenario::Step;
 use crate::state::{self, Names, Observed, witness};
 use crate::step::{self, Performed, Stopped};
 use crate::verdict::{Outcome, Problem, Verdict};
+use crate::vm::args::MEMORY_MIB;
 use crate::vm::machine::Machine;
 
+/// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
+/// visible, a snapshot of them can still be read back.
+const SAID_MAX: usize = 8 << 20;
+/// Bytes of a problem, which may quote a file of the guest.
+const PROBLEM_MAX: usize = 16 << 10;
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
-
-/// When a run goes on that was paused.
-pub(super) const AFTER_PAUSE: &str = "after the pause";
 
 impl Attempt<'_> {
     /// Plays all steps.
@@ -59,18 +62,6 @@ impl Attempt<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What the log said before the next step belongs to the boot, or to what was done in a pause.
-    pub(super) async fn skip_log(
-        &self,
-        live: &mut Live,
-        doing: &str,
-    ) -> std::result::Result<(), Cut> {
-        let Live { machine, guest, .. } = live;
-        let guest = session(guest.as_ref())?;
-        let dump = self.ask(machine, doing, guest.state()).await?;
-        self.no_complaint(machine, doing, &dump).await
     }
 
     /// Performs the next step, observes, and checks.
@@ -227,4 +218,11 @@ fn problem(step: &Step, number: usize, what: String) -> Problem {
         label: step.action.label(),
         what,
     }
+}
+
+fn full_disk() -> String {
+    format!(
+        "the guest's disk is half of its {MEMORY_MIB} MiB: modules and what livepatches write \
+         share it"
+    )
 }

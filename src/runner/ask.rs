@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is asked of the guest of an attempt, while its machine and its console are watched.
+
+use super::attempt::{Attempt, Cut};
+use super::judge;
+use super::live::{Live, session};
+use crate::error::Blame;
+use crate::guest::{Answer, Guest, Silence};
+use crate::state::witness;
+use crate::verdict::{Outcome, Verdict};
+use crate::vm::machine::{Gone, Machine};
+
+impl Attempt<'_> {
+    /// Waits for an answer while watching the machine: a dead guest ends the wait at once.
+    pub(super) async fn ask<T>(
+        &self,
+        machine: &mut Machine,
+        doing: &str,
+        answer: impl Future<Output = Answer<T>>,
+    ) -> std::result::Result<T, Cut> {
+        let allowed = self.allowed();
+        let answer = tokio::select! {
+            biased;
+            answer = answer => answer,
+            gone = machine.wait_gone_or_stuck(&allowed) => {
+                tokio::time::sleep(machine.deadlines.last_words).await;
+                return Err(self.gone(machine, &gone, doing).into());
+            }
+        };
+        self.answered(machine, doing, answer).await
+    }
+
+    /// Turns a silence into a verdict; what the console and QEMU say comes first.
+    pub(super) async fn answered<T>(
+        &self,
+        machine: &mut Machine,
+        doing: &str,
+        answer: Answer<T>,
+    ) -> std::result::Result<T, Cut> {
+        let silence = match answer {
+            Ok(value) => return Ok(value),
+            Err(silence) => silence,
+        };
+        tokio::time::sleep(machine.deadlines.last_words).await;
+        if let Silence::Nonsense(_) = &silence {
+            let reason = format!("{doing}: {silence}");
+            return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
+                .with("the console's last lines", &machine.console.tail(25))
+                .into());
+        }
+        let gone = match (machine.why_silent(silence.to_string()).await, silence) {
+            // The machine goes on: what is lost is the connection.
+            (Gone::Silent(why), Silence::Lost(_)) => Gone::Lost(why),
+            (gone, _) => gone,
+        };
+        Err(self.gone(machine, &gone, doing).into())
+    }
+
+    /// The verdict on a guest that has gone.
+    pub(super) fn gone(&self, machine: &Machine, gone: &Gone, doing: &str) -> Verdict {
+        let verdict = judge::of_gone(gone, doing, &machine.console, &self.allowed());
+        verdict.with("what QEMU said", &machine.stderr())
+    }
+
+    /// Ends the run if the kernel has complained, on its console or by its taint flags.
+    pub(super) async fn no_complaint(
+        &self,
+        machine: &Machine,
+        doing: &str,
+        dump: &str,
+    ) -> std::result::Result<(), Cut> {
+        let allowed = self.allowed();
+        let complaints = witness::complaints(dump);
+        let mut splat = machine.console.splat(&allowed);
+        if splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none() {
+            tokio::time::sleep(machine.deadlines.last_words).await;
+            splat = machine.console.splat(&allowed);
+            if splat.is_none() && machine.console.splat(&[]).is_none() {
+                let flags = complaints.join(", ");
+                let reason = format!(
+                    "{doing}: the kernel is tainted ({flags}) without a message on the console"
+                );
+                let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
+                return Err(verdict
+                    .with("the console's last lines", &machine.console.tail(25))
+                    .into());
+            }
+        }
+        match splat {
+            Some(splat) => Err(judge::of_splat(&splat, doing).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// What the log said before the next step belongs to the boot, or to what was done in a pause.
+    pub(super) async fn skip_log(
+        &self,
+        live: &mut Live,
+        doing: &str,
+    ) -> std::result::Result<(), Cut> {
+        let Live { machine, guest, .. } = live;
+        let guest = session(guest.as_ref())?;
+        let dump = self.ask(machine, doing, guest.state()).await?;
+        self.no_complaint(machine, doing, &dump).await
+    }
+
+    /// Waits until the console has come to its end, where the kernel must not have complained.
+    pub(super) async fn drain(
+        &self,
+        machine: &mut Machine,
+        guest: &Guest,
+        doing: &str,
+    ) -> std::result::Result<(), Cut> {
+        let limit = machine.deadlines.answer;
+        let console = machine.console.clone();
+        if self
+            .ask(machine, doing, guest.drain(&console, limit))
+            .await?
+        {
+            return match console.splat(&self.allowed()) {
+                Some(splat) => Err(judge::of_splat(&splat, doing).into()),
+                None => Ok(()),
+            };
+        }
+        let gone = Gone::Silent(format!("its console was not at its end after {limit:?}"));
+        Err(self.gone(machine, &gone, doing).into())
+    }
+}
