@@ -106,7 +106,9 @@ impl Unpacker<'_> {
         let json: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
         if json["version"] != VERSION {
             let why = format!("its version is {}, not {VERSION}", json["version"]);
-            return Err(bad.error(&why).help("use a lab of the version that wrote it"));
+            return Err(bad
+                .error(&why)
+                .help("use a lab of the version that wrote it"));
         }
         let manifest: Manifest = serde_json::from_value(json).map_err(wrong)?;
         for item in manifest.entries {
