@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The folders of `src/` import in one direction: down the list in ARCHITECTURE.md.
+//! The folders of `src/` import in one direction: down the list in ARCHITECTURE.md. Inside a folder, no files
+//! import each other in a circle.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -12,6 +13,32 @@ use std::path::{Path, PathBuf};
 
 /// Imports that go up and are still there: importer and imported. One that is gone must leave the list.
 const KNOWN: [(&str, &str); 0] = [];
+
+/// Imports that close a circle inside a folder and are still there: importer, imported and the reason. One
+/// that closes none must leave the list.
+const CIRCLES: [(&str, &str, &str); 0] = [];
+
+/// A source of the crate that is not for tests only.
+struct File {
+    /// Below the crate's folder.
+    file: PathBuf,
+    module: Vec<String>,
+    /// What it names, as paths from the crate's root.
+    paths: Vec<Vec<String>>,
+    /// What it takes from modules inside it: `vm::Qmp` may be `vm::qmp::Qmp`.
+    taken: BTreeMap<Vec<String>, Vec<String>>,
+}
+
+impl File {
+    fn new(file: PathBuf, module: Vec<String>, code: &str) -> Self {
+        Self {
+            file,
+            paths: paths(code, &module),
+            taken: taken(code, &module),
+            module,
+        }
+    }
+}
 
 /// An import of one folder by a file of another one.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +53,7 @@ struct Import {
 fn imports_go_down() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let layers = layers(&fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap());
-    let imports = imports(&root.join("src"));
+    let imports = imports(&sources(&root.join("src")));
     // The search itself works: there are hundreds.
     assert!(imports.len() > 100, "only {} imports found", imports.len());
     let folders: BTreeSet<&str> = imports.iter().map(|import| &*import.from).collect();
@@ -85,31 +112,114 @@ fn layers(text: &str) -> BTreeMap<String, usize> {
     layers
 }
 
-/// The imports between folders in the sources below a folder.
-fn imports(source: &Path) -> BTreeSet<Import> {
-    let files = files(source);
-    let tests: BTreeSet<PathBuf> = files.iter().flat_map(|file| test_files(file)).collect();
+/// The imports between folders.
+fn imports(sources: &[File]) -> BTreeSet<Import> {
     let mut imports = BTreeSet::new();
-    for file in files.iter().filter(|file| !tests.contains(*file)) {
-        let below = file.strip_prefix(source).unwrap();
-        let module = module_of(below);
-        // `lib.rs` and `main.rs` are above everything.
-        let Some(from) = module.first().cloned() else {
-            continue;
-        };
-        for path in paths(&code(&fs::read_to_string(file).unwrap()), &module) {
+    for source in sources {
+        let from = source.module.first().unwrap();
+        for path in &source.paths {
             let to = path.first().unwrap();
-            if *to != from {
+            if to != from {
                 imports.insert(Import {
                     from: from.clone(),
                     to: to.clone(),
-                    file: Path::new("src").join(below),
+                    file: source.file.clone(),
                     path: format!("crate::{}", path.join("::")),
                 });
             }
         }
     }
     imports
+}
+
+#[test]
+fn files_of_a_folder_import_in_no_circle() {
+    let sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let siblings = siblings(&sources);
+    // The search itself works: there are hundreds.
+    assert!(siblings.len() > 100, "only {} found", siblings.len());
+    for (from, to, why) in CIRCLES {
+        println!("known exception: {from} imports {to}: {why}");
+    }
+    let problems = circles(&siblings, &CIRCLES);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// The imports that close a circle and are no exceptions, and the exceptions that close none.
+fn circles(
+    siblings: &BTreeSet<(String, String)>,
+    exceptions: &[(&str, &str, &str)],
+) -> Vec<String> {
+    let is_known = |(from, to): &(String, String)| {
+        let mut all = exceptions.iter();
+        all.any(|(one, other, _)| one == from && other == to)
+    };
+    let (known, others): (BTreeSet<_>, BTreeSet<_>) = siblings.iter().cloned().partition(is_known);
+    let closing = others.iter().filter(|(from, to)| leads(&others, to, from));
+    let mut problems: Vec<String> = closing
+        .map(|(from, to)| format!("{from} imports {to}, which leads back to {from}"))
+        .collect();
+    for (from, to, _) in exceptions {
+        let is_there = known.contains(&((*from).to_owned(), (*to).to_owned()));
+        if !is_there || !leads(&others, to, from) {
+            problems.push(format!(
+                "the import of {to} by {from} closes no circle: take the exception out of this test"
+            ));
+        }
+    }
+    problems
+}
+
+/// The imports between modules of one folder: of one of them, or of what is below it, by another one or by what is
+/// below that.
+fn siblings(sources: &[File]) -> BTreeSet<(String, String)> {
+    let modules: BTreeSet<&[String]> = sources.iter().map(|source| &*source.module).collect();
+    let taken: BTreeMap<_, _> = sources.iter().flat_map(|source| &source.taken).collect();
+    let mut found = BTreeSet::new();
+    for source in sources {
+        let module = &source.module;
+        for path in &source.paths {
+            let pairs = module.iter().zip(path);
+            let shared = pairs.take_while(|(one, other)| one == other).count();
+            if shared == 0 || shared == module.len() || shared == path.len() {
+                continue;
+            }
+            let named = path[..=shared].to_vec();
+            let named = taken.get(&named).map_or(&*named, |path| &path[..=shared]);
+            if modules.contains(named) && *named != module[..=shared] {
+                found.insert((module[..=shared].join("::"), named.join("::")));
+            }
+        }
+    }
+    found
+}
+
+/// Whether imports lead from one module to another one.
+fn leads(imports: &BTreeSet<(String, String)>, from: &str, to: &str) -> bool {
+    let mut seen = BTreeSet::from([from]);
+    let mut next = vec![from];
+    while let Some(module) = next.pop() {
+        let imported = imports.iter().filter(|(from, _)| from == module);
+        next.extend(imported.map(|(_, to)| &**to).filter(|to| seen.insert(to)));
+    }
+    seen.contains(to)
+}
+
+/// The sources below a folder, without those for tests only, and without `lib.rs` and `main.rs`, which are
+/// above everything.
+fn sources(folder: &Path) -> Vec<File> {
+    let files = files(folder);
+    let tests: BTreeSet<PathBuf> = files.iter().flat_map(|file| test_files(file)).collect();
+    let mut sources = Vec::new();
+    for file in files.iter().filter(|file| !tests.contains(*file)) {
+        let below = file.strip_prefix(folder).unwrap();
+        let module = module_of(below);
+        if !module.is_empty() {
+            let code = code(&fs::read_to_string(file).unwrap());
+            sources.push(File::new(Path::new("src").join(below), module, &code));
+        }
+    }
+    sources
 }
 
 /// All sources below a folder.
@@ -195,6 +305,23 @@ fn paths(code: &str, module: &[String]) -> Vec<Vec<String>> {
     found
 }
 
+/// What a module takes from modules inside it, by the path that it has then.
+fn taken(code: &str, module: &[String]) -> BTreeMap<Vec<String>, Vec<String>> {
+    let mut found = Vec::new();
+    for (at, start) in code.match_indices("use ") {
+        let rest = &code[at + start.len()..];
+        let is_outside = rest.starts_with("crate::") || rest.starts_with("super::");
+        if !is_outside && !code[..at].ends_with(char::is_alphanumeric) {
+            tree(rest, module, &mut found);
+        }
+    }
+    let by_name = |path: Vec<String>| {
+        let name = path.last().unwrap().clone();
+        ([module, &[name]].concat(), path)
+    };
+    found.into_iter().map(by_name).collect()
+}
+
 /// Reads `a::b`, `{a, b::{c, d}}` and the like. Returns what follows.
 fn tree<'a>(text: &'a str, base: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
     let text = text.trim_start();
@@ -254,4 +381,38 @@ fn tests_and_comments_do_not_import() {
     let text =
         "//! crate::a\nuse crate::b; // crate::c\n#[cfg(test)]\nmod tests {\nuse crate::d;\n}\n";
     assert_eq!(code(text), "use crate::b;");
+}
+
+#[test]
+fn a_circle_inside_a_folder_is_found() {
+    let file = |module: &str, code: &str| {
+        let module: Vec<String> = module.split("::").map(str::to_owned).collect();
+        File::new(PathBuf::new(), module, code)
+    };
+    let found = siblings(&[
+        file("vm", "pub use qmp::{self, Qmp}; use args::Parts;"),
+        file(
+            "vm::args",
+            "use super::machine::Machine; use crate::arch::Arch;",
+        ),
+        file("vm::machine", "use crate::vm::{Accel, Qmp};"),
+        file("vm::qmp", ""),
+        file("vm::qmp::replies", "use crate::vm::args; use super::Qmp;"),
+    ]);
+    let expected = [
+        ("vm::args", "vm::machine"),
+        ("vm::machine", "vm::qmp"),
+        ("vm::qmp", "vm::args"),
+    ];
+    assert_eq!(
+        found,
+        expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+    );
+    assert_eq!(circles(&found, &[]).len(), 3);
+    assert!(circles(&found, &[("vm::qmp", "vm::args", "")]).is_empty());
+    let needless = circles(
+        &found,
+        &[("vm::qmp", "vm::args", ""), ("vm::args", "vm::machine", "")],
+    );
+    assert_eq!(needless.len(), 2, "{needless:?}");
 }
