@@ -11,7 +11,7 @@ use crate::{host, image, kernel};
 
 /// What to build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
+enum Buildable {
     /// Kernels.
     Kernel,
     /// Guest images.
@@ -23,7 +23,7 @@ enum Kind {
 pub struct BuildArgs {
     /// What to build.
     #[arg(value_enum)]
-    kind: Kind,
+    kind: Buildable,
     /// Names; `lab list` shows them.
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
@@ -55,18 +55,18 @@ pub async fn build(ctx: &Context, args: &BuildArgs) -> Result<u8> {
     for &arch in &archs {
         for name in &args.names {
             let path = match args.kind {
-                Kind::Kernel if args.every_source => {
+                Buildable::Kernel if args.every_source => {
                     let definition = kernel::Definition::read(&ctx.project, name)?;
                     let labels = kernel::build::check_sources(ctx, &definition, arch).await?;
                     super::print(&format!("{name} {arch} fits {}\n", labels.join(", ")));
                     continue;
                 }
-                Kind::Kernel => {
+                Buildable::Kernel => {
                     let definition = kernel::Definition::read(&ctx.project, name)?;
                     let built = kernel::build::build(ctx, &definition, arch, args.refresh).await?;
                     built.boot_file(arch)
                 }
-                Kind::Image => {
+                Buildable::Image => {
                     let definition = image::Definition::read(&ctx.project, name)?;
                     image::build::build(ctx, &definition, arch, args.refresh)
                         .await?

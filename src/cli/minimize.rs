@@ -17,7 +17,7 @@ use crate::report::paint::Color;
 use crate::scenario::Scenario;
 use crate::search::minimize::{self, Subject};
 use crate::search::play::Player;
-use crate::search::told;
+use crate::search::summary;
 use crate::search::units::needs_folder;
 use crate::yaml::Source;
 
@@ -138,14 +138,14 @@ pub async fn minimize(ctx: &Context, args: &MinimizeArgs, read: &Read) -> Result
     let made = minimize::minimize(&player, &subject).await?;
     let file = &read.output;
     write_atomically(file, made.text.as_bytes())?;
-    let (sizes, played) = (told::sizes(made.sizes), player.played.get());
+    let (sizes, played) = (summary::sizes(made.sizes), player.played.get());
     let (kernel, arch, shown) = (&read.kernel.name, read.arch, file.display());
     let mut text = String::new();
     if made.interrupted {
         text += "interrupted: this is the smallest so far\n";
     }
     text += &format!("{shown}: {sizes}, {played} runs\n");
-    text += &format!("  {}\n", told::shown(&made.manner));
+    text += &format!("  {}\n", summary::shown(&made.manner));
     let (seen, tries) = made.seen;
     if seen < tries {
         text += &format!("  the original failed so in {seen} of {tries} tries\n");

@@ -174,12 +174,12 @@ fn step_summary(file: Option<OsString>) -> Result<Report> {
 #[derive(Debug)]
 pub struct ReportFile {
     path: PathBuf,
-    kind: Kind,
+    kind: Sink,
 }
 
 /// What is kept between events, by format.
 #[derive(Debug)]
-enum Kind {
+enum Sink {
     Jsonl(File),
     Ktap(File, Ktap),
     Junit,
@@ -197,22 +197,22 @@ impl ReportFile {
     pub fn open(report: &Report) -> Result<Self> {
         let path = report.path.clone();
         let kind = match report.format {
-            Format::Jsonl => Kind::Jsonl(create(&path)?),
-            Format::Ktap => Kind::Ktap(create(&path)?, Ktap::default()),
-            Format::Junit => Kind::Junit,
-            Format::Github => Kind::Github(if report.keep {
+            Format::Jsonl => Sink::Jsonl(create(&path)?),
+            Format::Ktap => Sink::Ktap(create(&path)?, Ktap::default()),
+            Format::Junit => Sink::Junit,
+            Format::Github => Sink::Github(if report.keep {
                 above(&path)?
             } else {
                 String::new()
             }),
             Format::Table => {
                 table::replace(&read(&path)?, &path, "")?;
-                Kind::Table
+                Sink::Table
             }
         };
         let file = Self { path, kind };
         // A document of the user's is left as it is until there is something to say.
-        if !matches!(file.kind, Kind::Table) {
+        if !matches!(file.kind, Sink::Table) {
             file.rewrite(&Results::default())?;
         }
         Ok(file)
@@ -225,9 +225,9 @@ impl ReportFile {
     /// The file cannot be written.
     pub fn event(&mut self, stamped: &Stamped, results: &Results) -> Result<()> {
         let (file, text) = match &mut self.kind {
-            Kind::Jsonl(file) => (file, line(stamped)?),
-            Kind::Ktap(file, ktap) => (file, ktap.event(&stamped.event, results)),
-            Kind::Junit | Kind::Github(_) | Kind::Table => {
+            Sink::Jsonl(file) => (file, line(stamped)?),
+            Sink::Ktap(file, ktap) => (file, ktap.event(&stamped.event, results)),
+            Sink::Junit | Sink::Github(_) | Sink::Table => {
                 let shows = matches!(
                     stamped.event,
                     Event::Planned { .. }
@@ -245,10 +245,10 @@ impl ReportFile {
     /// Writes the whole document, if the format is one that is not appended to.
     fn rewrite(&self, results: &Results) -> Result<()> {
         let text = match &self.kind {
-            Kind::Jsonl(_) | Kind::Ktap(..) => return Ok(()),
-            Kind::Junit => junit::render(results)?,
-            Kind::Github(above) => summary(above, results),
-            Kind::Table => table::replace(&read(&self.path)?, &self.path, &table::render(results))?,
+            Sink::Jsonl(_) | Sink::Ktap(..) => return Ok(()),
+            Sink::Junit => junit::render(results)?,
+            Sink::Github(above) => summary(above, results),
+            Sink::Table => table::replace(&read(&self.path)?, &self.path, &table::render(results))?,
         };
         write_atomically(&self.path, text.as_bytes())
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is asked of the guest of an attempt, while its machine and its console are watched.
 
-use super::attempt::{Attempt, Cut};
+use super::attempt::{Attempt, EarlyEnd};
 use super::judge;
 use super::live::{Live, session};
 use crate::error::Blame;
@@ -17,7 +17,7 @@ impl Attempt<'_> {
         machine: &mut Machine,
         doing: &str,
         answer: impl Future<Output = Answer<T>>,
-    ) -> std::result::Result<T, Cut> {
+    ) -> std::result::Result<T, EarlyEnd> {
         let allowed = self.allowed();
         let answer = tokio::select! {
             biased;
@@ -36,7 +36,7 @@ impl Attempt<'_> {
         machine: &mut Machine,
         doing: &str,
         answer: Answer<T>,
-    ) -> std::result::Result<T, Cut> {
+    ) -> std::result::Result<T, EarlyEnd> {
         let silence = match answer {
             Ok(value) => return Ok(value),
             Err(silence) => silence,
@@ -68,7 +68,7 @@ impl Attempt<'_> {
         machine: &Machine,
         doing: &str,
         dump: &str,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let allowed = self.allowed();
         let complaints = witness::complaints(dump);
         let mut splat = machine.console.splat(&allowed);
@@ -97,7 +97,7 @@ impl Attempt<'_> {
         &self,
         live: &mut Live,
         doing: &str,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let Live { machine, guest, .. } = live;
         let guest = session(guest.as_ref())?;
         let dump = self.ask(machine, doing, guest.state()).await?;
@@ -110,7 +110,7 @@ impl Attempt<'_> {
         machine: &mut Machine,
         guest: &Guest,
         doing: &str,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let limit = machine.deadlines.answer;
         let console = machine.console.clone();
         if self

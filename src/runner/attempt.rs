@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Options;
-use super::origin::Whole;
+use super::origin::Provenance;
 use super::paused::Paused;
 use super::record::Record;
 use crate::error::Error;
@@ -23,7 +23,7 @@ use crate::vm::Accel;
 
 /// A run that is ready to boot.
 #[derive(Debug)]
-pub(super) struct Guesting {
+pub(super) struct PreparedRun {
     /// Its identity.
     pub(super) run: RunId,
     /// What is played.
@@ -45,12 +45,12 @@ pub(super) struct Guesting {
     /// How to run it.
     pub(super) options: Arc<Options>,
     /// What it was made from, for its record.
-    pub(super) origin: Arc<Whole>,
+    pub(super) origin: Arc<Provenance>,
 }
 
 /// One attempt at a run.
 pub(super) struct Attempt<'a> {
-    pub(super) of: &'a Guesting,
+    pub(super) of: &'a PreparedRun,
     /// Where it is recorded.
     pub(super) record: Record,
     /// How long it was paused.
@@ -58,7 +58,7 @@ pub(super) struct Attempt<'a> {
 }
 
 /// A run that ended before its last step.
-pub(super) enum Cut {
+pub(super) enum EarlyEnd {
     /// With a verdict on the guest.
     Verdict(Box<Verdict>),
     /// The lab could not go on.
@@ -69,15 +69,15 @@ pub(super) enum Cut {
     Left(String),
 }
 
-impl From<Error> for Cut {
+impl From<Error> for EarlyEnd {
     fn from(error: Error) -> Self {
-        Cut::Error(error)
+        EarlyEnd::Error(error)
     }
 }
 
-impl From<Verdict> for Cut {
+impl From<Verdict> for EarlyEnd {
     fn from(verdict: Verdict) -> Self {
-        Cut::Verdict(Box::new(verdict))
+        EarlyEnd::Verdict(Box::new(verdict))
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) struct Played {
     pub(super) marks: Vec<Mark>,
 }
 
-impl Guesting {
+impl PreparedRun {
     /// Whether its guest may have played other runs, and may play more of them.
     pub(super) fn shares_guests(&self) -> bool {
         self.options.shares_guests() && self.scenario.cleans_up()

@@ -12,8 +12,8 @@ use tokio::sync::OnceCell;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::Options;
-use super::attempt::Guesting;
-use super::origin::{Ingredients, Whole};
+use super::attempt::PreparedRun;
+use super::origin::{Ingredients, Provenance};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Result};
@@ -27,7 +27,7 @@ use crate::vm::Accel;
 use crate::vm::accel;
 
 /// A run that can boot, or the reason why it cannot.
-pub(super) type Prepared<'a> = (Run<'a>, Result<Guesting>);
+pub(super) type Prepared<'a> = (Run<'a>, Result<PreparedRun>);
 
 /// Prepares `runs`, which are grouped by kernel and architecture, and hands each on as soon as it
 /// is ready. What klp-build makes comes last: it takes minutes, and the other runs need not wait
@@ -189,13 +189,17 @@ impl<'a> Builds<'a, '_> {
 
     async fn hand_on(&self, parts: Parts<'a>) -> std::result::Result<(), Stopped> {
         let run = parts.run;
-        let guesting = self.put_together(parts).await;
-        self.send(run, guesting)
+        let prepared = self.put_together(parts).await;
+        self.send(run, prepared)
     }
 
-    fn send(&self, run: Run<'a>, guesting: Result<Guesting>) -> std::result::Result<(), Stopped> {
-        let interrupted = matches!(&guesting, Err(error) if error.blame == Blame::Interrupted);
-        let sent = self.ready.send((run, guesting));
+    fn send(
+        &self,
+        run: Run<'a>,
+        prepared: Result<PreparedRun>,
+    ) -> std::result::Result<(), Stopped> {
+        let interrupted = matches!(&prepared, Err(error) if error.blame == Blame::Interrupted);
+        let sent = self.ready.send((run, prepared));
         if sent.is_err() || interrupted {
             return Err(Stopped);
         }
@@ -203,7 +207,7 @@ impl<'a> Builds<'a, '_> {
     }
 
     /// Builds what is left: modules that are not generated.
-    async fn put_together(&self, parts: Parts<'a>) -> Result<Guesting> {
+    async fn put_together(&self, parts: Parts<'a>) -> Result<PreparedRun> {
         let (ctx, run, kernel) = (self.ctx, parts.run, parts.kernel);
         let (image, accel) = parts.guest?;
         let mut modules = parts.modules?;
@@ -227,7 +231,7 @@ impl<'a> Builds<'a, '_> {
         let version = || host::emulator_version(ctx, run.arch);
         let image_sum = image::Definition::read(&ctx.project, image::DEFAULT)
             .and_then(|definition| definition.sum());
-        let origin = Whole::of(&Ingredients {
+        let origin = Provenance::of(&Ingredients {
             run: run.id(),
             scenario: run.scenario,
             kernel: &kernel,
@@ -240,7 +244,7 @@ impl<'a> Builds<'a, '_> {
             modules: &modules,
             options: self.options,
         });
-        Ok(Guesting {
+        Ok(PreparedRun {
             run: run.id(),
             scenario: run.scenario.clone(),
             sources: generate::sources(run.scenario),

@@ -10,13 +10,13 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::Options;
-use super::attempt::Guesting;
+use super::attempt::PreparedRun;
 use super::builds::prepare_all;
 use super::handover::{Handover, Question};
-use super::live::{Kind, Live};
+use super::live::{GuestKind, Live};
 use super::record::Record;
 use super::run::{Ended, Made, attempt};
-use super::schedule::{Action, End, GuestNumber, Happened, Limits, Place, Schedule};
+use super::schedule::{Action, End, GuestNumber, Input, Limits, RunIndex, Schedule};
 use super::times::Times;
 
 use crate::context::Context;
@@ -37,7 +37,7 @@ struct Attempted {
 
 /// What goes on in a task.
 struct Running {
-    run: Place,
+    run: RunIndex,
     guest: GuestNumber,
     record: Record,
 }
@@ -47,21 +47,21 @@ pub(super) struct Drive<'a> {
     ctx: &'a Context,
     /// In the order of their preparation.
     runs: Vec<Run<'a>>,
-    places: BTreeMap<RunId, Place>,
+    places: BTreeMap<RunId, RunIndex>,
     options: &'a Arc<Options>,
     times: Times,
-    schedule: Schedule<Kind>,
+    schedule: Schedule<GuestKind>,
     /// Builds have a token of their own: --fail-fast ends them and lets the guests finish.
     building: CancellationToken,
-    prepared: BTreeMap<Place, Arc<Guesting>>,
+    prepared: BTreeMap<RunIndex, Arc<PreparedRun>>,
     /// Why runs could not be prepared.
-    unprepared: BTreeMap<Place, Error>,
+    unprepared: BTreeMap<RunIndex, Error>,
     tasks: JoinSet<Option<Made>>,
     running: HashMap<Id, Running>,
     /// What ended of the runs that have no verdict yet.
-    attempts: BTreeMap<Place, Vec<Attempted>>,
+    attempts: BTreeMap<RunIndex, Vec<Attempted>>,
     questions: (UnboundedSender<Question>, UnboundedReceiver<Question>),
-    answers: BTreeMap<Place, oneshot::Sender<bool>>,
+    answers: BTreeMap<RunIndex, oneshot::Sender<bool>>,
     /// The guests between two runs.
     kept: BTreeMap<GuestNumber, Live>,
     stopping: JoinSet<()>,
@@ -120,20 +120,20 @@ impl<'a> Drive<'a> {
                 biased;
                 () = self.ctx.cancel.cancelled(), if !cancelled => {
                     cancelled = true;
-                    self.happened(Happened::Cancelled);
+                    self.happened(Input::Cancelled);
                 }
                 Some((run, answer)) = self.questions.1.recv() => {
                     self.answers.insert(run, answer);
-                    self.happened(Happened::GuestFree { run });
+                    self.happened(Input::GuestFree { run });
                 }
                 Some(over) = self.tasks.join_next_with_id() => self.attempt_ended(over),
-                Some((run, guesting)) = prepared.recv() => self.add(run, guesting),
+                Some((run, prepared)) = prepared.recv() => self.add(run, prepared),
                 () = &mut preparing, if !all_prepared => {
                     all_prepared = true;
-                    while let Ok((run, guesting)) = prepared.try_recv() {
-                        self.add(run, guesting);
+                    while let Ok((run, prepared)) = prepared.try_recv() {
+                        self.add(run, prepared);
                     }
-                    self.happened(Happened::AllPrepared);
+                    self.happened(Input::AllPrepared);
                 }
             }
         }
@@ -158,24 +158,24 @@ impl<'a> Drive<'a> {
     }
 
     /// Takes in a run that is prepared, or cannot be.
-    fn add(&mut self, run: Run<'_>, guesting: Result<Guesting>) {
+    fn add(&mut self, run: Run<'_>, prepared: Result<PreparedRun>) {
         let Some(&place) = self.places.get(&run.id()) else {
             return;
         };
-        match guesting {
-            Ok(guesting) => {
-                let happened = Happened::Prepared {
+        match prepared {
+            Ok(prepared) => {
+                let happened = Input::Prepared {
                     run: place,
-                    kind: Kind::of(&guesting),
-                    shares: guesting.shares_guests(),
-                    expected: self.times.expected(&guesting.run),
+                    kind: GuestKind::of(&prepared),
+                    shares: prepared.shares_guests(),
+                    expected: self.times.expected(&prepared.run),
                 };
-                self.prepared.insert(place, Arc::new(guesting));
+                self.prepared.insert(place, Arc::new(prepared));
                 self.happened(happened);
             }
             Err(error) => {
                 self.unprepared.insert(place, error);
-                self.happened(Happened::NotPrepared { run: place });
+                self.happened(Input::NotPrepared { run: place });
             }
         }
     }
@@ -210,11 +210,11 @@ impl<'a> Drive<'a> {
                 record: Some(running.record),
             });
         }
-        self.happened(Happened::AttemptEnded { run, end, guest });
+        self.happened(Input::AttemptEnded { run, end, guest });
     }
 
     /// Tells the schedule what happened, and does what it says.
-    fn happened(&mut self, happened: Happened<Kind>) {
+    fn happened(&mut self, happened: Input<GuestKind>) {
         let mut all = VecDeque::from([happened]);
         while let Some(happened) = all.pop_front() {
             for action in self.schedule.on(happened) {
@@ -224,7 +224,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Does something; returns what happened in turn.
-    fn act(&mut self, action: Action) -> Option<Happened<Kind>> {
+    fn act(&mut self, action: Action) -> Option<Input<GuestKind>> {
         match action {
             Action::Start {
                 run,
@@ -258,7 +258,12 @@ impl<'a> Drive<'a> {
     }
 
     /// Begins an attempt, in a guest that was kept or in a new one.
-    fn start(&mut self, run: Place, number: u32, guest: GuestNumber) -> Option<Happened<Kind>> {
+    fn start(
+        &mut self,
+        run: RunIndex,
+        number: u32,
+        guest: GuestNumber,
+    ) -> Option<Input<GuestKind>> {
         let live = self.kept.remove(&guest);
         let of = Arc::clone(self.prepared.get(&run)?);
         let record = match Record::create(&self.options.records, &of.run, &self.ctx.events) {
@@ -272,7 +277,7 @@ impl<'a> Drive<'a> {
                     ms: 0,
                     record: None,
                 });
-                return Some(Happened::AttemptEnded {
+                return Some(Input::AttemptEnded {
                     run,
                     end: End::Broken,
                     guest: false,
@@ -303,7 +308,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Keeps the verdict on an attempt that another one follows.
-    fn fail_attempt(&mut self, run: Place) {
+    fn fail_attempt(&mut self, run: RunIndex) {
         let made = self.attempts.get(&run);
         let Some((number, made)) = made.and_then(|made| Some((made.len(), made.last()?))) else {
             return;
@@ -320,7 +325,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Keeps and reports the verdict on a run.
-    fn give_verdict(&mut self, run: Place, shown: u32, attempts: u32) {
+    fn give_verdict(&mut self, run: RunIndex, shown: u32, attempts: u32) {
         let id = self.runs[run].id();
         let mut made = self.attempts.remove(&run).unwrap_or_default();
         if let Some(error) = self.unprepared.remove(&run) {
@@ -363,7 +368,7 @@ impl<'a> Drive<'a> {
     }
 
     /// What stands in place of an attempt at a run that could not be prepared.
-    fn not_prepared(&self, run: Place, error: &Error) -> Attempted {
+    fn not_prepared(&self, run: RunIndex, error: &Error) -> Attempted {
         let run = self.runs[run];
         let verdict = Verdict::infra(error);
         let record = Record::create(&self.options.records, &run.id(), &self.ctx.events);

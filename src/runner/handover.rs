@@ -4,14 +4,14 @@
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use super::schedule::Place;
+use super::schedule::RunIndex;
 
 /// A run asks whether another one goes on in its guest.
-pub(super) type Question = (Place, oneshot::Sender<bool>);
+pub(super) type Question = (RunIndex, oneshot::Sender<bool>);
 
 /// Where a run asks what becomes of its guest.
 pub(super) struct Handover {
-    pub(super) run: Place,
+    pub(super) run: RunIndex,
     pub(super) questions: UnboundedSender<Question>,
 }
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use super::attempt::Guesting;
+use super::attempt::PreparedRun;
 use super::record::Record;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -21,15 +21,15 @@ use crate::vm::template::{self, Found, Making, Template};
 
 /// What guests must have in common so that one can play the runs of the other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Kind {
+pub(super) struct GuestKind {
     boot_file: PathBuf,
     initramfs: PathBuf,
     accel: &'static str,
 }
 
-impl Kind {
+impl GuestKind {
     /// The kind of guest that a run needs.
-    pub(super) fn of(run: &Guesting) -> Self {
+    pub(super) fn of(run: &PreparedRun) -> Self {
         Self {
             boot_file: run.boot_file.clone(),
             initramfs: run.image.initramfs.clone(),
@@ -51,7 +51,7 @@ pub(super) struct Live {
     console_from: u64,
     /// How it was started.
     script: String,
-    from: From,
+    from: Origin,
 }
 
 /// How a guest starts.
@@ -66,7 +66,7 @@ pub(super) enum Start {
 }
 
 /// Where a guest comes from.
-enum From {
+enum Origin {
     /// It was booted for itself.
     Boot,
     /// It was booted to be kept once its init waits, and to go on as a fork of that.
@@ -88,22 +88,22 @@ impl Live {
             Start::Recorded => {
                 let log = parts.record.join(UNFINISHED);
                 let machine = Machine::record(parts, &log, &ctx.cancel).await?;
-                return Self::new(parts, keys, machine, From::Boot);
+                return Self::new(parts, keys, machine, Origin::Boot);
             }
             Start::Warm => template::find(ctx, parts).await?,
         };
-        let mut from = From::Boot;
+        let mut from = Origin::Boot;
         let machine = match found {
             None => Machine::boot(parts, None, &ctx.cancel).await?,
             Some(Found::Missing(making)) => {
                 let memory = making.memory();
-                from = From::Making(making);
+                from = Origin::Making(making);
                 Machine::boot(parts, Some(&memory), &ctx.cancel).await?
             }
             Some(Found::Template(template)) => {
                 match Machine::fork(parts, &template, &ctx.cancel).await {
                     Ok(machine) => {
-                        from = From::Template(template);
+                        from = Origin::Template(template);
                         machine
                     }
                     Err(error) if error.blame == Blame::Interrupted => return Err(error),
@@ -117,7 +117,7 @@ impl Live {
         Self::new(parts, keys, machine, from)
     }
 
-    fn new(parts: &Parts<'_>, keys: RunKeys, machine: Machine, from: From) -> Result<Self> {
+    fn new(parts: &Parts<'_>, keys: RunKeys, machine: Machine, from: Origin) -> Result<Self> {
         Ok(Self {
             machine,
             keys,
@@ -139,9 +139,9 @@ impl Live {
     ) -> Result<std::result::Result<(), Gone>> {
         let (limits, cancel) = (self.machine.deadlines, &ctx.cancel);
         let identity = self.keys.identity()?;
-        match std::mem::replace(&mut self.from, From::Boot) {
-            From::Boot => self.machine.wait_ready(&identity, cancel).await,
-            From::Making(making) => {
+        match std::mem::replace(&mut self.from, Origin::Boot) {
+            Origin::Boot => self.machine.wait_ready(&identity, cancel).await,
+            Origin::Making(making) => {
                 let waiting = self.machine.wait_waiting(limits.boot, cancel).await?;
                 if waiting.is_err() {
                     return Ok(waiting);
@@ -173,7 +173,7 @@ impl Live {
                 }
                 Ok(answer)
             }
-            From::Template(template) => {
+            Origin::Template(template) => {
                 match self
                     .machine
                     .identify(&identity, limits.answer, cancel)

@@ -117,7 +117,7 @@ pub fn module(name: &str) -> String {
 
 /// All of it, until it is in a record.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub struct Provenance {
     recorded: Recorded,
     /// The scenario's file and what it names.
     scenario: Vec<ProjectFile>,
@@ -142,7 +142,7 @@ pub(super) struct Ingredients<'a> {
     pub(super) options: &'a Options,
 }
 
-impl Whole {
+impl Provenance {
     /// What there is to say of a run.
     pub(super) fn of(parts: &Ingredients<'_>) -> Self {
         let (kernel, image) = (parts.kernel, parts.image);

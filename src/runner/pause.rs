@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::attempt::{Attempt, Cut, Played};
+use super::attempt::{Attempt, EarlyEnd, Played};
 use super::judge::is_known;
 use super::live::{Live, session};
 use super::paused::LOOK;
@@ -150,7 +150,7 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         played: &Played,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         self.tell_gdb(live).await?;
         self.pause_at(ctx, live, played).await
     }
@@ -162,7 +162,7 @@ impl Attempt<'_> {
         live: &mut Live,
         played: &Played,
         problems: usize,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         self.tell_gdb(live).await?;
         let new = &played.problems[problems..];
         let known = |problem: &&Problem| {
@@ -184,7 +184,7 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         played: &Played,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let Some(at) = &self.pauses().at else {
             return Ok(());
         };
@@ -210,7 +210,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         match self.pause(ctx, live, played, why).await {
-            Err(Cut::Error(error)) => Err(error),
+            Err(EarlyEnd::Error(error)) => Err(error),
             _ => Ok(()),
         }
     }
@@ -222,7 +222,7 @@ impl Attempt<'_> {
         live: &mut Live,
         played: &Played,
         why: &str,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let gone = live.machine.gone();
         if matches!(gone, Some(Gone::Qemu(_) | Gone::Reset(_))) {
             return Ok(());
@@ -256,7 +256,7 @@ impl Attempt<'_> {
             tokio::time::sleep(CLEARED).await;
             visitor.0(open.entrance.clone()).await?;
             self.paused.end();
-            return Err(Cut::Left(open.entrance.at.clone()));
+            return Err(EarlyEnd::Left(open.entrance.at.clone()));
         }
         let told = tokio::select! {
             told = self.told(&go_on) => told,
@@ -352,7 +352,7 @@ impl Attempt<'_> {
     }
 
     /// Tells gdb where the kernel and its modules are now.
-    async fn tell_gdb(&self, live: &mut Live) -> std::result::Result<(), Cut> {
+    async fn tell_gdb(&self, live: &mut Live) -> std::result::Result<(), EarlyEnd> {
         if !self.pauses().gdb {
             return Ok(());
         }

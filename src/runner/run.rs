@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::SemaphorePermit;
 
-use super::attempt::{Attempt, Cut, Guesting, Played};
+use super::attempt::{Attempt, EarlyEnd, Played, PreparedRun};
 use super::forensics;
 use super::handover::Handover;
 use super::judge;
@@ -56,7 +56,7 @@ pub(super) struct Made {
 /// began.
 pub(super) async fn attempt(
     ctx: &Context,
-    of: &Guesting,
+    of: &PreparedRun,
     record: Record,
     number: u32,
     guest: Option<Live>,
@@ -79,7 +79,7 @@ pub(super) async fn attempt(
 }
 
 /// How the steps ended, and the verdict if it had to be known while the guest was there.
-type Outcomes = (std::result::Result<(), Cut>, Option<Result<Verdict>>);
+type Outcomes = (std::result::Result<(), EarlyEnd>, Option<Result<Verdict>>);
 
 /// What the end of a guest left.
 #[derive(Default)]
@@ -208,12 +208,12 @@ impl Attempt<'_> {
             // A complaint may be the very last thing that a kernel says.
             (Ok(()), Some(splat)) => Ok(judge::of_splat(&splat, "after the last step")),
             (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
-            (Err(Cut::Verdict(verdict)), _) => Ok(self
+            (Err(EarlyEnd::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)
                 .with("the guest's memory", &remains.dump)),
-            (Err(Cut::Error(error)), _) => Err(error),
-            (Err(Cut::Left(at)), _) => Ok(Verdict::left(&at)),
-            (Err(Cut::Expired(_)), _) => unreachable!("has become a verdict"),
+            (Err(EarlyEnd::Error(error)), _) => Err(error),
+            (Err(EarlyEnd::Left(at)), _) => Ok(Verdict::left(&at)),
+            (Err(EarlyEnd::Expired(_)), _) => unreachable!("has become a verdict"),
         };
         match verdict {
             Ok(mut verdict) => {
@@ -239,15 +239,17 @@ impl Attempt<'_> {
         boot: Option<SemaphorePermit<'_>>,
         started: Instant,
         played: &mut Played,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let result = tokio::select! {
             result = self.play_on(ctx, live, boot, started, played) => result,
-            () = ctx.cancel.cancelled() => Err(Cut::Error(Error::interrupted())),
-            limit = expiry(self.of.options.timeout, &self.paused) => Err(Cut::Expired(limit)),
+            () = ctx.cancel.cancelled() => Err(EarlyEnd::Error(Error::interrupted())),
+            limit = expiry(self.of.options.timeout, &self.paused) => Err(EarlyEnd::Expired(limit)),
         };
         match result {
-            Err(Cut::Expired(limit)) => Err(self.expired(live, played, limit).await.into()),
-            Err(Cut::Verdict(verdict)) if verdict.is_stuck() && live.machine.gone().is_none() => {
+            Err(EarlyEnd::Expired(limit)) => Err(self.expired(live, played, limit).await.into()),
+            Err(EarlyEnd::Verdict(verdict))
+                if verdict.is_stuck() && live.machine.gone().is_none() =>
+            {
                 Err(self.ask_from_outside(live, *verdict).await.into())
             }
             other => other,
@@ -260,21 +262,21 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         played: &Played,
-        result: std::result::Result<(), Cut>,
+        result: std::result::Result<(), EarlyEnd>,
     ) -> Outcomes {
         let judged = match &result {
             Ok(()) if self.of.options.pause.on_failure => Some(self.judge(played)),
             _ => None,
         };
         let failed = match (&result, &judged) {
-            (Err(Cut::Verdict(verdict)), _) => Some(self.known((**verdict).clone(), played)),
+            (Err(EarlyEnd::Verdict(verdict)), _) => Some(self.known((**verdict).clone(), played)),
             (_, Some(Ok(verdict))) => Some(verdict.clone()),
             _ => None,
         };
         let result = match failed {
             Some(verdict) => {
                 let paused = self.before_the_end(ctx, live, played, &verdict).await;
-                paused.map_or_else(|error| Err(Cut::Error(error)), |()| result)
+                paused.map_or_else(|error| Err(EarlyEnd::Error(error)), |()| result)
             }
             None => result,
         };
@@ -287,12 +289,12 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         played: &mut Played,
-        result: &std::result::Result<(), Cut>,
+        result: &std::result::Result<(), EarlyEnd>,
         started: Instant,
     ) -> Remains {
         let panicked = matches!(
             result,
-            Err(Cut::Verdict(verdict)) if verdict.outcome == Outcome::Panicked
+            Err(EarlyEnd::Verdict(verdict)) if verdict.outcome == Outcome::Panicked
         );
         let panicked = panicked || live.machine.gone() == Some(Gone::Panicked);
         let mut remains = Remains::default();
@@ -434,7 +436,7 @@ impl Attempt<'_> {
         boot: Option<SemaphorePermit<'_>>,
         started: Instant,
         played: &mut Played,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let mut ready_ms = None;
         if live.guest.is_none() {
             ready_ms = Some(self.log_in(ctx, live, started).await?);
@@ -461,7 +463,7 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         started: Instant,
-    ) -> std::result::Result<u64, Cut> {
+    ) -> std::result::Result<u64, EarlyEnd> {
         if let Err(gone) = live.ready(ctx, &self.parts()).await? {
             tokio::time::sleep(live.machine.deadlines.last_words).await;
             let verdict = self.gone(&live.machine, &gone, "booting");

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 /// The place of a run among all runs.
-pub(super) type Place = usize;
+pub(super) type RunIndex = usize;
 
 /// The number of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,11 +43,11 @@ pub(super) enum End {
 
 /// What happened. `K` is what guests must have in common so that one can play the runs of another.
 #[derive(Debug)]
-pub(super) enum Happened<K> {
+pub(super) enum Input<K> {
     /// A run can start.
     Prepared {
         /// The run.
-        run: Place,
+        run: RunIndex,
         /// The kind of guest that it needs.
         kind: K,
         /// Whether its guest may be handed on after it.
@@ -58,19 +58,19 @@ pub(super) enum Happened<K> {
     /// A run cannot start; why is its verdict.
     NotPrepared {
         /// The run.
-        run: Place,
+        run: RunIndex,
     },
     /// All runs have been prepared, or will never be.
     AllPrepared,
     /// The guest of a run is as it was after its boot. To be answered by [`Action::Answer`].
     GuestFree {
         /// The run.
-        run: Place,
+        run: RunIndex,
     },
     /// An attempt at a run ended.
     AttemptEnded {
         /// The run.
-        run: Place,
+        run: RunIndex,
         /// How.
         end: End,
         /// Whether its guest is still there: it was to be handed on.
@@ -86,7 +86,7 @@ pub(super) enum Action {
     /// Begin an attempt.
     Start {
         /// At this run.
-        run: Place,
+        run: RunIndex,
         /// Its number, from 1.
         attempt: u32,
         /// In this guest.
@@ -97,7 +97,7 @@ pub(super) enum Action {
     /// Let the run end, and its guest with it unless that is handed on.
     Answer {
         /// The run.
-        run: Place,
+        run: RunIndex,
         /// Whether the guest is kept for another run.
         hand_on: bool,
     },
@@ -106,12 +106,12 @@ pub(super) enum Action {
     /// Record that the last attempt failed; another one follows.
     FailAttempt {
         /// At this run.
-        run: Place,
+        run: RunIndex,
     },
     /// Give the verdict on a run.
     Finish {
         /// The run.
-        run: Place,
+        run: RunIndex,
         /// The attempt to show, from 1, or 0 if there was none. If it is not the last one, the run
         /// is flaky.
         shown: u32,
@@ -121,9 +121,9 @@ pub(super) enum Action {
     /// Say that a run is left out.
     NotRun {
         /// The run.
-        run: Place,
+        run: RunIndex,
         /// The run that did not end as expected.
-        after: Place,
+        after: RunIndex,
     },
     /// Prepare no further run.
     CancelBuilds,
@@ -132,7 +132,7 @@ pub(super) enum Action {
 /// A run that is prepared.
 #[derive(Debug)]
 struct Waiting<K> {
-    run: Place,
+    run: RunIndex,
     kind: K,
     shares: bool,
     expected: u64,
@@ -159,7 +159,7 @@ pub(super) struct Schedule<K> {
     limits: Limits,
     /// In the order in which they were prepared.
     queue: Vec<Waiting<K>>,
-    playing: BTreeMap<Place, Playing<K>>,
+    playing: BTreeMap<RunIndex, Playing<K>>,
     /// Whether a run has its verdict.
     finished: Vec<bool>,
     guests: usize,
@@ -167,7 +167,7 @@ pub(super) struct Schedule<K> {
     all_prepared: bool,
     cancelled: bool,
     /// The run after which no further one starts.
-    stopped: Option<Place>,
+    stopped: Option<RunIndex>,
     /// Whether nothing is left to do.
     over: bool,
 }
@@ -200,10 +200,10 @@ impl<K: Ord + Clone> Schedule<K> {
     }
 
     /// Takes in what happened; returns what to do, in this order.
-    pub(super) fn on(&mut self, happened: Happened<K>) -> Vec<Action> {
+    pub(super) fn on(&mut self, happened: Input<K>) -> Vec<Action> {
         let mut actions = Vec::new();
         match happened {
-            Happened::Prepared {
+            Input::Prepared {
                 run,
                 kind,
                 shares,
@@ -215,16 +215,16 @@ impl<K: Ord + Clone> Schedule<K> {
                 expected,
             }),
             // After a failure it counts as left out.
-            Happened::NotPrepared { .. } if self.stopped.is_some() => {}
-            Happened::NotPrepared { run } => {
+            Input::NotPrepared { .. } if self.stopped.is_some() => {}
+            Input::NotPrepared { run } => {
                 self.finish(run, End::Broken, 0, &mut actions);
             }
-            Happened::AllPrepared => self.all_prepared = true,
-            Happened::GuestFree { run } => actions.push(self.hand_on(run)),
-            Happened::AttemptEnded { run, end, guest } => {
+            Input::AllPrepared => self.all_prepared = true,
+            Input::GuestFree { run } => actions.push(self.hand_on(run)),
+            Input::AttemptEnded { run, end, guest } => {
                 self.attempt_ended(run, end, guest, &mut actions);
             }
-            Happened::Cancelled => self.cancelled = true,
+            Input::Cancelled => self.cancelled = true,
         }
         if self.starts_none() {
             self.queue.clear();
@@ -272,7 +272,7 @@ impl<K: Ord + Clone> Schedule<K> {
     }
 
     /// Finds the run that goes on in a guest that is free.
-    fn hand_on(&mut self, run: Place) -> Action {
+    fn hand_on(&mut self, run: RunIndex) -> Action {
         let kind = self.playing.get(&run).map(|playing| playing.kind.clone());
         let next = kind.and_then(|kind| self.take_if(|waiting| waiting.kind == kind));
         let hand_on = next.is_some();
@@ -282,7 +282,7 @@ impl<K: Ord + Clone> Schedule<K> {
         Action::Answer { run, hand_on }
     }
 
-    fn attempt_ended(&mut self, run: Place, end: End, kept: bool, actions: &mut Vec<Action>) {
+    fn attempt_ended(&mut self, run: RunIndex, end: End, kept: bool, actions: &mut Vec<Action>) {
         let Some(mut playing) = self.playing.remove(&run) else {
             return;
         };
@@ -327,7 +327,7 @@ impl<K: Ord + Clone> Schedule<K> {
     }
 
     /// Gives the verdict on a run after so many attempts.
-    fn finish(&mut self, run: Place, end: End, attempts: u32, actions: &mut Vec<Action>) {
+    fn finish(&mut self, run: RunIndex, end: End, attempts: u32, actions: &mut Vec<Action>) {
         if end == End::NotBegun {
             return;
         }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Options;
-use super::attempt::Guesting;
-use super::origin::{Origin, Whole};
+use super::attempt::PreparedRun;
+use super::origin::{Origin, Provenance};
 use crate::context::Context;
 use crate::error::{Blame, Result};
 use crate::event::millis;
@@ -40,7 +40,7 @@ impl Shipped {
         ctx: &Context,
         run: Run<'_>,
         options: &Arc<Options>,
-    ) -> Result<Guesting> {
+    ) -> Result<PreparedRun> {
         let release = &self.origin.kernel.release;
         for module in &self.modules {
             check_vermagic(&module.path, release).map_err(|mut error| {
@@ -57,7 +57,7 @@ impl Shipped {
             warm: options.warm,
             ..self.origin.clone()
         };
-        Ok(Guesting {
+        Ok(PreparedRun {
             run: run.id(),
             scenario: run.scenario.clone(),
             sources: generate::sources(run.scenario),
@@ -73,7 +73,7 @@ impl Shipped {
             accel,
             modules: self.modules.clone(),
             options: Arc::clone(options),
-            origin: Arc::new(Whole::of_bundle(origin)),
+            origin: Arc::new(Provenance::of_bundle(origin)),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::attempt::{Attempt, Cut, Played};
+use super::attempt::{Attempt, EarlyEnd, Played};
 use super::forensics;
 use super::live::{Live, session};
 use super::tree::Tree;
@@ -34,7 +34,7 @@ impl Attempt<'_> {
         ctx: &Context,
         live: &mut Live,
         played: &mut Played,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         self.put_modules(live).await?;
         self.skip_log(live, "before the first step").await?;
         self.before_steps(ctx, live, played).await?;
@@ -46,7 +46,7 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    async fn put_modules(&self, live: &mut Live) -> std::result::Result<(), Cut> {
+    async fn put_modules(&self, live: &mut Live) -> std::result::Result<(), EarlyEnd> {
         let Live { machine, guest, .. } = live;
         let guest = session(guest.as_ref())?;
         for module in &self.of.modules {
@@ -71,7 +71,7 @@ impl Attempt<'_> {
         live: &mut Live,
         step: &Step,
         played: &mut Played,
-    ) -> std::result::Result<(), Cut> {
+    ) -> std::result::Result<(), EarlyEnd> {
         let Live { machine, guest, .. } = live;
         let guest = session(guest.as_ref())?;
         let begun = Instant::now();
@@ -135,7 +135,7 @@ impl Attempt<'_> {
         done: &Performed,
         dump: &str,
         played: &mut Played,
-    ) -> std::result::Result<Vec<String>, Cut> {
+    ) -> std::result::Result<Vec<String>, EarlyEnd> {
         let number = played.states.len() + 1;
         let parsed = Observed::parse(dump, &Names::of(&self.of.scenario));
         let mut state = parsed.map_err(|unknown| {
@@ -181,7 +181,7 @@ impl Attempt<'_> {
         step: &Step,
         livepatch: &str,
         played: &mut Played,
-    ) -> std::result::Result<Verdict, Cut> {
+    ) -> std::result::Result<Verdict, EarlyEnd> {
         let number = played.states.len();
         let names = Names::of(&self.of.scenario);
         let tail = machine.console.tail(25);

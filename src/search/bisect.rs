@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::compare::states;
 use super::play::Player;
-use super::told::shown as in_one_line;
+use super::summary::shown as in_one_line;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::files;

@@ -15,6 +15,6 @@ pub mod minimize;
 pub mod play;
 pub mod series;
 pub mod side_by_side;
+pub mod summary;
 pub mod symptom;
-pub mod told;
 pub mod units;

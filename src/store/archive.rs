@@ -28,7 +28,7 @@ pub(super) struct Manifest {
 /// What can be in an archive: the folders of the cache that a kernel and its guests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum ItemKind {
     /// Source trees, and the records of what was resolved to them.
     Sources,
     /// Built kernels, each with its tree.
@@ -37,13 +37,13 @@ pub enum Kind {
     Images,
 }
 
-impl Kind {
+impl ItemKind {
     /// The folder in the cache.
     pub const fn name(self) -> &'static str {
         match self {
-            Kind::Sources => "sources",
-            Kind::Kernels => "kernels",
-            Kind::Images => "images",
+            ItemKind::Sources => "sources",
+            ItemKind::Kernels => "kernels",
+            ItemKind::Images => "images",
         }
     }
 }
@@ -52,7 +52,7 @@ impl Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// Which folder of the cache it belongs to.
-    pub kind: Kind,
+    pub kind: ItemKind,
     /// Its name there: a key, or the name of a record.
     pub key: String,
     /// For people.
@@ -74,9 +74,9 @@ impl Item {
     fn record_of(&self) -> Option<&str> {
         let name = self.key.strip_suffix(".json")?;
         match self.kind {
-            Kind::Sources => Some(name),
-            Kind::Kernels => None,
-            Kind::Images => name.strip_prefix("packages-"),
+            ItemKind::Sources => Some(name),
+            ItemKind::Kernels => None,
+            ItemKind::Images => name.strip_prefix("packages-"),
         }
     }
 
@@ -88,9 +88,9 @@ impl Item {
     /// The lock that its makers hold, if that can be told from its name.
     pub(super) fn lock(&self) -> Option<String> {
         match (self.kind, self.record_of()) {
-            (Kind::Kernels, _) => Some(format!("kernel-{}", self.key)),
-            (Kind::Sources, Some(name)) => Some(format!("source-{name}")),
-            (Kind::Images, Some(wish)) => Some(format!("image-{wish}")),
+            (ItemKind::Kernels, _) => Some(format!("kernel-{}", self.key)),
+            (ItemKind::Sources, Some(name)) => Some(format!("source-{name}")),
+            (ItemKind::Images, Some(wish)) => Some(format!("image-{wish}")),
             // A rename cannot replace a folder, so that whoever comes second finds it there.
             _ => None,
         }
@@ -115,27 +115,27 @@ mod tests {
         };
         let key = "c725e1fd43b9bf22f95b";
         for (kind, name, record) in [
-            (Kind::Kernels, key.to_owned(), false),
-            (Kind::Sources, format!("{key}.json"), true),
-            (Kind::Images, format!("packages-{key}.json"), true),
+            (ItemKind::Kernels, key.to_owned(), false),
+            (ItemKind::Sources, format!("{key}.json"), true),
+            (ItemKind::Images, format!("packages-{key}.json"), true),
         ] {
             let item = item(kind, &name);
             assert!(item.is_valid() && item.is_record() == record, "{name}");
         }
         for (kind, name) in [
-            (Kind::Kernels, "..".to_owned()),
-            (Kind::Kernels, format!("work-{key}")),
-            (Kind::Kernels, format!("{key}.json")),
-            (Kind::Kernels, key.to_uppercase()),
-            (Kind::Kernels, format!("{key}/..")),
-            (Kind::Sources, format!("packages-{key}.json")),
-            (Kind::Sources, ".json".to_owned()),
-            (Kind::Images, format!("{key}.json")),
-            (Kind::Images, String::new()),
+            (ItemKind::Kernels, "..".to_owned()),
+            (ItemKind::Kernels, format!("work-{key}")),
+            (ItemKind::Kernels, format!("{key}.json")),
+            (ItemKind::Kernels, key.to_uppercase()),
+            (ItemKind::Kernels, format!("{key}/..")),
+            (ItemKind::Sources, format!("packages-{key}.json")),
+            (ItemKind::Sources, ".json".to_owned()),
+            (ItemKind::Images, format!("{key}.json")),
+            (ItemKind::Images, String::new()),
         ] {
             assert!(!item(kind, &name).is_valid(), "{name}");
         }
-        let mut steering = item(Kind::Kernels, key);
+        let mut steering = item(ItemKind::Kernels, key);
         steering.label = "\u{1b}[2J".to_owned();
         assert!(!steering.is_valid());
     }

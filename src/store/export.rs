@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use tar::EntryType;
 use tokio_util::sync::CancellationToken;
 
-use super::archive::{Item, Kind, MANIFEST, Manifest, VERSION};
+use super::archive::{Item, ItemKind, MANIFEST, Manifest, VERSION};
 use super::pack::{Pack, header};
 use crate::cache::{NOTES, blocking, is_key};
 use crate::context::Context;
@@ -67,7 +67,7 @@ fn select(cache: &Path, kernels: &[BuiltKernel], images: &[BuiltImage]) -> Resul
         key: key.to_owned(),
         label: label.to_owned(),
     };
-    let records = source_records(&cache.join(Kind::Sources.name()));
+    let records = source_records(&cache.join(ItemKind::Sources.name()));
     for kernel in kernels {
         let from: Vec<_> = records
             .iter()
@@ -81,16 +81,16 @@ fn select(cache: &Path, kernels: &[BuiltKernel], images: &[BuiltImage]) -> Resul
             )));
         }
         for (record, tree) in from {
-            entries.push(item(Kind::Sources, &tree.id, &tree.label));
-            entries.push(item(Kind::Sources, record, &tree.label));
+            entries.push(item(ItemKind::Sources, &tree.id, &tree.label));
+            entries.push(item(ItemKind::Sources, record, &tree.label));
         }
-        entries.push(item(Kind::Kernels, &kernel.key, &kernel.release));
+        entries.push(item(ItemKind::Kernels, &kernel.key, &kernel.release));
     }
     for image in images {
         let record = image.record.file_name().unwrap_or_default();
         let record = record.to_string_lossy();
-        entries.push(item(Kind::Images, &image.key, "guest image"));
-        entries.push(item(Kind::Images, &record, "package versions"));
+        entries.push(item(ItemKind::Images, &image.key, "guest image"));
+        entries.push(item(ItemKind::Images, &record, "package versions"));
     }
     if let Some(odd) = entries.iter().find(|item| !item.is_valid()) {
         let what = format!("{} is no entry of the cache", odd.path().display());

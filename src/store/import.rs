@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::archive::{Item, Kind, is_printable};
+use super::archive::{Item, ItemKind, is_printable};
 use super::members::Bad;
 use super::unpack::{Staged, TEXT_MAX, bad, unpack};
 use crate::cache::{blocking, is_key, publish};
@@ -111,22 +111,22 @@ fn is_sound(entry: &Staged, has: impl Fn(&Path) -> bool) -> bool {
     let is_file = |name: &str| is_short_file(&dir.join(name), u64::MAX);
     let key = &entry.item.key;
     match (entry.item.kind, entry.item.is_record()) {
-        (Kind::Sources, false) => is_file("Makefile") && is_file("kernel/livepatch/core.c"),
-        (Kind::Images, false) => is_file("initramfs.cpio"),
-        (Kind::Kernels, _) => {
+        (ItemKind::Sources, false) => is_file("Makefile") && is_file("kernel/livepatch/core.c"),
+        (ItemKind::Images, false) => is_file("initramfs.cpio"),
+        (ItemKind::Kernels, _) => {
             let build = dir.join("tree").join(BUILD);
             is_short_file(&dir.join("kernel.json"), TEXT_MAX)
                 && BuiltKernel::load(dir).is_some_and(|kernel| is_kernel(&kernel, key))
                 && is_file("tree/Makefile")
                 && fs::symlink_metadata(build).is_ok_and(|data| data.is_dir())
         }
-        (Kind::Sources, true) => json(&dir.join(key)).is_some_and(|tree: SourceTree| {
+        (ItemKind::Sources, true) => json(&dir.join(key)).is_some_and(|tree: SourceTree| {
             is_key(&tree.id)
                 && tree.immutable
                 && is_printable(&tree.label)
-                && has(&Path::new(Kind::Sources.name()).join(&tree.id))
+                && has(&Path::new(ItemKind::Sources.name()).join(&tree.id))
         }),
-        (Kind::Images, true) => json::<Vec<(String, String)>>(&dir.join(key)).is_some(),
+        (ItemKind::Images, true) => json::<Vec<(String, String)>>(&dir.join(key)).is_some(),
     }
 }
 

@@ -66,7 +66,7 @@ impl Listing {
         self.entries.iter().map(|entry| entry.bytes).sum()
     }
 
-    /// Kind, number of entries and bytes on the disk, in the order of the listing.
+    /// ItemKind, number of entries and bytes on the disk, in the order of the listing.
     pub fn totals(&self) -> Vec<(&'static str, usize, u64)> {
         let kinds = KINDS.into_iter().chain([OTHER]);
         let total = |kind| {

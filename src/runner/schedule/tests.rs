@@ -16,8 +16,8 @@ fn schedule(runs: usize, limits: Limits) -> Kinds {
 }
 
 /// A run whose guest may be handed on.
-fn prepared(run: Place, kind: &'static str, expected: u64) -> Happened<&'static str> {
-    Happened::Prepared {
+fn prepared(run: RunIndex, kind: &'static str, expected: u64) -> Input<&'static str> {
+    Input::Prepared {
         run,
         kind,
         shares: true,
@@ -26,8 +26,8 @@ fn prepared(run: Place, kind: &'static str, expected: u64) -> Happened<&'static 
 }
 
 /// A run whose guest is not used again.
-fn prepared_alone(run: Place, kind: &'static str) -> Happened<&'static str> {
-    Happened::Prepared {
+fn prepared_alone(run: RunIndex, kind: &'static str) -> Input<&'static str> {
+    Input::Prepared {
         run,
         kind,
         shares: false,
@@ -36,8 +36,8 @@ fn prepared_alone(run: Place, kind: &'static str) -> Happened<&'static str> {
 }
 
 /// The guest of an attempt has ended with it.
-fn ended(run: Place, end: End) -> Happened<&'static str> {
-    Happened::AttemptEnded {
+fn ended(run: RunIndex, end: End) -> Input<&'static str> {
+    Input::AttemptEnded {
         run,
         end,
         guest: false,
@@ -45,19 +45,19 @@ fn ended(run: Place, end: End) -> Happened<&'static str> {
 }
 
 /// The guest of an attempt was kept.
-fn handed_on(run: Place, end: End) -> Happened<&'static str> {
-    Happened::AttemptEnded {
+fn handed_on(run: RunIndex, end: End) -> Input<&'static str> {
+    Input::AttemptEnded {
         run,
         end,
         guest: true,
     }
 }
 
-fn free(run: Place) -> Happened<&'static str> {
-    Happened::GuestFree { run }
+fn free(run: RunIndex) -> Input<&'static str> {
+    Input::GuestFree { run }
 }
 
-fn new(run: Place, attempt: u32, guest: usize) -> Action {
+fn new(run: RunIndex, attempt: u32, guest: usize) -> Action {
     Action::Start {
         run,
         attempt,
@@ -66,7 +66,7 @@ fn new(run: Place, attempt: u32, guest: usize) -> Action {
     }
 }
 
-fn used(run: Place, guest: usize) -> Action {
+fn used(run: RunIndex, guest: usize) -> Action {
     Action::Start {
         run,
         attempt: 1,
@@ -75,7 +75,7 @@ fn used(run: Place, guest: usize) -> Action {
     }
 }
 
-fn finish(run: Place, shown: u32, attempts: u32) -> Action {
+fn finish(run: RunIndex, shown: u32, attempts: u32) -> Action {
     Action::Finish {
         run,
         shown,
@@ -83,7 +83,7 @@ fn finish(run: Place, shown: u32, attempts: u32) -> Action {
     }
 }
 
-fn answer(run: Place, hand_on: bool) -> Action {
+fn answer(run: RunIndex, hand_on: bool) -> Action {
     Action::Answer { run, hand_on }
 }
 
@@ -284,10 +284,10 @@ fn a_kept_guest_is_stopped_before_its_run_is_tried_again() {
 #[test]
 fn a_run_that_cannot_be_prepared_has_its_verdict_and_the_others_go_on() {
     let mut schedule = schedule(2, ONE);
-    let actions = schedule.on(Happened::NotPrepared { run: 0 });
+    let actions = schedule.on(Input::NotPrepared { run: 0 });
     assert_eq!(actions, [finish(0, 0, 0)]);
     assert_eq!(schedule.on(prepared(1, "a", 1)), [new(1, 1, 1)]);
-    assert_eq!(schedule.on(Happened::AllPrepared), []);
+    assert_eq!(schedule.on(Input::AllPrepared), []);
     assert!(!schedule.is_over());
     assert_eq!(schedule.on(ended(1, End::AsExpected)), [finish(1, 1, 1)]);
     assert!(schedule.is_over());
@@ -303,7 +303,7 @@ fn a_task_that_panics_costs_its_own_run_only() {
     assert_eq!(schedule.on(free(1)), [answer(1, true)]);
     let actions = schedule.on(ended(1, End::Broken));
     assert_eq!(actions, [finish(1, 1, 1), new(2, 1, 3)]);
-    schedule.on(Happened::AllPrepared);
+    schedule.on(Input::AllPrepared);
     assert_eq!(schedule.on(ended(0, End::AsExpected)), [finish(0, 1, 1)]);
     assert_eq!(schedule.on(ended(2, End::AsExpected)), [finish(2, 1, 1)]);
     assert!(schedule.is_over());
@@ -325,8 +325,8 @@ fn fail_fast_lets_running_guests_finish_and_names_the_runs_that_are_left_out() {
     assert_eq!(actions, [finish(0, 1, 1), Action::CancelBuilds]);
     // What is prepared later starts no more, and what is not is left out, not failed.
     assert_eq!(schedule.on(prepared(3, "b", 9)), []);
-    assert_eq!(schedule.on(Happened::NotPrepared { run: 4 }), []);
-    assert_eq!(schedule.on(Happened::AllPrepared), []);
+    assert_eq!(schedule.on(Input::NotPrepared { run: 4 }), []);
+    assert_eq!(schedule.on(Input::AllPrepared), []);
     assert_eq!(schedule.on(free(1)), [answer(1, false)]);
     assert!(!schedule.is_over());
     // A second failure is not the reason.
@@ -353,10 +353,10 @@ fn fail_fast_waits_for_the_last_attempt() {
 #[test]
 fn fail_fast_counts_what_cannot_be_prepared() {
     let mut schedule = schedule(2, FAIL_FAST);
-    let actions = schedule.on(Happened::NotPrepared { run: 0 });
+    let actions = schedule.on(Input::NotPrepared { run: 0 });
     assert_eq!(actions, [finish(0, 0, 0), Action::CancelBuilds]);
     let left = Action::NotRun { run: 1, after: 0 };
-    assert_eq!(schedule.on(Happened::AllPrepared), [left]);
+    assert_eq!(schedule.on(Input::AllPrepared), [left]);
 }
 
 #[test]
@@ -381,13 +381,13 @@ fn after_a_cancellation_nothing_starts_and_nothing_is_tried_again() {
     schedule.on(prepared(1, "b", 1));
     schedule.on(prepared(2, "a", 1));
     assert_eq!(schedule.on(free(0)), [answer(0, true)]);
-    assert_eq!(schedule.on(Happened::Cancelled), []);
+    assert_eq!(schedule.on(Input::Cancelled), []);
     assert_eq!(schedule.on(prepared(3, "c", 1)), []);
     // No run goes on in a guest that was kept. A cancelled run is no failure that stops others.
     let actions = schedule.on(handed_on(0, End::AsExpected));
     assert_eq!(actions, [Action::Stop(GuestNumber(1)), finish(0, 1, 1)]);
     assert_eq!(schedule.on(ended(1, End::Broken)), [finish(1, 1, 1)]);
-    assert_eq!(schedule.on(Happened::AllPrepared), []);
+    assert_eq!(schedule.on(Input::AllPrepared), []);
     assert!(schedule.is_over());
 }
 
@@ -395,8 +395,8 @@ fn after_a_cancellation_nothing_starts_and_nothing_is_tried_again() {
 fn an_attempt_that_was_cancelled_before_it_began_has_no_verdict() {
     let mut schedule = schedule(1, Limits { attempts: 2, ..ONE });
     schedule.on(prepared(0, "a", 1));
-    schedule.on(Happened::AllPrepared);
-    schedule.on(Happened::Cancelled);
+    schedule.on(Input::AllPrepared);
+    schedule.on(Input::Cancelled);
     assert_eq!(schedule.on(ended(0, End::NotBegun)), []);
     assert!(schedule.is_over());
 }
@@ -419,14 +419,14 @@ fn every_run_ends_once_in_any_order_of_events() {
             let prepares = !unprepared.is_empty() && random.below(3) == 0;
             if prepares || world.running.is_empty() {
                 let happened = match unprepared.pop() {
-                    Some(run) if random.below(9) == 0 => Happened::NotPrepared { run },
-                    Some(run) => Happened::Prepared {
+                    Some(run) if random.below(9) == 0 => Input::NotPrepared { run },
+                    Some(run) => Input::Prepared {
                         run,
                         kind: ["a", "b"][random.below(2)],
                         shares: random.below(4) > 0,
                         expected: u64::try_from(random.below(5)).unwrap(),
                     },
-                    None => Happened::AllPrepared,
+                    None => Input::AllPrepared,
                 };
                 world.on(happened);
             } else {
@@ -443,7 +443,7 @@ fn every_run_ends_once_in_any_order_of_events() {
 struct World {
     schedule: Kinds,
     /// Each with its guest, and whether that is handed on.
-    running: BTreeMap<Place, (GuestNumber, bool)>,
+    running: BTreeMap<RunIndex, (GuestNumber, bool)>,
     kept: Vec<GuestNumber>,
     finished: Vec<u32>,
 }
@@ -458,7 +458,7 @@ impl World {
         }
     }
 
-    fn on(&mut self, happened: Happened<&'static str>) {
+    fn on(&mut self, happened: Input<&'static str>) {
         for action in self.schedule.on(happened) {
             match action {
                 Action::Start {
@@ -488,14 +488,14 @@ impl World {
         let at = random.below(self.running.len());
         let run = *self.running.keys().nth(at).unwrap();
         if random.below(2) == 0 {
-            self.on(Happened::GuestFree { run });
+            self.on(Input::GuestFree { run });
         }
         let (guest, hand_on) = self.running.remove(&run).unwrap();
         let kept = hand_on && random.below(5) > 0;
         if kept {
             self.kept.push(guest);
         }
-        self.on(Happened::AttemptEnded {
+        self.on(Input::AttemptEnded {
             run,
             end: [End::AsExpected, End::Differs, End::Broken][random.below(3)],
             guest: kept,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is told of a scenario that was made smaller. Pure.
+//! The text on a reduced scenario: its size, its header. Pure.
 
 use crate::report::text::{count, one_line};
 use crate::runner::manner::Manner;
