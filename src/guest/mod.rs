@@ -228,16 +228,21 @@ fn module_path(name: &str) -> String {
 /// Bytes of a version that are shown.
 const VERSION_MAX: usize = 40;
 
+/// The agent does not know the verb.
+const ENOSYS: i32 = 38;
+
 /// Whether an agent with this answer to `protocol` can be understood. One from before there were
-/// versions does not know the verb.
+/// versions, as in a bundle's image, does not know the verb; it speaks version 1.
 fn speaks_protocol(errno: i32, version: &str) -> Result<()> {
-    if (errno, version) == (0, PROTOCOL) {
+    let version = match errno {
+        0 => version,
+        ENOSYS => "1",
+        _ => "unknown",
+    };
+    if version == PROTOCOL {
         return Ok(());
     }
-    let version = match errno {
-        0 => &visible(&version[..version.floor_char_boundary(VERSION_MAX)]),
-        _ => "0",
-    };
+    let version = visible(&version[..version.floor_char_boundary(VERSION_MAX)]);
     let what = format!(
         "the agent in the guest's image speaks version {version} of its protocol, this lab version \
          {PROTOCOL}"
@@ -257,6 +262,8 @@ mod tests {
         let agent = include_str!("../../images/guest/agent.c");
         assert!(agent.contains(&format!("\n#define PROTOCOL \"{PROTOCOL}\"\n")));
         assert!(speaks_protocol(0, PROTOCOL).is_ok());
+        // Images of earlier labs, in bundles, do not know the verb and speak the first version.
+        assert_eq!(speaks_protocol(ENOSYS, "").is_ok(), PROTOCOL == "1");
     }
 
     #[test]
@@ -268,7 +275,7 @@ mod tests {
             error.what
         };
         assert!(said(0, "2").contains("speaks version 2 of its protocol, this lab version 1"));
-        assert!(said(38, "").contains("speaks version 0 "));
+        assert!(said(5, "").contains("speaks version unknown "));
         let hostile = said(0, &"\u{1b}[2J".repeat(1000));
         assert!(
             !hostile.contains('\u{1b}') && hostile.len() < 2000,

@@ -3,6 +3,8 @@
 
 pub mod shard;
 
+use std::collections::BTreeSet;
+
 use crate::arch::Arch;
 use crate::event::{RunId, Skipped};
 use crate::kernel::Definition;
@@ -59,6 +61,8 @@ pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[A
         runs: Vec::new(),
         skipped: Vec::new(),
     };
+    // A kernel or an architecture that is named twice is played once.
+    let mut seen = BTreeSet::new();
     for kernel in kernels {
         for &arch in archs {
             for scenario in scenarios {
@@ -67,6 +71,9 @@ pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[A
                     kernel,
                     arch,
                 };
+                if !seen.insert(run.id()) {
+                    continue;
+                }
                 match unmet(run) {
                     None => plan.runs.push(run),
                     Some(reason) => plan.skipped.push(Skipped {
@@ -149,6 +156,14 @@ mod tests {
             allow_splats: Vec::new(),
             snapshot: SnapshotScope::default(),
         }
+    }
+
+    #[test]
+    fn what_is_named_twice_is_played_once() {
+        let scenarios = [scenario("a", Requires::default())];
+        let kernels = [(); 2].map(|()| kernel("k", ReplaceCapability::Tags));
+        let plan = plan(&scenarios, &kernels, &[Arch::X86_64, Arch::X86_64]);
+        assert_eq!((plan.runs.len(), plan.skipped.len()), (1, 0));
     }
 
     #[test]

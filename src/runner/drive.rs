@@ -265,9 +265,18 @@ impl<'a> Drive<'a> {
         guest: GuestNumber,
     ) -> Option<Input<GuestKind>> {
         let live = self.kept.remove(&guest);
-        let of = Arc::clone(self.prepared.get(&run)?);
-        let record = match Record::create(&self.options.records, &of.run, &self.ctx.events) {
-            Ok(record) => record,
+        let prepared = self.prepared.get(&run).cloned().ok_or_else(|| {
+            Error::lab(format!(
+                "{} is started, but is not prepared",
+                self.runs[run].id()
+            ))
+        });
+        let made = prepared.and_then(|of| {
+            let record = Record::create(&self.options.records, &of.run, &self.ctx.events)?;
+            Ok((of, record))
+        });
+        let (of, record) = match made {
+            Ok(made) => made,
             Err(error) => {
                 if let Some(live) = live {
                     self.stop(live);
@@ -313,11 +322,19 @@ impl<'a> Drive<'a> {
         let Some((number, made)) = made.and_then(|made| Some((made.len(), made.last()?))) else {
             return;
         };
-        let Some(record) = &made.record else {
-            return;
-        };
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         let (id, verdict) = (self.runs[run].id(), &made.verdict);
+        let Some(record) = &made.record else {
+            // Without a record, the verdict is in the events only.
+            self.ctx.events.send(Event::AttemptFailed {
+                run: id,
+                attempt: number,
+                verdict: verdict.clone(),
+                ms: made.ms,
+                record: String::new(),
+            });
+            return;
+        };
         if let Err(error) = record.fail_attempt(&id, number, verdict, made.ms) {
             let note = format!("the verdict on attempt {number} at {id} was not kept: {error}");
             self.ctx.events.note(note);

@@ -225,7 +225,9 @@ impl Attempt<'_> {
             Err(error) => {
                 let left = hand_on.then_some(live);
                 let verdict = self.without_steps(error, left).await;
-                (verdict.with(UNSTOPPED, &remains.unstopped), None)
+                let mut verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                verdict.problems = played.problems;
+                (verdict, None)
             }
         }
     }
@@ -302,6 +304,12 @@ impl Attempt<'_> {
             remains.dump = self.dump(&mut live.machine).await;
         }
         remains.unstopped = stop(live).await;
+        if !remains.unstopped.is_empty() {
+            // Evidence of a passed run is not shown.
+            let what = remains.unstopped.trim_end();
+            ctx.events
+                .note(format!("{}: {UNSTOPPED}: {what}", self.of.run));
+        }
         if self.of.options.record {
             let steps = std::mem::take(&mut played.marks);
             self.keep_recording(ctx, &live.machine, steps, started)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::Semaphore;
 
 use crate::context::Context;
-use crate::error::{IoContext, Result};
+use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{Event, Events};
 use crate::plan::{Plan, Run};
 use crate::runner::run::Ended;
@@ -95,6 +95,12 @@ impl<'a> Player<'a> {
         };
         let (ended, ()) = tokio::join!(play, listen);
         let ended = ended?;
+        // A fault of the lab says nothing about a candidate.
+        let fault = |ended: &&Ended| ended.verdict.blame == Some(Blame::Lab);
+        if let Some(ended) = ended.iter().find(fault) {
+            let what = format!("{}: {}", ended.run, ended.verdict.reasons.join("; "));
+            return Err(Error::lab(what));
+        }
         let booted = |ended: &&Ended| ended.verdict.outcome != Outcome::Infra;
         let played = ended.iter().filter(booted).count();
         self.played.set(self.played.get() + played);

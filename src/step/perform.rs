@@ -134,8 +134,7 @@ impl<G: Operations, H: Host> Stage<'_, G, H> {
             let problem = "the transition completed, although a function is held";
             self.done.problems.push(problem.to_owned());
         } else if !outcome.is_ok() {
-            let problem =
-                format!("after {limit:?}, tasks that are not held still keep the transition open");
+            let problem = format!("not only held tasks keep the transition open for {limit:?}");
             self.done.problems.push(problem);
         }
         Ok(())
