@@ -20,7 +20,7 @@ use super::schedule::{Action, End, GuestNumber, Input, Limits, RunIndex, Schedul
 use super::times::Times;
 
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Blame, Error, Result};
 use crate::event::{Event, RunId};
 use crate::files;
 use crate::module::generate;
@@ -424,5 +424,10 @@ fn with_trouble(verdict: Verdict, title: &str, error: &Error) -> Verdict {
     if verdict.is_as_expected() {
         return Verdict::infra(error);
     }
-    verdict.with(title, &error.what)
+    let mut verdict = verdict.with(title, &error.what);
+    // A host on which a run could not start and whose disk is full lacks room first of all.
+    if verdict.blame == Some(Blame::Host) && error.help.is_some() {
+        verdict.help.clone_from(&error.help);
+    }
+    verdict
 }
