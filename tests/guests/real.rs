@@ -60,11 +60,12 @@ pub fn install(packages: &[(&str, &str)]) {
     }
 }
 
-/// Builds everything once.
+/// Builds everything once, when it is the turn of the test's group.
 pub fn built() {
     static BUILT: OnceLock<()> = OnceLock::new();
+    // Also when all is built: the next test is of another group.
+    set_up();
     BUILT.get_or_init(|| {
-        set_up();
         for args in [
             &["build", "kernel", "mainline", "tags-rfc", "tags"][..],
             &["build", "image", "default"],
