@@ -21,7 +21,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
         let name = format!("warm fork, {arch}");
         let goal = Goal::Times(8.0);
         let mut ratio = Row::new("fork", &name, "its cold boot", Unit::Seconds, goal);
-        let mut alone = Row::new("fork", &name, "", Unit::Seconds, Goal::AtMost(0.3));
+        let mut alone = Row::new("fork", &name, "", Unit::Seconds, Goal::AtMost(0.2));
         for _ in 0..bench.rounds {
             let cold = ready(&boot(&project, arch, &["--cold"])?)?;
             let warm = ready(&boot(&project, arch, &[])?)?;

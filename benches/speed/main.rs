@@ -7,6 +7,7 @@
 //!     cargo bench --bench speed -- --list            what there is
 //!     cargo bench --bench speed -- --rounds 3        instead of 5
 //!     cargo bench --bench speed -- --update-docs     the table also goes into docs/performance.md
+//!     cargo bench --bench speed -- earlier --earlier DIR   against another commit's checkout
 //!
 //! Prints a table and writes `target/speed.json`. What is set against each other is measured in
 //! turn, in the same minutes of the same machine; absolute times mean little elsewhere.
@@ -19,6 +20,8 @@
 )]
 
 mod boot;
+mod clone;
+mod earlier;
 mod first;
 mod fork;
 mod host;
@@ -35,9 +38,10 @@ mod run;
 mod table;
 mod transitions;
 mod tree;
+mod upstream;
 mod virtme;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use host::Host;
@@ -55,6 +59,8 @@ struct Bench<'a> {
     /// The checkout.
     root: &'a Path,
     rounds: usize,
+    /// A checkout of an earlier commit.
+    earlier: Option<PathBuf>,
 }
 
 /// Rows that are measured together.
@@ -104,7 +110,11 @@ const GROUPS: &[Group] = &[
         "guests from a warm template, their memory",
         fork::measure,
     ),
-    group("run", "what lab run itself takes", run::measure),
+    group(
+        "run",
+        "lab run, warm, and what it takes itself",
+        run::measure,
+    ),
     group(
         "transitions",
         "how soon a transition's end is noticed",
@@ -117,6 +127,12 @@ const GROUPS: &[Group] = &[
     ),
     group("memory", "lab's own memory with 16 guests", memory::measure),
     long("matrix", "the profile `nightly`", matrix::measure),
+    long("upstream", "upstream's own selftests", upstream::measure),
+    long(
+        "earlier",
+        "an earlier commit: see --earlier",
+        earlier::measure,
+    ),
     group(
         "unchanged",
         "knowing that a kernel is unchanged",
@@ -128,6 +144,7 @@ const GROUPS: &[Group] = &[
         "the first run ever, another variant of its source",
         first::measure,
     ),
+    long("clone", "a clone's first verdict", clone::measure),
 ];
 
 fn main() -> ExitCode {
@@ -141,7 +158,7 @@ fn main() -> ExitCode {
 }
 
 fn measure() -> Result<()> {
-    let (mut rounds, mut update_docs) = (ROUNDS, false);
+    let (mut rounds, mut update_docs, mut earlier) = (ROUNDS, false, None);
     let mut names: Vec<String> = Vec::new();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
@@ -154,7 +171,12 @@ fn measure() -> Result<()> {
             }
             "--rounds" => rounds = args.next().unwrap_or_default().parse()?,
             "--update-docs" => update_docs = true,
-            "all" => names.extend(GROUPS.iter().map(|group| group.name.to_owned())),
+            "--earlier" => earlier = Some(args.next().ok_or("--earlier needs a folder")?.into()),
+            // It does not know which earlier commit.
+            "all" => {
+                let all = GROUPS.iter().map(|group| group.name.to_owned());
+                names.extend(all.filter(|name| name != "earlier"));
+            }
             name if GROUPS.iter().any(|group| group.name == name) => names.push(arg),
             other => {
                 return Err(format!("there is no group or option `{other}`; see --list").into());
@@ -173,7 +195,11 @@ fn measure() -> Result<()> {
     let warm = Lab::of(root).run(&["scenarios/tagged-replace.yaml"])?;
     let host = Host::read(root, warm.events.accel().unwrap_or("unknown").to_owned());
     drop(warm);
-    let bench = Bench { root, rounds };
+    let bench = Bench {
+        root,
+        rounds,
+        earlier,
+    };
     let mut rows = Vec::new();
     for group in GROUPS.iter().filter(|group| is_chosen(group)) {
         eprintln!("{}: {}", group.name, group.what);

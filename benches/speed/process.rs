@@ -27,11 +27,20 @@ pub struct Finished {
     /// As soon as it had ended.
     pub ended: Timestamp,
     pub seconds: f64,
+    /// CPU seconds of the process itself.
+    pub own_cpu: f64,
     /// CPU seconds of the processes that it has waited for, such as QEMUs.
     pub children_cpu: f64,
     /// Standard output and error.
     pub said: String,
     status: ExitStatus,
+}
+
+impl Finished {
+    /// CPU seconds of all that ran.
+    pub fn cpu(&self) -> f64 {
+        self.own_cpu + self.children_cpu
+    }
 }
 
 /// Runs a command that must succeed. `look` gets its pid now and then while it runs.
@@ -70,7 +79,7 @@ pub fn attempt(command: &mut Command, mut look: impl FnMut(u32) + Send) -> Resul
         waited.map(|()| ended)
     })?;
     // It is still there to be looked at, since nobody has reaped it.
-    let children_cpu = children_cpu(pid);
+    let (own_cpu, children_cpu) = cpu(pid);
     let status = child.0.wait()?;
     let mut said = Vec::new();
     file.rewind()?;
@@ -80,6 +89,7 @@ pub fn attempt(command: &mut Command, mut look: impl FnMut(u32) + Send) -> Resul
         started,
         ended,
         seconds,
+        own_cpu,
         children_cpu,
         said,
         status,
@@ -124,11 +134,13 @@ fn stat(pid: u32) -> Option<Vec<String>> {
     Some(rest.split(' ').map(str::to_owned).collect())
 }
 
-fn children_cpu(pid: u32) -> f64 {
+/// CPU seconds of a process, and of the children that it has waited for.
+fn cpu(pid: u32) -> (f64, f64) {
     // utime, stime, cutime and cstime are the 14th to 17th of all fields.
     let fields = stat(pid).unwrap_or_default();
     let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok());
-    (ticks(13).unwrap_or_default() + ticks(14).unwrap_or_default()) / TICKS
+    let seconds = |indices: [usize; 2]| indices.into_iter().filter_map(ticks).sum::<f64>() / TICKS;
+    (seconds([11, 12]), seconds([13, 14]))
 }
 
 /// The machines among the descendants of a process.
