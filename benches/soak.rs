@@ -2,10 +2,10 @@
 //! The tagged scenarios, 500 times and more: no run may end otherwise than the first time, and
 //! nothing may stay behind.
 //!
-//!     cargo bench --bench soak [-- RUNS] [--cold]
+//!     cargo bench --bench soak [-- RUNS] [OPTIONS OF LAB RUN]
 //!
 //! With `--cold` each run boots its guest, several at once on each CPU: that is how boots that stand
-//! still on a busy host are found.
+//! still on a busy host are found. `--cpus 2` gives each guest two CPUs.
 //!
 //! One lab plays a round: each scenario several times, under other names. Prints a line for each
 //! round and writes `target/soak.json`. It fails at a run that is not as expected or flaky, at a
@@ -48,9 +48,18 @@ struct Round {
 }
 
 fn main() -> Result<()> {
-    let wanted = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
-    let wanted = wanted.unwrap_or(RUNS);
-    let cold = std::env::args().any(|arg| arg == "--cold");
+    // `--bench` is Cargo's own.
+    let mut options: Vec<_> = std::env::args()
+        .skip(1)
+        .filter(|arg| arg != "--bench")
+        .collect();
+    let wanted = match options.first().and_then(|arg| arg.parse().ok()) {
+        Some(wanted) => {
+            options.remove(0);
+            wanted
+        }
+        None => RUNS,
+    };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (project, tmp) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let each = furnish(root, project.path())?;
@@ -61,7 +70,7 @@ fn main() -> Result<()> {
     // The first one builds.
     while runs < wanted || rounds.len() < 2 {
         let begun = Instant::now();
-        let round = play(project.path(), tmp.path(), each, cold)?;
+        let round = play(project.path(), tmp.path(), each, &options)?;
         runs += each;
         entries.push(cached()?);
         println!(
@@ -132,12 +141,12 @@ fn furnish(root: &Path, project: &Path) -> Result<usize> {
 }
 
 /// Plays all scenarios to the kernel `tags`, with a look at lab every 200 ms.
-fn play(project: &Path, tmp: &Path, runs: usize, cold: bool) -> Result<Round> {
+fn play(project: &Path, tmp: &Path, runs: usize, options: &[String]) -> Result<Round> {
     let results = tempfile::tempdir()?;
     let file = results.path().join("stdout");
     let mut lab = Command::new(env!("CARGO_BIN_EXE_lab"))
         .args(["run", "scenarios", "--kernel", "tags"])
-        .args(cold.then_some("--cold"))
+        .args(options)
         .args(["--arch", "x86_64,arm64", "--output"])
         .arg(results.path())
         .current_dir(project)
@@ -161,7 +170,7 @@ fn play(project: &Path, tmp: &Path, runs: usize, cold: bool) -> Result<Round> {
         std::thread::sleep(Duration::from_millis(200));
     };
     let said = fs::read_to_string(&file)?;
-    if !status.success() || !said.contains(&format!("\n{runs} passed in ")) {
+    if !status.success() || !is_clean(&said, runs) {
         let kept = results.keep();
         return Err(format!("{status}, the records are in {}:\n{said}", kept.display()).into());
     }
@@ -192,6 +201,26 @@ fn play(project: &Path, tmp: &Path, runs: usize, cold: bool) -> Result<Round> {
         memory: [first.0, last.0],
         files: [first.1, last.1],
     })
+}
+
+/// Whether the last line but notes says that all runs have passed: `10 passed, 2 skipped in 3.4 s`.
+/// What needs another number of CPUs is skipped.
+fn is_clean(said: &str, runs: usize) -> bool {
+    let summary = said
+        .lines()
+        .find(|line| line.contains(" passed") && line.contains(" in "));
+    let summary = summary
+        .and_then(|line| line.split_once(" in "))
+        .unwrap_or_default()
+        .0;
+    let mut counted = 0;
+    for part in summary.split(", ") {
+        let Some((number, "passed" | "skipped")) = part.split_once(' ') else {
+            return false;
+        };
+        counted += number.parse::<usize>().unwrap_or_default();
+    }
+    counted == runs
 }
 
 fn median(values: impl Iterator<Item = u64>) -> u64 {
