@@ -29,6 +29,7 @@ pub mod runner;
 pub mod scenario;
 pub mod search;
 pub mod selftests;
+pub mod size;
 pub mod state;
 pub mod step;
 pub mod store;

@@ -20,6 +20,7 @@ use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
 use crate::files::read_regular;
 use crate::process::Cmd;
+use crate::size::Size;
 use crate::vm::args;
 use crate::vm::args::Parts;
 
@@ -151,7 +152,7 @@ impl Recorded<'_> {
             version: VERSION,
             run: self.run,
             qemu,
-            machine: args::recorded_machine(self.parts.arch, self.qboot),
+            machine: args::recorded_machine(self.parts.arch, &self.parts.size, self.qboot),
             qboot: self.qboot,
             kernel,
             image,
@@ -229,7 +230,7 @@ impl Recording {
                 .evidence(&format!("recorded:  {}\ninstalled: {qemu}", self.qemu))
                 .help(again));
         }
-        let machine = args::recorded_machine(self.run.arch, self.qboot);
+        let machine = args::recorded_machine(self.run.arch, &Size::default(), self.qboot);
         if machine != self.machine {
             return Err(
                 Error::host("this lab makes another machine than the one that recorded")
@@ -320,7 +321,7 @@ mod tests {
                 arch: Arch::X86_64,
             },
             qemu: "QEMU emulator version 10.0.2".into(),
-            machine: args::recorded_machine(Arch::X86_64, true),
+            machine: args::recorded_machine(Arch::X86_64, &Size::default(), true),
             qboot: true,
             kernel: file("vmlinux"),
             image: file("initramfs.cpio"),

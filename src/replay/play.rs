@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{CONSOLE, LOG, Recording};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
+use crate::size::Size;
 use crate::vm::Accel;
 use crate::vm::accel::describe;
 use crate::vm::args::Parts;
@@ -86,6 +87,7 @@ pub async fn play(
     let parts = Parts {
         arch: recording.run.arch,
         accel: Accel::Tcg,
+        size: Size::default(),
         kernel: recording.kernel.path.clone(),
         image: &recording.image.path,
         record: folder.path(),

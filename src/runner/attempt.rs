@@ -16,6 +16,7 @@ use crate::module::Module;
 use crate::module::generate::SourceFile;
 use crate::replay::Mark;
 use crate::scenario::Scenario;
+use crate::size::Size;
 use crate::state::Observed;
 use crate::step;
 use crate::verdict::{Problem, Verdict};
@@ -40,6 +41,8 @@ pub(super) struct PreparedRun {
     pub(super) image: BuiltImage,
     /// How it is executed.
     pub(super) accel: Accel,
+    /// How large its guest is.
+    pub(super) size: Size,
     /// The scenario's modules.
     pub(super) modules: Vec<Module>,
     /// How to run it.

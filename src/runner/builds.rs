@@ -23,6 +23,7 @@ use crate::image::{self, build::BuiltImage};
 use crate::kernel::{self, BuiltKernel};
 use crate::module::{self, Module, generate, klp_build, kselftest, prebuilt};
 use crate::plan::Run;
+use crate::size::Size;
 use crate::vm::Accel;
 use crate::vm::accel;
 
@@ -253,6 +254,7 @@ impl<'a> Builds<'a, '_> {
             release: kernel.release,
             image,
             accel,
+            size: Size::default(),
             modules,
             options: Arc::clone(self.options),
             origin: Arc::new(origin),

@@ -11,7 +11,6 @@ use crate::state::{SnapshotPolicy, diff};
 use crate::verdict::evidence::STATES_DIFFER;
 use crate::verdict::{Complaint, Failing, Outcome, Problem, SplatKind, Verdict};
 use crate::vm::accel::describe;
-use crate::vm::args::MEMORY_MIB;
 use crate::vm::console::Console;
 use crate::vm::machine::Gone;
 use crate::vm::splat::Splat;
@@ -197,15 +196,17 @@ pub fn of_splat(splat: &Splat, during: &str) -> Verdict {
         title: splat.title.clone(),
     });
     if blame == Blame::Guest {
-        verdict = verdict.help(format!(
-            "the guest has {MEMORY_MIB} MiB: a step or a livepatch asks for more"
-        ));
+        verdict = verdict.help(MORE_MEMORY);
     }
     verdict.with(
         &format!("what the kernel said ({})", splat.kind),
         &splat.text,
     )
 }
+
+/// What to do with a guest that had too little memory.
+const MORE_MEMORY: &str = "a step or a livepatch asks for more memory than the guest has: give it more \
+                           with --memory, or with `machine: { memory: 1G }` in the scenario";
 
 /// What became of a guest, read from its console first: a panic explains a silence. Splats
 /// whose title has one of the `allowed` parts in it explain nothing.

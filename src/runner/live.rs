@@ -14,6 +14,7 @@ use crate::event::RunId;
 use crate::guest::{Answer, Guest};
 use crate::image::keys::RunKeys;
 use crate::replay::UNFINISHED;
+use crate::size::Size;
 use crate::vm::args::Parts;
 use crate::vm::console::CONSOLE_MAX;
 use crate::vm::machine::{Gone, Machine};
@@ -25,6 +26,7 @@ pub(super) struct GuestKind {
     boot_file: PathBuf,
     initramfs: PathBuf,
     accel: &'static str,
+    size: Size,
 }
 
 impl GuestKind {
@@ -34,6 +36,7 @@ impl GuestKind {
             boot_file: run.boot_file.clone(),
             initramfs: run.image.initramfs.clone(),
             accel: run.accel.name(),
+            size: run.size.clone(),
         }
     }
 }

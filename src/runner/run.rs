@@ -388,6 +388,7 @@ impl Attempt<'_> {
         Parts {
             arch: self.of.run.arch,
             accel: self.of.accel,
+            size: self.of.size.clone(),
             kernel: self.of.boot_file.clone(),
             image: &self.of.image.initramfs,
             record: self.record.dir(),

@@ -14,6 +14,7 @@ use crate::host;
 use crate::image::build::BuiltImage;
 use crate::module::{Module, build::check_vermagic, generate};
 use crate::plan::Run;
+use crate::size::Size;
 use crate::vm::accel;
 
 /// What a run boots and loads instead of what is built for it.
@@ -71,6 +72,7 @@ impl Shipped {
                 record: PathBuf::new(),
             },
             accel,
+            size: Size::default(),
             modules: self.modules.clone(),
             options: Arc::clone(options),
             origin: Arc::new(Provenance::of_bundle(origin)),

@@ -13,10 +13,10 @@ use crate::event::{Event, millis};
 use crate::guest::Guest;
 use crate::replay::Mark;
 use crate::scenario::Step;
+use crate::size::Size;
 use crate::state::{self, Names, Observed, witness};
 use crate::step::{self, Performed, Stopped};
 use crate::verdict::{Outcome, Problem, Verdict};
-use crate::vm::args::MEMORY_MIB;
 use crate::vm::machine::Machine;
 
 /// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
@@ -56,7 +56,7 @@ impl Attempt<'_> {
             if !outcome.is_ok() {
                 let error = Error::new(Blame::Guest, format!("{doing}: {outcome}"));
                 return Err(match outcome.0 {
-                    ENOSPC => error.help(full_disk()).into(),
+                    ENOSPC => error.help(full_disk(&self.of.size)).into(),
                     _ => error.into(),
                 });
             }
@@ -168,7 +168,7 @@ impl Attempt<'_> {
             let what = format!("the guest's disk is full: {}", problems.join("; "));
             let reason = problem(step, number, what).to_string();
             let verdict = Verdict::against(Outcome::Failed, Blame::Guest, reason);
-            return Err(verdict.help(full_disk()).into());
+            return Err(verdict.help(full_disk(&self.of.size)).into());
         }
         Ok(problems)
     }
@@ -220,9 +220,10 @@ fn problem(step: &Step, number: usize, what: String) -> Problem {
     }
 }
 
-fn full_disk() -> String {
+fn full_disk(size: &Size) -> String {
     format!(
-        "the guest's disk is half of its {MEMORY_MIB} MiB: modules and what livepatches write \
-         share it"
+        "the guest's disk is half of its {} MiB: modules and what livepatches write share it; \
+         --memory gives it more",
+        size.memory_mib
     )
 }

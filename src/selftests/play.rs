@@ -15,6 +15,7 @@ use crate::image::keys::RunKeys;
 use crate::runner::forensics;
 use crate::runner::judge;
 use crate::runner::record::Record;
+use crate::size::Size;
 use crate::verdict::{Evidence, Outcome, Verdict};
 use crate::vm::args::Parts;
 use crate::vm::machine::{Gone, Machine};
@@ -111,6 +112,7 @@ impl<'a> Player<'a> {
         let parts = Parts {
             arch: originals.arch,
             accel: originals.accel,
+            size: Size::default(),
             kernel: originals.boot_file.clone(),
             image: &originals.image.initramfs,
             record: record.dir(),

@@ -18,6 +18,7 @@ use crate::cache::write_atomically;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
 use crate::host;
+use crate::size::Size;
 
 /// How long the probe guest may take. Under KVM it needs about a second.
 const PROBE: Duration = Duration::from_secs(10);
@@ -156,6 +157,7 @@ async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result
     let parts = Parts {
         arch,
         accel: Accel::Kvm,
+        size: Size::default(),
         kernel: kernel.to_path_buf(),
         image,
         record: record.path(),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Accel;
 use crate::arch::{Arch, Hardware};
 use crate::process::Cmd;
+use crate::size::Size;
 
 /// What a machine is made from.
 #[derive(Debug, Clone)]
@@ -15,6 +16,8 @@ pub struct Parts<'a> {
     pub arch: Arch,
     /// How it is executed.
     pub accel: Accel,
+    /// How large it is.
+    pub size: Size,
     /// What to boot.
     pub kernel: PathBuf,
     /// The image's initramfs.
@@ -30,6 +33,8 @@ pub struct MachineSpec {
     pub arch: Arch,
     /// How it is executed.
     pub accel: Accel,
+    /// How large it is.
+    pub size: Size,
     /// What to boot and its initramfs; `None` for a machine that goes on where a template was kept.
     pub boot: Option<(PathBuf, PathBuf)>,
     /// Where its memory is.
@@ -95,15 +100,8 @@ impl Spec {
     }
 }
 
-/// Memory of a guest in MiB: the kernel takes 20, the initramfs and the modules less than that.
-pub const MEMORY_MIB: u32 = 256;
 /// QEMU's name of the quick firmware.
 pub const QBOOT: &str = "qboot.rom";
-/// Two CPUs: a transition is about tasks on other CPUs.
-const CPUS: &str = "2,sockets=2";
-/// QEMU takes turns between the CPUs of a machine whose instructions are counted; with one there
-/// is no turn to repeat.
-const RECORDED_CPUS: &str = "1";
 /// The guest's nanoseconds for an instruction, as a power of two.
 const SHIFT: &str = "auto";
 
@@ -121,15 +119,15 @@ pub fn command(spec: &MachineSpec) -> Cmd {
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     ];
     let start = match &spec.boot {
-        Some((kernel, initrd)) => boot(kernel, initrd, kernel_command_line(spec.arch)),
+        Some((kernel, initrd)) => boot(kernel, initrd, kernel_command_line(spec.arch, &spec.size)),
         None => vec!["-incoming".into(), "defer".into()],
     };
     let command = Cmd::new(program(spec.arch))
         .args(sandbox.iter().filter(|_| spec.sandbox))
         .arg("-S")
         .args(hardware(
-            spec.arch,
-            spec.accel,
+            (spec.arch, spec.accel),
+            &spec.size,
             &spec.memory,
             spec.log.as_ref(),
         ));
@@ -164,22 +162,27 @@ pub fn command(spec: &MachineSpec) -> Cmd {
 
 /// The command that boots the same to a shell on the terminal.
 pub fn by_hand(parts: &Parts<'_>) -> Cmd {
-    let append = kernel_command_line(parts.arch) + " rdinit=/bin/sh";
+    let append = kernel_command_line(parts.arch, &parts.size) + " rdinit=/bin/sh";
     Cmd::new(program(parts.arch))
-        .args(hardware(parts.arch, parts.accel, &Memory::Own, None))
+        .args(hardware(
+            (parts.arch, parts.accel),
+            &parts.size,
+            &Memory::Own,
+            None,
+        ))
         .args(boot(&parts.kernel, parts.image, append))
         .args(["-serial", "mon:stdio"])
 }
 
 /// What a recording rests on besides QEMU and files: the machine as it is made here. A replay in
 /// another one would go astray.
-pub fn recorded_machine(arch: Arch, qboot: bool) -> String {
+pub fn recorded_machine(arch: Arch, size: &Size, qboot: bool) -> String {
     let log = Log::Record(PathBuf::new());
     let firmware = ["-bios", QBOOT];
     Cmd::new(program(arch))
-        .args(hardware(arch, Accel::Tcg, &Memory::Own, Some(&log)))
+        .args(hardware((arch, Accel::Tcg), size, &Memory::Own, Some(&log)))
         .args(firmware.iter().filter(|_| qboot && arch.row().qboot))
-        .args(["-append", &kernel_command_line(arch)])
+        .args(["-append", &kernel_command_line(arch, size)])
         .to_string()
 }
 
@@ -189,12 +192,23 @@ pub fn recorded_machine(arch: Arch, qboot: bool) -> String {
 /// each, a CPU can execute a stale translation of code that another CPU has just patched (QEMU 8.0 to
 /// 10.0.2): it meets an `int3` of the function tracer that is no longer in memory, and the oops is
 /// QEMU's. 56 runs with eight guests on two CPUs took 40 s with one thread and 42 s with two.
-fn hardware(arch: Arch, accel: Accel, memory: &Memory, log: Option<&Log>) -> Vec<String> {
+///
+/// With several CPUs each has a socket of its own, as QEMU has it for one.
+fn hardware(
+    (arch, accel): (Arch, Accel),
+    size: &Size,
+    memory: &Memory,
+    log: Option<&Log>,
+) -> Vec<String> {
     let Hardware { machine, cpu } = match accel {
         Accel::Kvm => &arch.row().kvm,
         Accel::Tcg => &arch.row().tcg,
     };
-    let size = format!("{MEMORY_MIB}M");
+    let cpus = match size.cpus {
+        1 => "1".to_owned(),
+        cpus => format!("{cpus},sockets={cpus}"),
+    };
+    let size = format!("{}M", size.memory_mib);
     let (backend, memory) = match memory {
         Memory::Own => (None, ""),
         Memory::Shared(file) => (Some((file, "on")), ",memory-backend=ram"),
@@ -204,7 +218,6 @@ fn hardware(arch: Arch, accel: Accel, memory: &Memory, log: Option<&Log>) -> Vec
         let file = escape_commas(&file.to_string_lossy());
         format!("memory-backend-file,id=ram,size={size},mem-path={file},share={share}")
     });
-    let cpus = if log.is_some() { RECORDED_CPUS } else { CPUS };
     // The guest reaches nothing; the host reaches its ssh through a port that QEMU picks.
     let forward = match log {
         Some(Log::Replay(_)) => "",
@@ -244,7 +257,7 @@ fn hardware(arch: Arch, accel: Accel, memory: &Memory, log: Option<&Log>) -> Vec
         "-cpu",
         cpu,
         "-smp",
-        cpus,
+        &cpus,
         "-m",
         &size,
         "-netdev",
@@ -296,10 +309,14 @@ pub const BOOT_MESSAGES: &str = "file kernel/livepatch/transition.c";
 ///
 /// Words that spare an emulated guest its measurements of clocks (`tsc=reliable lpj=…
 /// cpu_init_udelay=0`) save 100 ms, and on a busy host one boot in a hundred stood still for 15 s.
-pub fn kernel_command_line(arch: Arch) -> String {
+pub fn kernel_command_line(arch: Arch, size: &Size) -> String {
     let row = arch.row();
     let words = [&[row.console], row.command_line].concat().join(" ");
-    format!("console={words} loglevel=6 panic=0 dyndbg=\"{BOOT_MESSAGES} +p\"")
+    let own = format!("console={words} loglevel=6 panic=0 dyndbg=\"{BOOT_MESSAGES} +p\"");
+    match &*size.append {
+        "" => own,
+        append => format!("{own} {append}"),
+    }
 }
 
 /// A comma ends a suboption; QEMU reads two as one.
@@ -315,6 +332,7 @@ mod tests {
         MachineSpec {
             arch,
             accel,
+            size: Size::default(),
             boot: Some(("/cache/vmlinux".into(), "/cache/initramfs.cpio".into())),
             memory: Memory::Own,
             console: "/a,b/console.log".into(),
@@ -372,7 +390,7 @@ mod tests {
     #[test]
     fn what_a_recording_rests_on_names_no_file_of_it() {
         for arch in Arch::ALL {
-            insta::assert_snapshot!(recorded_machine(arch, true));
+            insta::assert_snapshot!(recorded_machine(arch, &Size::default(), true));
         }
     }
 

@@ -115,6 +115,7 @@ impl Machine {
         let mut spec = MachineSpec {
             arch: parts.arch,
             accel: parts.accel,
+            size: parts.size.clone(),
             boot: of.boot,
             memory: of.memory,
             console: parts.record.join("console.log"),

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Accel;
-use super::args::{self, MEMORY_MIB, MachineSpec, Memory, Parts, Spec};
+use super::args::{self, MachineSpec, Memory, Parts, Spec};
 use super::console::CONSOLE_MAX;
 use super::machine::Machine;
 use super::qmp::Qmp;
@@ -38,8 +38,6 @@ const STATE: &str = "state";
 const CONSOLE: &str = "console.log";
 /// Written last.
 const MANIFEST: &str = "template.json";
-/// What the disk must have room for: memory that is used to its last byte, and as much again.
-const ROOM_MIB: u32 = 2 * MEMORY_MIB;
 /// How long saving and loading a state of some hundred KiB may take.
 const MIGRATION: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(1);
@@ -89,9 +87,11 @@ pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
         Claim::Found(dir) => return Ok(Template::load(&dir).map(Found::Template)),
         Claim::Missing(making) => making,
     };
-    if !has_room(ctx.cache.dir())? {
+    // Memory that is used to its last byte, and as much again.
+    let room_mib = 2 * u64::from(parts.size.memory_mib);
+    if !has_room(ctx.cache.dir(), room_mib)? {
         ctx.events.note(format!(
-            "guests are booted one by one: a template needs {ROOM_MIB} MiB of the cache's disk"
+            "guests are booted one by one: a template needs {room_mib} MiB of the cache's disk"
         ));
         return Ok(None);
     }
@@ -104,10 +104,10 @@ pub async fn find(ctx: &Context, parts: &Parts<'_>) -> Result<Option<Found>> {
 
 /// Whether the disk has room for one more template: a full one would kill QEMU where it writes to
 /// the memory.
-fn has_room(dir: &Path) -> Result<bool> {
+fn has_room(dir: &Path, mib: u64) -> Result<bool> {
     let disk = rustix::fs::statvfs(dir).map_err(std::io::Error::from);
     let disk = disk.at("look at the disk of", dir)?;
-    Ok(disk.f_blocks == 0 || disk.f_bavail * disk.f_frsize >= u64::from(ROOM_MIB) << 20)
+    Ok(disk.f_blocks == 0 || disk.f_bavail * disk.f_frsize >= mib << 20)
 }
 
 impl Making {
@@ -281,6 +281,7 @@ fn key(parts: &Parts<'_>) -> Result<String> {
     let command = args::command(&MachineSpec {
         arch: parts.arch,
         accel: parts.accel,
+        size: parts.size.clone(),
         boot: Some((parts.kernel.clone(), parts.image.to_path_buf())),
         memory: Memory::Shared(file(MEMORY)),
         console: file(CONSOLE),

@@ -121,8 +121,14 @@ impl Checker<'_> {
         if text.lexis.accepts(value) {
             return;
         }
+        let problem = match text.lexis {
+            Lexis::Judged { problem, .. } => problem(value),
+            _ => None,
+        };
         let message = if value.is_empty() {
             format!("{subject} is empty")
+        } else if let Some(problem) = problem {
+            problem
         } else if matches!(text.lexis, Lexis::NonBlank | Lexis::Line)
             || value.contains('\n')
             || value.chars().count() > QUOTED

@@ -85,6 +85,13 @@ pub enum Lexis {
         /// An ECMA 262 pattern for the schema, at least as permissive.
         pattern: &'static str,
     },
+    /// What a function finds no problem with.
+    Judged {
+        /// What is wrong with a text, as a message.
+        problem: fn(&str) -> Option<String>,
+        /// An ECMA 262 pattern for the schema, at least as permissive.
+        pattern: &'static str,
+    },
 }
 
 /// One of a few names.
@@ -252,6 +259,7 @@ impl Lexis {
                     && text.chars().count() <= max
             }
             Self::Custom { accepts, .. } => accepts(text),
+            Self::Judged { problem, .. } => problem(text).is_none(),
         }
     }
 
@@ -266,7 +274,7 @@ impl Lexis {
                 "^[{first}][{rest}]{{0,{}}}$",
                 max.saturating_sub(1)
             )),
-            Self::Custom { pattern, .. } => Some(pattern.to_owned()),
+            Self::Custom { pattern, .. } | Self::Judged { pattern, .. } => Some(pattern.to_owned()),
         }
     }
 }

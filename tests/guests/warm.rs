@@ -17,6 +17,7 @@ use livepatch_lab::image::build::BuiltImage;
 use livepatch_lab::image::keys::RunKeys;
 use livepatch_lab::image::{self, Definition as Image};
 use livepatch_lab::kernel::{self, Definition as Kernel};
+use livepatch_lab::size::Size;
 use livepatch_lab::vm::Accel;
 use livepatch_lab::vm::args::Parts;
 use livepatch_lab::vm::machine::Machine;
@@ -126,6 +127,7 @@ impl Made {
         Parts {
             arch,
             accel: Accel::Tcg,
+            size: Size::default(),
             kernel: self.boot_file.clone(),
             image: &self.image.initramfs,
             record: self.record.path(),
