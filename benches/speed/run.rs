@@ -56,8 +56,8 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
 
 /// The time from the begin to the end of all transitions in the guest's log.
 fn in_transition(record: &Path) -> Result<f64> {
-    let console = fs::read_to_string(record.join("console.log"))?;
-    let all = transitions::in_log(&console);
+    let log = fs::read_to_string(record.join("kernel.log"))?;
+    let all = transitions::in_log(&log);
     Ok(all
         .iter()
         .map(|transition| transition.end - transition.begin)

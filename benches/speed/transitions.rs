@@ -39,8 +39,8 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let mut disables = row("end seen, disabling");
     for _ in 0..bench.rounds {
         let played = lab.run(&args)?;
-        let console = fs::read_to_string(played.only_record()?.join("console.log"))?;
-        for (label, lag) in lags(&played.events, &in_log(&console))? {
+        let log = fs::read_to_string(played.only_record()?.join("kernel.log"))?;
+        for (label, lag) in lags(&played.events, &in_log(&log))? {
             let row = if label.starts_with("load ") {
                 &mut loads
             } else {
@@ -93,11 +93,11 @@ fn lags(events: &Events, log: &[InLog]) -> Result<Vec<(String, f64)>> {
     }
 }
 
-/// The transitions of a console's log: `[ 1.017537] livepatch: 'x': initializing … transition`
+/// The transitions of a record's kernel.log: `[ 1.017537] livepatch: 'x': initializing … transition`
 /// until `… complete`.
-pub fn in_log(console: &str) -> Vec<InLog> {
+pub fn in_log(log: &str) -> Vec<InLog> {
     let (mut all, mut begun) = (Vec::new(), None);
-    for line in console.lines() {
+    for line in log.lines() {
         let Some((stamp, text)) = line.trim_start_matches('[').split_once("] livepatch: '") else {
             continue;
         };

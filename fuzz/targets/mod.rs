@@ -20,8 +20,10 @@ use livepatch_lab::state::stall::Stall;
 use livepatch_lab::state::{Names, Observed, diff, witness};
 use livepatch_lab::visible::{is_hidden, visible};
 use livepatch_lab::vm::console::first_splat;
+use livepatch_lab::vm::kernel_log;
 use livepatch_lab::vm::qmp::{Lines, Message};
 use livepatch_lab::vm::registers;
+use livepatch_lab::vm::ring::{self, Ring};
 
 /// What is done with an input. It panics if something is wrong.
 pub type Target = fn(&[u8]);
@@ -111,10 +113,37 @@ fn state(data: &[u8]) {
     for complaint in witness::complaints(&text) {
         assert!(text.contains("tainted\t"), "{complaint}");
     }
+    for record in kernel_log::records(&text) {
+        let line = record.line();
+        assert_shows(&line);
+        assert!(!line.contains('\n'));
+    }
+    memory(data);
     let stall = Stall::parse(&text, &text, &names);
     assert!(stall.tasks.len() <= 20 && stall.text().lines().count() < 2000);
     assert_shows(&visible(&text));
     assert_eq!(visible(&visible(&text)), visible(&text));
+}
+
+/// What is where a guest's memory should have its log.
+fn memory(data: &[u8]) {
+    assert!(Ring::parse(data).is_none() || data.len() >= ring::HEAD);
+    // A ring of 32 descriptors and 1 KiB, with anything in it.
+    let word = |word: u64| word.to_le_bytes();
+    let place = !0u64 << 30;
+    let head = [5, place, place, 0, 0, 0, 10, place].map(word).concat();
+    let ring = Ring::parse(&head).expect("a ring");
+    let part = |(_, length)| {
+        data.iter()
+            .copied()
+            .cycle()
+            .take(length)
+            .collect::<Vec<_>>()
+    };
+    let size = ring.info_size(data).unwrap_or(88);
+    let records = ring.records(size, &ring.parts(size).map(part));
+    assert!(records.len() <= 32);
+    assert!(records.iter().all(|record| record.text.len() <= 3 * 1024));
 }
 
 /// A snapshot file, and what becomes of a guest's words in one.

@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROTOCOL "1"
+#define PROTOCOL "2"
 #define LIVEPATCH "/sys/kernel/livepatch"
 #define CALLS "/sys/kernel/debug"
 #define CALLS_PREFIX "lab-"
@@ -193,7 +193,10 @@ static void dump_lines(const char *kind, const char *path, const char *needle)
 	fclose(file);
 }
 
-/* The kernel log since the last call: "priority,sequence,time,flags;text" records. */
+/*
+ * The kernel log since the last call, debug messages too: a record "priority,sequence,time,flags;text"
+ * of /dev/kmsg is a line with a tab in place of the semicolon.
+ */
 static void dump_log(void)
 {
 	char record[8192];
@@ -215,8 +218,9 @@ static void dump_log(void)
 		text = strchr(record, ';');
 		if (!text)
 			continue;
-		text[1 + strcspn(text + 1, "\n")] = '\0';
-		emit("log\t%s\n", text + 1);
+		*text++ = '\0';
+		text[strcspn(text, "\n")] = '\0';
+		emit("kmsg\t%s\t%s\n", record, text);
 	}
 }
 
@@ -270,6 +274,12 @@ static int do_state(void)
 	for_each_entry(CALLS, 1, dump_calls, NULL);
 	dump_lines("ftrace", "/sys/kernel/tracing/enabled_functions", "klp_ftrace_handler");
 	dump_traced();
+	dump_log();
+	return 0;
+}
+
+static int do_log(void)
+{
 	dump_log();
 	return 0;
 }
@@ -896,6 +906,8 @@ int main(int count, char **words)
 			err = do_tidy(argv[1], argv[2]);
 		else if (!strcmp(argv[0], "state"))
 			err = do_state();
+		else if (!strcmp(argv[0], "log"))
+			err = do_log();
 		else if (!strcmp(argv[0], "blocked"))
 			err = do_blocked();
 		else

@@ -254,8 +254,11 @@ int main(void)
 	mount_at("tracefs", "/sys/kernel/tracing");
 	mkdir("/run", 0755);
 	mkdir("/root/.ssh", 0700);
-	/* Everything that the kernel says goes to the console: it is the evidence of last resort. */
-	write_file("/proc/sys/kernel/printk", "8", 1);
+	/*
+	 * What the kernel says goes to the console: it is the evidence of last resort. Not debug
+	 * messages: the kthread that prints them would be what holds a transition up at its next try.
+	 */
+	write_file("/proc/sys/kernel/printk", "7", 1);
 	start_network(load_early() ? NETWORK_MS : 0);
 	prepare_console();
 	say("waiting for an identity");

@@ -5,9 +5,10 @@ use super::attempt::{Attempt, EarlyEnd};
 use super::judge;
 use super::live::{Live, session};
 use crate::error::Blame;
-use crate::guest::{Answer, Guest, Silence};
+use crate::guest::{Answer, Silence};
 use crate::state::witness;
 use crate::verdict::{Outcome, Verdict};
+use crate::vm::kernel_log;
 use crate::vm::machine::{Gone, Machine};
 
 impl Attempt<'_> {
@@ -92,31 +93,44 @@ impl Attempt<'_> {
         }
     }
 
-    /// What the log said before the next step belongs to the boot, or to what was done in a pause.
+    /// What the log said before the next step belongs to the boot, or to what was done in a pause:
+    /// it is kept, and no step has it.
     pub(super) async fn skip_log(
         &self,
         live: &mut Live,
         doing: &str,
     ) -> std::result::Result<(), EarlyEnd> {
-        let Live { machine, guest, .. } = live;
+        let Live {
+            machine,
+            guest,
+            log,
+            ..
+        } = live;
         let guest = session(guest.as_ref())?;
         let dump = self.ask(machine, doing, guest.state()).await?;
+        log.take(kernel_log::records(&dump))?;
         self.no_complaint(machine, doing, &dump).await
     }
 
     /// Waits until the console has come to its end, where the kernel must not have complained.
     pub(super) async fn drain(
         &self,
-        machine: &mut Machine,
-        guest: &Guest,
+        live: &mut Live,
         doing: &str,
     ) -> std::result::Result<(), EarlyEnd> {
+        let Live {
+            machine,
+            guest,
+            log,
+            ..
+        } = live;
+        let guest = session(guest.as_ref())?;
         let limit = machine.deadlines.answer;
         let console = machine.console.clone();
-        if self
-            .ask(machine, doing, guest.drain(&console, limit))
-            .await?
-        {
+        let drained = guest.drain(&console, limit);
+        let (whole, said) = self.ask(machine, doing, drained).await?;
+        log.take(said)?;
+        if whole {
             return match console.splat(&self.allowed()) {
                 Some(splat) => Err(judge::of_splat(&splat, doing).into()),
                 None => Ok(()),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::live::Live;
+use super::log::KernelLog;
 use crate::error::Result;
 use crate::guest::{Answer, Guest};
 use crate::state::Names;
@@ -26,10 +27,11 @@ const LINES_MAX: usize = 60;
 pub(super) async fn of_stall(
     machine: &Machine,
     guest: &Guest,
+    log: &KernelLog,
     names: &Names,
 ) -> Answer<Vec<Evidence>> {
     let blocked = guest.blocked().await?;
-    let stall = Stall::parse(&blocked, &machine.console.text(), names);
+    let stall = Stall::parse(&blocked, &log.text(), names);
     let mut evidence = Vec::new();
     if stall.livepatch.is_some() {
         evidence.push(Evidence {
@@ -62,14 +64,19 @@ pub(super) async fn of_stall(
 
 /// Of a guest that does not answer: over a connection of its own, and from outside.
 pub(super) async fn of_silence(live: &mut Live, names: &Names, tree: &Path) -> Vec<Evidence> {
-    let machine = &mut live.machine;
+    let Live {
+        machine, keys, log, ..
+    } = live;
     // What cannot be had is left out: the verdict stands without it.
     let mut evidence = Vec::from_iter(places(machine, tree).await.ok());
     let limit = machine.deadlines.overdue;
     if let Ok(port) = machine.ssh_port().await
-        && let Ok(Ok(guest)) = Guest::connect(port, &live.keys, limit).await
+        && let Ok(Ok(guest)) = Guest::connect(port, keys, limit).await
     {
-        evidence.extend(of_stall(machine, &guest, names).await.unwrap_or_default());
+        // Of a kernel whose memory cannot be read. A full disk shows elsewhere.
+        let _ = log.take(guest.log().await.unwrap_or_default());
+        let stall = of_stall(machine, &guest, log, names).await;
+        evidence.extend(stall.unwrap_or_default());
         let _ = guest.close().await;
     }
     evidence

@@ -7,6 +7,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use super::attempt::PreparedRun;
+use super::log::KernelLog;
 use super::record::Record;
 use crate::context::Context;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -46,6 +47,8 @@ pub(super) struct Live {
     pub(super) machine: Machine,
     pub(super) keys: RunKeys,
     pub(super) guest: Option<Guest>,
+    /// What its kernel has said.
+    pub(super) log: KernelLog,
     /// What the agent says of it right after the boot, as text to compare.
     pub(super) settings: String,
     /// The runs that it has played.
@@ -125,6 +128,7 @@ impl Live {
             machine,
             keys,
             guest: None,
+            log: KernelLog::default(),
             settings: String::new(),
             played: Vec::new(),
             console_from: 0,

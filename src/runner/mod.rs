@@ -13,6 +13,7 @@ pub mod forensics;
 mod handover;
 pub mod judge;
 mod live;
+pub mod log;
 pub mod manner;
 pub mod memory;
 pub mod origin;

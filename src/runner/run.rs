@@ -13,7 +13,8 @@ use super::attempt::{Attempt, EarlyEnd, Played, PreparedRun};
 use super::forensics;
 use super::handover::Handover;
 use super::judge;
-use super::live::{Live, Start, session};
+use super::live::{Live, Start};
+use super::log::LAST_DEBUG;
 use super::paused::{Paused, expiry};
 use super::record::Record;
 use crate::context::Context;
@@ -182,6 +183,7 @@ impl Attempt<'_> {
             Ok(live) => live,
             Err(error) => return (Verdict::infra(&error), None),
         };
+        live.log.begin(self.record.dir());
         if let Err(error) = self.open_gdb(&mut live).await {
             return (self.without_steps(error, Some(live)).await, None);
         }
@@ -248,14 +250,27 @@ impl Attempt<'_> {
             limit = expiry(self.of.options.timeout, &self.paused) => Err(EarlyEnd::Expired(limit)),
         };
         match result {
-            Err(EarlyEnd::Expired(limit)) => Err(self.expired(live, played, limit).await.into()),
-            Err(EarlyEnd::Verdict(verdict))
-                if verdict.is_stuck() && live.machine.gone().is_none() =>
-            {
-                Err(self.ask_from_outside(live, *verdict).await.into())
+            Err(EarlyEnd::Expired(limit)) => Err(self.expired(live, played, limit).await?.into()),
+            Err(EarlyEnd::Verdict(verdict)) => {
+                let verdict = self.last_messages(live, *verdict).await?;
+                if verdict.is_stuck() && live.machine.gone().is_none() {
+                    return Err(self.ask_from_outside(live, verdict).await.into());
+                }
+                Err(verdict.into())
             }
             other => other,
         }
+    }
+
+    /// Reads what the kernel has said in the step that was the last one, whether or not the guest
+    /// answers.
+    async fn last_messages(&self, live: &mut Live, verdict: Verdict) -> Result<Verdict> {
+        let Live { machine, log, .. } = live;
+        // A guest in a QEMU that has ended has no memory.
+        if matches!(machine.gone(), None | Some(Gone::Panicked | Gone::Flooded)) {
+            log.take_from_memory(machine, &self.of.tree).await?;
+        }
+        Ok(verdict.with(LAST_DEBUG, &log.last_debug()))
     }
 
     /// Pauses a run that has failed, for somebody who may want to look at its guest.
@@ -413,7 +428,7 @@ impl Attempt<'_> {
 
     /// The verdict on a run that took longer than `--timeout`: what it was doing, and what the
     /// guest says of itself.
-    async fn expired(&self, live: &mut Live, played: &Played, limit: Duration) -> Verdict {
+    async fn expired(&self, live: &mut Live, played: &Played, limit: Duration) -> Result<Verdict> {
         let done = played.states.len();
         let doing = match (done, self.of.scenario.steps.get(done)) {
             _ if live.guest.is_none() => "booting".to_owned(),
@@ -423,11 +438,15 @@ impl Attempt<'_> {
         let why = format!("the run took longer than --timeout {limit:?}");
         let gone = live.machine.why_silent(why).await;
         let verdict = self.gone(&live.machine, &gone, &doing);
+        if matches!(gone, Gone::Qemu(_)) {
+            return Ok(verdict);
+        }
+        let verdict = self.last_messages(live, verdict).await?;
         if !verdict.is_stuck() {
-            return verdict;
+            return Ok(verdict);
         }
         let verdict = self.ask_from_outside(live, verdict).await;
-        verdict.help("give it more time with --timeout, or find out what it waits for")
+        Ok(verdict.help("give it more time with --timeout, or find out what it waits for"))
     }
 
     /// Adds what a guest that does not answer says all the same.
@@ -460,9 +479,7 @@ impl Attempt<'_> {
             after: live.played.last().cloned(),
         });
         self.steps(ctx, live, played).await?;
-        let guest = session(live.guest.as_ref())?;
-        self.drain(&mut live.machine, guest, "after the last step")
-            .await
+        self.drain(live, "after the last step").await
     }
 
     /// Waits until the guest is up, and asks it who it is. Returns the milliseconds from `started`

@@ -10,14 +10,13 @@ use super::tree::Tree;
 use crate::context::Context;
 use crate::error::{Blame, Error};
 use crate::event::{Event, millis};
-use crate::guest::Guest;
 use crate::replay::Mark;
 use crate::scenario::Step;
 use crate::size::Size;
 use crate::state::{self, Names, Observed, witness};
 use crate::step::{self, Performed, Stopped};
 use crate::verdict::{Outcome, Problem, Verdict};
-use crate::vm::machine::Machine;
+use crate::vm::kernel_log;
 
 /// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
 /// visible, a snapshot of them can still be read back.
@@ -72,8 +71,14 @@ impl Attempt<'_> {
         step: &Step,
         played: &mut Played,
     ) -> std::result::Result<(), EarlyEnd> {
-        let Live { machine, guest, .. } = live;
+        let Live {
+            machine,
+            guest,
+            log,
+            ..
+        } = live;
         let guest = session(guest.as_ref())?;
+        log.begin_step();
         let begun = Instant::now();
         if self.of.options.record
             && let Some(icount) = machine.icount().await
@@ -100,10 +105,11 @@ impl Attempt<'_> {
         };
         let done = self.ask(machine, doing, performed).await??;
         let dump = self.ask(machine, doing, guest.state()).await?;
+        log.take(kernel_log::records(&dump))?;
         self.no_complaint(machine, doing, &dump).await?;
         let problems = self.observe(step, &done, &dump, played)?;
         if let Some(livepatch) = &done.stalled {
-            let stalled = self.stalled(machine, guest, step, livepatch, played);
+            let stalled = self.stalled(live, step, livepatch, played);
             return Err(stalled.await?.into());
         }
         self.finished(millis(begun.elapsed()), problems, played);
@@ -176,16 +182,22 @@ impl Attempt<'_> {
     /// The verdict on a transition that did not end in the last step.
     async fn stalled(
         &self,
-        machine: &mut Machine,
-        guest: &Guest,
+        live: &mut Live,
         step: &Step,
         livepatch: &str,
         played: &mut Played,
     ) -> std::result::Result<Verdict, EarlyEnd> {
         let number = played.states.len();
         let names = Names::of(&self.of.scenario);
+        let Live {
+            machine,
+            guest,
+            log,
+            ..
+        } = live;
+        let guest = session(guest.as_ref())?;
         let tail = machine.console.tail(25);
-        let evidence = forensics::of_stall(machine, guest, &names).await;
+        let evidence = forensics::of_stall(machine, guest, log, &names).await;
         let doing = format!("step {number} ({})", step.action.label());
         let evidence = self.answered(machine, &doing, evidence).await?;
         let limit = step.timeout.unwrap_or(machine.deadlines.transition);

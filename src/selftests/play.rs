@@ -14,6 +14,7 @@ use crate::guest::{self, Executed, Guest, Silence};
 use crate::image::keys::RunKeys;
 use crate::runner::forensics;
 use crate::runner::judge;
+use crate::runner::log::{KernelLog, LAST_DEBUG};
 use crate::runner::record::Record;
 use crate::size::Size;
 use crate::verdict::{Evidence, Outcome, Verdict};
@@ -88,6 +89,8 @@ struct Player<'a> {
     machine: Machine,
     guest: Guest,
     record: Record,
+    /// What its kernel has said.
+    log: KernelLog,
 }
 
 /// A script that ended.
@@ -121,11 +124,15 @@ impl<'a> Player<'a> {
         match log_in(ctx, originals, &mut machine, &keys).await {
             Ok(guest) => {
                 phase.done(format!("booted {} {} for selftests", run.kernel, run.arch));
+                let mut log = KernelLog::default();
+                log.begin(record.dir());
+                log.take(guest.log().await.map_err(silent)?)?;
                 Ok(Self {
                     of: originals,
                     machine,
                     guest,
                     record,
+                    log,
                 })
             }
             Err(error) => {
@@ -152,14 +159,18 @@ impl<'a> Player<'a> {
                 record: self.record.shown(),
             });
         }
-        let console_before = self.machine.console.text().len();
         let started = Instant::now();
         let executed = self.execute(name).await;
         let ms = millis(started.elapsed());
         // What the kernel says comes after what it does.
-        if executed.is_err() || !self.drained().await {
+        let drained = match &executed {
+            Ok(_) => self.drained().await?,
+            Err(_) => None,
+        };
+        if drained.is_none() {
             tokio::time::sleep(self.machine.deadlines.last_words).await;
         }
+        let log = drained.unwrap_or_default();
         let gone = match &executed {
             Ok(executed) => {
                 self.record
@@ -177,9 +188,7 @@ impl<'a> Player<'a> {
             Err(verdict) => (lost(&script.cases, verdict), false),
         };
         let splat = self.machine.console.splat(&[]);
-        let console = self.machine.console.text();
-        let log = console.get(console_before..).unwrap_or(&console);
-        let durations = output::durations(log);
+        let durations = output::durations(&log);
         let mut played = Vec::new();
         for case in endings {
             let run = of.run(name, &case.test);
@@ -223,11 +232,13 @@ impl<'a> Player<'a> {
         })
     }
 
-    /// Whether the console has all that the kernel has said.
-    async fn drained(&mut self) -> bool {
+    /// What the kernel has said since the last script, if the console has all of it.
+    async fn drained(&mut self) -> Result<Option<String>> {
         let limit = self.machine.deadlines.answer;
-        let drained = self.guest.drain(&self.machine.console, limit).await;
-        drained == Ok(true)
+        match self.guest.drain(&self.machine.console, limit).await {
+            Ok((whole, said)) => Ok(Some(self.log.take(said)?).filter(|_| whole)),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Runs a script, unless the guest goes first: the verdict on that.
@@ -242,7 +253,13 @@ impl<'a> Player<'a> {
             },
             gone = self.machine.wait_gone() => gone,
         };
-        Err(verdict_on(&gone, script, self.of, &mut self.machine).await)
+        let verdict = verdict_on(&gone, script, self.of, &mut self.machine).await;
+        // What cannot be had is left out: the verdict stands without it.
+        let (log, machine) = (&mut self.log, &mut self.machine);
+        if !matches!(gone, Gone::Qemu(_) | Gone::Reset(_)) {
+            let _ = log.take_from_memory(machine, &self.of.tree).await;
+        }
+        Err(verdict.with(LAST_DEBUG, &log.last_debug()))
     }
 }
 
@@ -279,6 +296,10 @@ fn lost(cases: &[String], verdict: &Verdict) -> Vec<Case> {
     cases.iter().map(case).collect()
 }
 
+fn silent(silence: Silence) -> Error {
+    Error::new(Blame::Guest, silence.to_string())
+}
+
 /// Logs in and puts everything into place. What fails here is not about the kernel's livepatching.
 async fn log_in(
     ctx: &Context,
@@ -298,7 +319,6 @@ async fn log_in(
         }));
     }
     let port = machine.ssh_port().await?;
-    let silent = |silence: Silence| Error::new(Blame::Guest, silence.to_string());
     let guest = Guest::connect(port, keys, limits.answer)
         .await?
         .map_err(silent)?;

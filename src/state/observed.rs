@@ -181,7 +181,10 @@ impl Observed {
                 }
                 ["ftrace", line, ..] => state.handlers.extend(patched_function(line, names)),
                 ["traced", function] => state.traced.push(function.to_owned()),
-                ["log", ref text @ ..] => state.log.extend(log_line(&text.join("\t"), names)),
+                // An agent of protocol 1 says `log`, without the number and the time.
+                ["kmsg", _, ref text @ ..] | ["log", ref text @ ..] => {
+                    state.log.extend(log_line(&text.join("\t"), names));
+                }
                 ["log-lost", ..] => state.log.push("(lines lost)".to_owned()),
                 // Of the guest, not of its state: see `state::witness`.
                 ["tainted" | "disk", _] => {}
@@ -322,8 +325,9 @@ mod tests {
         ftrace\tstock [shop] (1) R I     \ttramp: 0xffff (klp_ftrace_handler+0x0/0x1f0)\n\
         ftrace\tcmdline_proc_show (1) R I  \ttramp: 0xffff (klp_ftrace_handler+0x0/0x1f0)\n\
         log\tlivepatch: enabling patch 'pricing_v1'\n\
-        log\tlivepatch: klp_try_switch_task: swapper/1:0 is running\n\
-        log\tvirtio_net virtio1 eth0: renamed\nlog\tlivepatch: 'pricing_v1': patching complete\n";
+        kmsg\t7,410,1000,-\tlivepatch: klp_try_switch_task: swapper/1:0 is running\n\
+        kmsg\t6,411,1000,-\tvirtio_net virtio1 eth0: renamed\n\
+        kmsg\t5,412,1000,-\tlivepatch: 'pricing_v1': patching complete\n";
 
     fn names() -> Names {
         let names = ["shop", "pricing-v1", "stock-hotfix"];
@@ -356,7 +360,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_agent_is_known() {
-        let rest = "tainted\t4096\ndisk\t1000\ntraced\tprice\nlog-lost\t\nlog\ta\tb\n";
+        let rest = "tainted\t4096\ndisk\t1000\ntraced\tprice\nlog-lost\t\nlog\ta\tb\nkmsg\t6,1,1,-\ta\tb\n";
         let state = Observed::parse(&format!("{rest}{DUMP}"), &names()).unwrap();
         assert_eq!(state.traced, ["price"]);
         assert_eq!(state.log[0], "(lines lost)");
@@ -372,8 +376,8 @@ mod tests {
             "call",
             "disk",
             "function",
+            "kmsg",
             "livepatch",
-            "log",
             "log-lost",
             "object",
             "traced",

@@ -49,8 +49,8 @@ pub struct Task {
 }
 
 impl Stall {
-    /// Reads the agent's `blocked` reply, and what the console says of the tasks in it.
-    pub fn parse(dump: &str, console: &str, names: &Names) -> Self {
+    /// Reads the agent's `blocked` reply, and what the kernel's log says of the tasks in it.
+    pub fn parse(dump: &str, log: &str, names: &Names) -> Self {
         let mut stall = Self::default();
         for line in dump.lines() {
             match line.splitn(5, '\t').collect::<Vec<_>>()[..] {
@@ -64,7 +64,7 @@ impl Stall {
                 }
                 ["task", tid, state, patch_state, comm] => {
                     stall.blocked += 1;
-                    // The whole console is searched for each.
+                    // The whole log is searched for each.
                     if stall.blocked <= TASKS_MAX {
                         stall.tasks.push(Task {
                             tid: tid.to_owned(),
@@ -72,7 +72,7 @@ impl Stall {
                             state: state.chars().next().unwrap_or('?'),
                             patch_state: patch_state.to_owned(),
                             frames: Vec::new(),
-                            why: why(console, comm, tid),
+                            why: why(log, comm, tid),
                         });
                     }
                 }
@@ -157,12 +157,9 @@ impl Stall {
 
 /// `… livepatch: klp_try_switch_task: kthreadd:2 is sleeping on function kthreadd`: its last words
 /// on a task.
-fn why(console: &str, comm: &str, tid: &str) -> Option<String> {
+fn why(log: &str, comm: &str, tid: &str) -> Option<String> {
     let task = format!("klp_try_switch_task: {comm}:{tid} ");
-    let said = console
-        .lines()
-        .rev()
-        .find_map(|line| line.split_once(&task));
+    let said = log.lines().rev().find_map(|line| line.split_once(&task));
     said.map(|(_, why)| why.trim().to_owned())
 }
 
@@ -175,13 +172,13 @@ mod tests {
         [<0>] kthreadd+0x99/0x2b0\n[<0>] ret_from_fork+0x31/0x50\n\
         task\t71\tD\t0\tlab hold\ttab\n[<0>] lab_new_0_price+0x4/0x10 [vendor_v1]\n\
         task\t72\tR\t0\tbusy\ntasks\t61\n";
-    const CONSOLE: &str = "[ 1.0] livepatch: klp_try_switch_task: kthreadd:2 is running\n\
+    const LOG: &str = "[ 1.0] livepatch: klp_try_switch_task: kthreadd:2 is running\n\
         [ 2.0] livepatch: klp_try_switch_task: kthreadd:2 is sleeping on function kthreadd\n\
         [ 2.0] livepatch: klp_try_switch_task: busy:720 has an unreliable stack\n";
 
     #[test]
     fn each_task_has_its_reason_and_the_frame_that_changes() {
-        let stall = Stall::parse(DUMP, CONSOLE, &Names::default());
+        let stall = Stall::parse(DUMP, LOG, &Names::default());
         insta::assert_snapshot!(stall.text(), @r"
         vendor_v2 is being enabled; tasks that have not switched to patch_state 1: 3 of 61
 
@@ -210,11 +207,11 @@ mod tests {
     }
 
     #[test]
-    fn the_console_is_searched_for_the_tasks_that_are_shown_only() {
+    fn the_log_is_searched_for_the_tasks_that_are_shown_only() {
         let dump = format!("transition\tv\t0\n{}", "task\t7\tS\t1\tx\n".repeat(50_000));
-        let console = "klp_try_switch_task: y:7 is running\n".repeat(30_000);
+        let log = "klp_try_switch_task: y:7 is running\n".repeat(30_000);
         let started = std::time::Instant::now();
-        let stall = Stall::parse(&dump, &console, &Names::default());
+        let stall = Stall::parse(&dump, &log, &Names::default());
         assert_eq!((stall.tasks.len(), stall.blocked), (TASKS_MAX, 50_000));
         assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }

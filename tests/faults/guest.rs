@@ -22,6 +22,7 @@ pub struct Fault {
 
 pub const SAID: &str = "what the kernel said";
 pub const TAIL: &str = "the console's last lines";
+pub const DEBUG: &str = "the kernel's last debug messages";
 pub const QEMU: &str = "QEMU's command line";
 pub const CPUS: &str = "where its CPUs are";
 pub const SYSRQ: &str = "blocked tasks and the stacks of all CPUs (SysRq w, l)";
@@ -116,7 +117,11 @@ pub const FAULTS: [Fault; 22] = [
         SplatKind::Bug,
         "BUG: scheduling while atomic: lab-agent/",
     ),
-    panic("panic", "a panic in a step"),
+    {
+        let mut fault = panic("panic", "a panic in a step");
+        fault.evidence = &[SAID, DEBUG, QEMU];
+        fault
+    },
     panic("late-panic", "a panic right after the last step"),
     stuck(
         "hung-task",
@@ -143,7 +148,7 @@ pub const FAULTS: [Fault; 22] = [
             Outcome::Hung,
             "no answer to `read /proc/cmdline` within ",
         );
-        fault.evidence = &[CPUS, TAIL, QEMU];
+        fault.evidence = &[CPUS, TAIL, DEBUG, QEMU];
         fault
     },
     gone(
@@ -223,6 +228,7 @@ pub const FAULTS: [Fault; 22] = [
             "the transition",
             SYSRQ,
             "the console's last lines before that",
+            DEBUG,
             QEMU,
         ];
         fault

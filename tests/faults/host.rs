@@ -37,7 +37,9 @@ pub const SIGKILLED: Fault = passes("lab is killed (SIGKILL)", "passed");
 pub const ODD_PATH: Fault = passes("a path with spaces, commas and non-ASCII letters", "passed");
 pub const NO_READER: Fault = passes("nobody reads the output any more (`| head`)", "passed");
 
-pub const FAULTS: [&Fault; 18] = [
+pub const SLOW_CONSOLE: Fault = passes("the console is slow", "passed");
+
+pub const FAULTS: [&Fault; 19] = [
     &KILLED,
     &STOPPED,
     &SLOW,
@@ -56,4 +58,5 @@ pub const FAULTS: [&Fault; 18] = [
     &SIGKILLED,
     &ODD_PATH,
     &NO_READER,
+    &SLOW_CONSOLE,
 ];

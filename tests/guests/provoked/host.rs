@@ -33,7 +33,7 @@ pub fn assert_well(project: &Project) {
 }
 
 /// A PATH on which a program stands before the real one.
-fn with_program(project: &Project, name: &str, text: &str) -> String {
+pub fn with_program(project: &Project, name: &str, text: &str) -> String {
     project.program(name, text);
     let bin = project.path("bin").display().to_string();
     format!("{bin}:{}", std::env::var("PATH").unwrap())

@@ -2,6 +2,7 @@
 //! Faults in real guests and around them, each with the verdict, the blame and the evidence of its
 //! table in `tests/faults/`.
 
+mod console;
 mod disk;
 mod guest;
 mod host;
