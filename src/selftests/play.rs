@@ -15,7 +15,6 @@ use crate::image::keys::RunKeys;
 use crate::runner::forensics;
 use crate::runner::judge;
 use crate::runner::record::Record;
-use crate::size::Size;
 use crate::verdict::{Evidence, Outcome, Verdict};
 use crate::vm::args::Parts;
 use crate::vm::machine::{Gone, Machine};
@@ -104,6 +103,7 @@ impl<'a> Player<'a> {
             scenario: originals.name.clone(),
             kernel: originals.kernel.clone(),
             arch: originals.arch,
+            cpus: None,
         };
         let record = Record::create(records, &run, &ctx.events)?;
         let what = format!("boot {} {} for selftests", run.kernel, run.arch);
@@ -112,7 +112,7 @@ impl<'a> Player<'a> {
         let parts = Parts {
             arch: originals.arch,
             accel: originals.accel,
-            size: Size::default(),
+            size: originals.size.clone(),
             kernel: originals.boot_file.clone(),
             image: &originals.image.initramfs,
             record: record.dir(),
