@@ -248,6 +248,27 @@ async fn each_fork_is_somebody_else() {
         // The template is as it was.
         let found = template::find(&own, &parts).await.unwrap();
         assert!(matches!(found, Some(Found::Template(_))), "{found:?}");
+        // It is none of a larger guest.
+        let usual = Size::default;
+        let larger = [
+            Size { cpus: 2, ..usual() },
+            Size {
+                memory_mib: 512,
+                ..usual()
+            },
+            Size {
+                append: "lab.test=1".into(),
+                ..usual()
+            },
+        ];
+        for size in larger {
+            let parts = Parts {
+                size,
+                ..parts.clone()
+            };
+            let found = template::find(&own, &parts).await.unwrap();
+            assert!(matches!(found, Some(Found::Missing(_))), "{found:?}");
+        }
     }
 }
 
