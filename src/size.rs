@@ -123,7 +123,7 @@ pub fn cpus(count: u16) -> String {
 const RESERVED: &[(&[&str], &str)] = &[
     (
         &["console"],
-        "the lab reads the guest's console where it has put it",
+        "it is where the lab reads the guest's messages",
     ),
     (
         &["init", "rdinit", "initrd", "initrdmem", "noinitrd"],
@@ -131,15 +131,15 @@ const RESERVED: &[(&[&str], &str)] = &[
     ),
     (
         &["panic", "nopvpanic"],
-        "the lab takes evidence from a guest that has panicked, before it restarts",
+        "a guest that has panicked is kept for its evidence",
     ),
     (
         &["loglevel", "quiet", "printk.devkmsg"],
-        "the lab reads the kernel's complaints, and its own marks, on the console",
+        "complaints, and marks of the lab, have to be on the console",
     ),
     (
         &["dyndbg"],
-        "the lab says which debug messages are on: a scenario's state has them",
+        "which debug messages are on is part of a scenario's states",
     ),
     (
         &["nosmp", "maxcpus", "nr_cpus", "possible_cpus"],
