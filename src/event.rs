@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::arch::Arch;
+use crate::size;
 use crate::verdict::Verdict;
 
 /// The version of the stream, which its first event carries.
 pub const VERSION: u32 = 1;
 
-/// The identity of one run: a scenario on a kernel on an architecture.
+/// The identity of one run: a scenario on a kernel on an architecture, with a number of CPUs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RunId {
     /// The scenario's name.
@@ -22,18 +23,43 @@ pub struct RunId {
     pub kernel: String,
     /// The guest's architecture.
     pub arch: Arch,
+    /// How many CPUs the guest has, if another number was chosen than it has by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u16>,
 }
 
 impl RunId {
-    /// Its name for machines: `tagged-replace@tags.x86_64`.
+    /// Its name for machines: `tagged-replace@tags.x86_64`, `tagged-replace@tags.x86_64.2cpus`.
     pub fn name(&self) -> String {
-        format!("{}@{}.{}", self.scenario, self.kernel, self.arch)
+        format!("{}@{}.{}", self.scenario, self.kernel, self.machine_name())
+    }
+
+    /// What kind of guest it has, for machines: `x86_64`, `x86_64.2cpus`.
+    pub fn machine_name(&self) -> String {
+        match self.cpus {
+            None => self.arch.to_string(),
+            Some(cpus) => format!("{}.{cpus}cpus", self.arch),
+        }
+    }
+
+    /// What kind of guest it has: `x86_64`, `x86_64, 2 CPUs`.
+    pub fn machine(&self) -> String {
+        match self.cpus {
+            None => self.arch.to_string(),
+            Some(cpus) => format!("{}, {}", self.arch, size::cpus(cpus)),
+        }
     }
 }
 
 impl std::fmt::Display for RunId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} on {} ({})", self.scenario, self.kernel, self.arch)
+        write!(
+            f,
+            "{} on {} ({})",
+            self.scenario,
+            self.kernel,
+            self.machine()
+        )
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::arch::Arch;
 use crate::error::Result;
 use crate::files::{self, ARCHES};
+use crate::size::{APPEND, CPUS_LIST, Choices, MEMORY};
 use crate::vm::accel::Choice;
 use crate::yaml::{Field, Int, Lexis, List, MapOf, Node, OneOf, Record, Shape, Text};
 
@@ -24,6 +25,8 @@ pub struct Settings {
     pub kernels: Vec<String>,
     /// Architectures of the guests.
     pub archs: Vec<Arch>,
+    /// How large the guests are.
+    pub sizes: Choices,
     /// How guests are executed.
     pub accel: Option<Choice>,
     /// Guests at the same time.
@@ -47,6 +50,7 @@ impl Settings {
             paths: list(self.paths, other.paths),
             kernels: list(self.kernels, other.kernels),
             archs: list(self.archs, other.archs),
+            sizes: self.sizes.or(other.sizes),
             accel: self.accel.or(other.accel),
             jobs: self.jobs.or(other.jobs),
             retries: self.retries.or(other.retries),
@@ -140,6 +144,17 @@ const SETTINGS: Shape = Shape::Record(&Record {
             "arch",
             Shape::OneOrMany(&ARCHES),
             "Architectures of the guests.",
+        ),
+        Field::optional(
+            "cpus",
+            Shape::OneOrMany(&CPUS_LIST),
+            "Numbers of CPUs of the guests.",
+        ),
+        Field::optional("memory", Shape::Text(&MEMORY), "Memory of a guest."),
+        Field::optional(
+            "append",
+            Shape::Text(&APPEND),
+            "Words for the kernel's command line.",
         ),
         Field::optional("accel", Shape::OneOf(&ACCEL), "How guests are executed."),
         Field::optional("jobs", Shape::Int(&JOBS), "Guests at the same time."),
@@ -243,6 +258,7 @@ fn read_settings(project: &Path, node: &Node) -> Settings {
         paths: texts("paths").map(|path| project.join(path)).collect(),
         kernels: texts("kernel").map(str::to_owned).collect(),
         archs: texts("arch").filter_map(|arch| arch.parse().ok()).collect(),
+        sizes: Choices::of(node),
         accel: node
             .get("accel")
             .and_then(Node::as_str)

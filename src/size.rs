@@ -123,7 +123,7 @@ pub fn cpus(count: u16) -> String {
 const RESERVED: &[(&[&str], &str)] = &[
     (
         &["console"],
-        "the lab reads the guest's console where it has put it",
+        "it is where the lab reads the guest's messages",
     ),
     (
         &["init", "rdinit", "initrd", "initrdmem", "noinitrd"],
@@ -131,15 +131,15 @@ const RESERVED: &[(&[&str], &str)] = &[
     ),
     (
         &["panic", "nopvpanic"],
-        "the lab takes evidence from a guest that has panicked, before it restarts",
+        "a guest that has panicked is kept for its evidence",
     ),
     (
         &["loglevel", "quiet", "printk.devkmsg"],
-        "the lab reads the kernel's complaints, and its own marks, on the console",
+        "complaints, and marks of the lab, have to be on the console",
     ),
     (
         &["dyndbg"],
-        "the lab says which debug messages are on: a scenario's state has them",
+        "which debug messages are on is part of a scenario's states",
     ),
     (
         &["nosmp", "maxcpus", "nr_cpus", "possible_cpus"],
@@ -159,12 +159,25 @@ const RESERVED: &[(&[&str], &str)] = &[
 ///
 /// Why they are not that, with the word.
 pub fn check_append(text: &str) -> Result<(), String> {
-    if text.trim().is_empty() {
-        return Err("there is no word in it".to_owned());
+    match text.trim() {
+        "" => Err("there is no word in it".to_owned()),
+        _ => check_words(text),
     }
-    if text.len() > WORDS_MAX {
+}
+
+/// The same of words of which there may be none.
+///
+/// # Errors
+///
+/// Those of [`check_append`].
+pub fn check_words(text: &str) -> Result<(), String> {
+    check_words_up_to(text, WORDS_MAX)
+}
+
+fn check_words_up_to(text: &str, most: usize) -> Result<(), String> {
+    if text.len() > most {
         let length = text.len();
-        return Err(format!("it has {length} bytes; {WORDS_MAX} are the most"));
+        return Err(format!("it has {length} bytes; {most} are the most"));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:=/+@%*~^ ".contains(c);
     if let Some(odd) = text.chars().find(|&c| !plain(c)) {
@@ -252,6 +265,104 @@ impl Needs {
     }
 }
 
+/// As it is written in a file: `{ cpus: 2, memory: 512M }`.
+impl std::fmt::Display for Needs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cpus = self.cpus.map(|cpus| format!("cpus: {cpus}"));
+        let memory = self
+            .memory_mib
+            .map(|mib| format!("memory: {}", memory(mib)));
+        let words = Some(&self.append).filter(|words| !words.is_empty());
+        let append = words.map(|words| format!("append: {words:?}"));
+        let fields: Vec<_> = [cpus, memory, append].into_iter().flatten().collect();
+        write!(f, "{{ {} }}", fields.join(", "))
+    }
+}
+
+/// What a profile or the command line chooses. What is not chosen is empty or `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Numbers of CPUs, each for runs of its own.
+    pub cpus: Vec<u16>,
+    /// Memory in MiB.
+    pub memory_mib: Option<u32>,
+    /// Words of the command line.
+    pub append: Option<String>,
+}
+
+impl Choices {
+    /// Reads the checked settings of a profile.
+    pub fn of(settings: &Node) -> Self {
+        let text = |key: &str| settings.get(key).and_then(Node::as_str);
+        let cpus = settings.get("cpus").map_or(&[][..], Node::one_or_many);
+        Self {
+            cpus: cpus.iter().filter_map(Node::as_int).collect(),
+            memory_mib: text("memory").and_then(|text| parse_memory(text).ok()),
+            append: text("append").map(str::to_owned),
+        }
+    }
+
+    /// What comes back when a guest of a size is wanted, with the words that were chosen for it.
+    pub fn again(size: &Size, append: &str) -> Self {
+        Self {
+            cpus: vec![size.cpus],
+            memory_mib: Some(size.memory_mib),
+            append: Some(append.to_owned()),
+        }
+    }
+
+    /// These choices, and where there are none the others.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            cpus: match self.cpus.is_empty() {
+                true => other.cpus,
+                false => self.cpus,
+            },
+            memory_mib: self.memory_mib.or(other.memory_mib),
+            append: self.append.or(other.append),
+        }
+    }
+
+    /// Each of the choices; there is one at least.
+    pub fn each(&self) -> Vec<Choice<'_>> {
+        let choice = |cpus| Choice {
+            cpus,
+            memory_mib: self.memory_mib,
+            append: self.append.as_deref().unwrap_or_default(),
+        };
+        match &self.cpus[..] {
+            [] => vec![choice(None)],
+            cpus => cpus.iter().map(|&cpus| choice(Some(cpus))).collect(),
+        }
+    }
+
+    /// The first of the choices.
+    pub fn first(&self) -> Choice<'_> {
+        Choice {
+            cpus: self.cpus.first().copied(),
+            memory_mib: self.memory_mib,
+            append: self.append.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// The options that choose the same, to follow a command: ` --cpus 1,2 --memory 1G`.
+    pub fn options(&self) -> String {
+        let mut text = String::new();
+        if !self.cpus.is_empty() {
+            let cpus: Vec<_> = self.cpus.iter().map(u16::to_string).collect();
+            text += &format!(" --cpus {}", cpus.join(","));
+        }
+        if let Some(mib) = self.memory_mib {
+            text += &format!(" --memory {}", memory(mib));
+        }
+        if let Some(words) = &self.append {
+            text += &format!(" --append '{words}'");
+        }
+        text
+    }
+}
+
 /// What a profile or the command line chooses, of several numbers of CPUs one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Choice<'a> {
@@ -307,5 +418,173 @@ impl Size {
             memory_mib: memory.max().unwrap_or(0).max(MEMORY_MIB),
             append: String::new(),
         }
+    }
+
+    /// That of the guests of labs that did not say it: it was always the same.
+    pub fn before() -> Self {
+        Self {
+            cpus: 2,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is one that the lab may have written.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not, in words that can be shown.
+    pub fn check(&self) -> Result<(), String> {
+        if !CPUS_RANGE.contains(&self.cpus.into()) {
+            return Err(format!("no guest has {} CPUs", self.cpus));
+        }
+        if !MEMORY_RANGE.contains(&self.memory_mib) {
+            return Err(format!("no guest has {} MiB of memory", self.memory_mib));
+        }
+        // What a kernel, a scenario and a user may add together.
+        check_words_up_to(&self.append, 3 * WORDS_MAX + 2)
+    }
+}
+
+/// `2 CPUs, 512M of memory, slub_debug=FZ`; what a guest has by itself is left out.
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let own = Self::default();
+        let cpus = (self.cpus != own.cpus).then(|| cpus(self.cpus));
+        let memory = (self.memory_mib != own.memory_mib)
+            .then(|| format!("{} of memory", memory(self.memory_mib)));
+        let append = Some(self.append.clone()).filter(|words| !words.is_empty());
+        let parts: Vec<_> = [cpus, memory, append].into_iter().flatten().collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_a_number_with_a_unit() {
+        assert_eq!(parse_memory("512M"), Ok(512));
+        assert_eq!(parse_memory("2G"), Ok(2048));
+        assert_eq!((&*memory(2048), &*memory(1536)), ("2G", "1536M"));
+        for (text, why) in [
+            ("512", "`512` is not an amount of memory: write 512M or 2G"),
+            ("M", "`M` is not an amount of memory: write 512M or 2G"),
+            ("-1G", "`-1G` is not an amount of memory: write 512M or 2G"),
+            ("64M", "a guest has 128M to 64G of memory, not 64M"),
+            ("65G", "a guest has 128M to 64G of memory, not 65G"),
+            (
+                "99999999999G",
+                "a guest has 128M to 64G of memory, not 99999999999G",
+            ),
+        ] {
+            assert_eq!(parse_memory(text), Err(why.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_the_lab_rests_on_is_not_for_others_to_set() {
+        for word in [
+            "console=ttyS1",
+            "init=/bin/sh",
+            "rdinit=/x",
+            "initrd=0x1,2",
+            "noinitrd",
+            "panic=-1",
+            "quiet",
+            "loglevel=1",
+            "printk.devkmsg=off",
+            "dyndbg=x",
+            "livepatch.dyndbg=+p",
+            "maxcpus=1",
+            "nr-cpus=1",
+            "mem=64M",
+            "--",
+        ] {
+            let why = check_append(&format!("slub_debug=FZ {word}")).unwrap_err();
+            assert!(
+                why.starts_with(&format!("`{word}` is the lab's own: ")),
+                "{why}"
+            );
+        }
+        let words = "oops=panic panic_on_warn=1 lab.test=1 isolcpus=nohz,domain,1-3 memtest";
+        assert_eq!(check_append(words), Ok(()));
+    }
+
+    #[test]
+    fn words_stay_in_their_line_and_outside_of_quotes() {
+        for odd in [
+            "\n", "\0", "\t", "\"", "'", "\\", "`", "$", ";", "é", "\u{202e}",
+        ] {
+            let why = check_append(&format!("a{odd}b")).unwrap_err();
+            assert!(
+                why.ends_with(" is no part of a word of the command line"),
+                "{why}"
+            );
+            assert!(!why.contains(crate::visible::is_hidden), "{why}");
+        }
+        let long = "a".repeat(WORDS_MAX + 1);
+        assert_eq!(
+            check_append(&long),
+            Err("it has 513 bytes; 512 are the most".to_owned())
+        );
+        assert!(check_append(" ").is_err() && check_append("").is_err());
+        assert_eq!(check_words(""), Ok(()));
+    }
+
+    #[test]
+    fn a_need_is_written_as_it_is_read() {
+        let needs = Needs {
+            cpus: Some(2),
+            memory_mib: Some(1024),
+            append: "a=1 b".into(),
+        };
+        let text = needs.to_string();
+        assert_eq!(text, "{ cpus: 2, memory: 1G, append: \"a=1 b\" }");
+        let source = crate::yaml::Source::new("x", format!("machine: {text}"));
+        let root = crate::yaml::parse(&source).unwrap();
+        assert_eq!(Needs::of(root.get("machine")), needs);
+        assert!(!needs.is_empty() && Needs::of(None).is_empty());
+    }
+
+    #[test]
+    fn what_was_chosen_can_be_chosen_again() {
+        let size = Size {
+            cpus: 2,
+            memory_mib: 512,
+            append: "kernel=1 mine".into(),
+        };
+        let again = Choices::again(&size, "mine");
+        assert_eq!(again.options(), " --cpus 2 --memory 512M --append 'mine'");
+        let kernel = Needs {
+            append: "kernel=1".into(),
+            ..Needs::default()
+        };
+        let made = Size::of(&Needs::default(), &kernel, again.first());
+        assert_eq!(made, Ok(size.clone()));
+        assert_eq!(size.to_string(), "2 CPUs, 512M of memory, kernel=1 mine");
+        assert_eq!(Size::default().to_string(), "");
+    }
+
+    #[test]
+    fn the_first_to_say_something_has_the_word() {
+        let command_line = Choices {
+            cpus: vec![4],
+            append: Some(String::new()),
+            ..Choices::default()
+        };
+        let profile = Choices {
+            cpus: vec![1, 2],
+            memory_mib: Some(512),
+            append: Some("x".into()),
+        };
+        let choices = command_line.or(profile);
+        assert_eq!(
+            (&choices.cpus[..], choices.memory_mib),
+            (&[4][..], Some(512))
+        );
+        assert_eq!(choices.first().append, "");
+        assert_eq!(choices.each().len(), 1);
+        assert_eq!(Choices::default().each(), [Choice::default()]);
     }
 }

@@ -153,6 +153,7 @@ fn snapshot(data: &[u8]) {
         scenario: "s".to_owned(),
         kernel: "k".to_owned(),
         arch: Arch::X86_64,
+        cpus: None,
     };
     let file = SnapshotFile::of(dir.path(), &run, SnapshotScope::PerKernel);
     let state = Observed {

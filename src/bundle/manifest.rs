@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{PROJECT, RUN};
 use crate::runner::manner::Manner;
 use crate::runner::origin::{self, CONFIG, INITRAMFS, KERNEL, Origin};
+use crate::size;
 use crate::visible::is_hidden;
 
 /// The member's name.
@@ -97,6 +98,8 @@ impl Manifest {
         if modules.iter().collect::<BTreeSet<_>>().len() != modules.len() {
             return Err("it has two modules of the same name".to_owned());
         }
+        self.origin.size.check()?;
+        size::check_words(&self.origin.append)?;
         self.check_files()?;
         let mut needed = vec![self.scenario(), self.kernel(), CONFIG.to_owned()];
         needed.push(format!("{RUN}/verdict.json"));
@@ -180,6 +183,7 @@ pub(super) mod tests {
     use crate::arch::Arch;
     use crate::event::RunId;
     use crate::runner::origin::{ImageOrigin, KernelOrigin};
+    use crate::size::Size;
     use crate::verdict::Outcome;
 
     /// A manifest of a run with one module, with these files.
@@ -197,6 +201,7 @@ pub(super) mod tests {
                     scenario: "window".into(),
                     kernel: "tags-rfc".into(),
                     arch: Arch::X86_64,
+                    cpus: None,
                 },
                 lab: "0.1.0".into(),
                 kernel: KernelOrigin {
@@ -214,6 +219,8 @@ pub(super) mod tests {
                 qemu: "QEMU emulator version 10.0.2".into(),
                 timeout_ms: None,
                 warm: true,
+                size: Size::default(),
+                append: String::new(),
             },
             manner: Manner {
                 outcome: Outcome::Failed,
@@ -299,6 +306,13 @@ pub(super) mod tests {
         refused(|m| m.origin.run.kernel = "-x".into(), "is no name");
         refused(|m| m.origin.modules.push("a b".into()), "is no name");
         refused(|m| m.origin.modules.push("shop".into()), "same name");
+        refused(|m| m.origin.size.cpus = 1000, "no guest has 1000 CPUs");
+        refused(|m| m.origin.size.memory_mib = 1, "no guest has 1 MiB");
+        refused(
+            |m| m.origin.size.append = "a rdinit=/x".into(),
+            "`rdinit=/x`",
+        );
+        refused(|m| m.origin.append = "a\nb".into(), "`\\n` is no part of");
         refused(|m| m.files.swap(0, 1), "not in order");
         refused(|m| m.files.insert(0, m.files[0].clone()), "not in order");
         refused(|m| m.files[0].bytes = BYTES_MAX + 1, "is too large");

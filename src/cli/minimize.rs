@@ -151,6 +151,7 @@ pub async fn minimize(ctx: &Context, args: &MinimizeArgs, read: &Read) -> Result
         text += &format!("  the original failed so in {seen} of {tries} tries\n");
     }
     text += &format!("  record: {}\n", files::shown(&made.record));
-    text += &format!("  again: lab run {shown} --kernel {kernel} --arch {arch}\n");
+    let size = player.how.sizes.options();
+    text += &format!("  again: lab run {shown} --kernel {kernel} --arch {arch}{size}\n");
     Ok((if made.interrupted { 130 } else { 0 }, text))
 }

@@ -30,6 +30,7 @@ mod selection;
 mod selftests;
 mod setup;
 mod shell;
+mod sizes;
 mod visit;
 
 use std::path::{Path, PathBuf};

@@ -8,10 +8,11 @@ use serde_json::json;
 
 use super::selection::{Selection, SelectionArgs};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
 use crate::plan::shard::Shard;
+use crate::plan::{Plan, Run};
 use crate::profile::Settings;
 use crate::report::paint::Color;
+use crate::size::Size;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -68,7 +69,8 @@ pub fn human(selection: &Selection) -> String {
     let plan = selection.plan();
     let mut text = String::new();
     let mut settled = 0;
-    for run in plan.ids() {
+    for planned in &plan.runs {
+        let run = planned.id();
         let state = match selection.settled(&run).and_then(|run| run.verdict()) {
             Some(verdict) => {
                 settled += 1;
@@ -76,7 +78,7 @@ pub fn human(selection: &Selection) -> String {
             }
             None => "run".to_owned(),
         };
-        text += &format!("{state}  {run}\n");
+        text += &format!("{state}  {run}{}\n", size(planned));
     }
     for skipped in &plan.skipped {
         text += &format!("skipped  {}: {}\n", skipped.run, skipped.reason);
@@ -88,6 +90,21 @@ pub fn human(selection: &Selection) -> String {
     }
     text += &format!(", {skips} skipped\n");
     text
+}
+
+/// What the guest of a run has that its name does not say: `: 512M of memory`.
+fn size(run: &Run<'_>) -> String {
+    let size = run.size().map(|size| match run.id().cpus {
+        None => size,
+        Some(_) => Size {
+            cpus: Size::default().cpus,
+            ..size
+        },
+    });
+    match size.map(|size| size.to_string()) {
+        Ok(size) if !size.is_empty() => format!(": {size}"),
+        _ => String::new(),
+    }
 }
 
 fn json(selection: &Selection) -> serde_json::Value {

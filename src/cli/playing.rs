@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 
+use super::sizes::SizeArgs;
 use super::{check, run, scenarios};
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
@@ -12,6 +13,7 @@ use crate::kernel::Definition;
 use crate::report::paint::Color;
 use crate::scenario::Scenario;
 use crate::search::play::How;
+use crate::size::Size;
 use crate::vm::accel::Choice;
 
 /// How runs are played.
@@ -23,14 +25,20 @@ pub struct PlayingArgs {
     /// Number of guests at the same time [default: 4 per CPU, limited by the memory].
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     jobs: Option<u16>,
+    #[command(flatten)]
+    size: SizeArgs,
 }
 
 impl PlayingArgs {
     pub fn how(&self) -> How {
+        let sizes = self.size.choices();
+        let mib = sizes.memory_mib.unwrap_or(Size::default().memory_mib);
+        let default_jobs = || run::default_jobs(mib);
         How {
             accel: self.accel,
-            jobs: self.jobs.map_or_else(run::default_jobs, usize::from),
+            jobs: self.jobs.map_or_else(default_jobs, usize::from),
             boots: run::cpus(),
+            sizes,
         }
     }
 }

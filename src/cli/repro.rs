@@ -20,8 +20,9 @@ use crate::event::Event;
 use crate::kernel::definition::Source;
 use crate::plan::{self, Plan};
 use crate::runner::manner::Manner;
-use crate::runner::origin::{self, Recorded};
+use crate::runner::origin::{self, Origin, Recorded};
 use crate::runner::{self, Options};
+use crate::size::Choices;
 use crate::state::{SnapshotPolicy, Snapshots};
 use crate::visible::visible;
 use crate::vm::accel::Choice;
@@ -91,9 +92,9 @@ pub async fn repro(ctx: &Context, args: &ReproArgs) -> Result<(u8, String)> {
     bundle.restore_snapshot(&contents.scenario)?;
     super::print(&shown(&args.file, &bundle, &contents));
     if let Some(dir) = &args.unpack {
-        let run = bundle.manifest.origin.run.clone();
+        let origin = bundle.manifest.origin.clone();
         bundle.keep(dir)?;
-        return Ok((0, unpacked(dir, &run)));
+        return Ok((0, unpacked(dir, &origin)));
     }
     super::print(&would_run(args.as_shipped, &bundle, &contents));
     if args.dry_run {
@@ -154,6 +155,10 @@ fn shown(file: &Path, bundle: &Bundle, contents: &Contents) -> String {
     line("recorded", manifest.manner.to_string());
     let (lab, accel, qemu) = (&origin.lab, &origin.accel, &origin.qemu);
     line("by", format!("lab {lab}, {accel}, {qemu}"));
+    match origin.size.to_string() {
+        size if size.is_empty() => {}
+        size => line("guest", size),
+    }
     let built = bytes(manifest.bytes_in("built"));
     let slim = match manifest.slim {
         true => "; kernel, initramfs and modules were left out",
@@ -283,7 +288,9 @@ async fn play(
     let run = &bundle.manifest.origin.run;
     let scenarios = std::slice::from_ref(&contents.scenario);
     let kernels = std::slice::from_ref(&contents.kernel);
-    let plan = plan::plan(scenarios, kernels, &[run.arch]);
+    let origin = &bundle.manifest.origin;
+    let sizes = Choices::again(&origin.size, &origin.append);
+    let plan = plan::plan(scenarios, kernels, &[run.arch], &sizes);
     if let Some(skipped) = plan.skipped.first() {
         let what = format!("the bundle is inconsistent: {}", skipped.reason);
         return Err(Error::new(Blame::File, what).help("ask its author for a new one"));
@@ -397,11 +404,12 @@ fn image_note(ctx: &Context, args: &ReproArgs, bundle: &Bundle) -> Result<String
 }
 
 /// How to go on with an unpacked bundle.
-fn unpacked(dir: &Path, run: &crate::event::RunId) -> String {
-    let dir = dir.display();
+fn unpacked(dir: &Path, origin: &Origin) -> String {
+    let (dir, run) = (dir.display(), &origin.run);
+    let size = Choices::again(&origin.size, &origin.append).options();
     format!(
         "unpacked to {dir}; to go on:\n  cd {dir}/project\n  lab run scenarios/{}.yaml --kernel {} \
-         --arch {}\nThat builds the kernel: its source, patches and configuration can make the build \
+         --arch {}{size}\nThat builds the kernel: its source, patches and configuration can make the build \
          run any program as you.\n",
         run.scenario, run.kernel, run.arch
     )

@@ -26,6 +26,8 @@ Examples:
   lab run --setup scenarios/tagged-replace.yaml   on a fresh machine
   lab run --profile nightly                       a matrix of lab.yaml
   lab run scenarios --kernel mainline,tags --arch x86_64,arm64
+  lab run scenarios --cpus 1,2                    each with one CPU, and with two
+  lab run scenarios/legacy-replace.yaml --memory 1G --append 'kasan.fault=panic'
   lab run scenarios/legacy-replace.yaml --accept  take what is observed as the snapshot
   lab run scenarios --report junit=junit.xml --report ktap=results.ktap
   lab run scenarios --shard 2/6 --output results  a part of it, on one of six machines
@@ -65,7 +67,7 @@ pub struct RunArgs {
     /// one emulated CPU then, and is booted for its run. Whoever enters it would be in the recording.
     #[arg(long, conflicts_with_all = ["pause_at", "pause_on_failure", "gdb"])]
     record: bool,
-    /// Keep the memory of a guest that panics in its record, for crash and drgn (256 MiB each).
+    /// Keep the memory of a guest that panics in its record, for crash and drgn (as large as its memory).
     #[arg(long)]
     dump_on_panic: bool,
     /// Time limit of one guest, such as 90s or 5m [default: the limits of its steps].
@@ -122,7 +124,11 @@ impl RunArgs {
             fail_fast: self.fail_fast.then_some(true),
             ..Settings::default()
         };
-        self.selection.read(project, more, color)
+        let selection = self.selection.read(project, more, color)?;
+        Ok(match self.record {
+            true => selection.recorded(),
+            false => selection,
+        })
     }
 
     /// Where records and events go, if not below .lab.
@@ -159,10 +165,10 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
     if pause.gdb {
         note_gdb(&ctx.events, &settings.archs);
     }
-    let options = options(ctx, args, settings, pause);
+    let options = options(ctx, args, settings, pause, plan.largest_mib());
     if options.record {
         ctx.events
-            .note("recording: each guest is booted for its run and has one emulated CPU, not two");
+            .note("recording: each guest is booted for its run and has one emulated CPU");
     }
     ctx.events.send(Event::Planned {
         runs: plan.ids(),
@@ -185,7 +191,13 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
     Ok(now.chain([earlier.exit_code()]).max().unwrap_or(0))
 }
 
-fn options(ctx: &Context, args: &RunArgs, settings: &Settings, pause: Pause) -> Options {
+fn options(
+    ctx: &Context,
+    args: &RunArgs,
+    settings: &Settings,
+    pause: Pause,
+    largest_mib: u32,
+) -> Options {
     let policy = match (args.accept, runs_in_ci()) {
         (_, true) => SnapshotPolicy::ReadOnly,
         (true, _) => SnapshotPolicy::Accept,
@@ -204,7 +216,7 @@ fn options(ctx: &Context, args: &RunArgs, settings: &Settings, pause: Pause) -> 
         jobs: match settings.jobs {
             Some(jobs) => usize::from(jobs),
             None if pause.is_possible() => 1,
-            None => default_jobs(),
+            None => default_jobs(largest_mib),
         },
         boots: tokio::sync::Semaphore::new(cpus()),
         attempts: 1 + u32::from(settings.retries.unwrap_or(0)),
@@ -223,7 +235,7 @@ pub(super) fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Guests at the same time, if nobody says how many.
-pub(super) fn default_jobs() -> usize {
-    (cpus() * GUESTS_PER_CPU).min(memory::guests_that_fit())
+/// Guests with so many MiB at the same time, if nobody says how many.
+pub(super) fn default_jobs(mib: u32) -> usize {
+    (cpus() * GUESTS_PER_CPU).min(memory::guests_that_fit(mib))
 }

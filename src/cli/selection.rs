@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::sizes::SizesArgs;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::event::RunId;
@@ -32,6 +33,8 @@ pub struct SelectionArgs {
     /// Architectures of the guests [default: the host's].
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARCH")]
     arch: Vec<Arch>,
+    #[command(flatten)]
+    sizes: SizesArgs,
     /// Only part I of N, by the names of the runs; `auto` or `auto/N` takes I from the variables of
     /// Slurm, Kubernetes, GitLab or GitHub.
     #[arg(long, value_name = "I/N", env = "LAB_SHARD")]
@@ -48,6 +51,8 @@ pub struct Selection {
     scenarios: Vec<Scenario>,
     kernels: Vec<Definition>,
     shard: Option<Shard>,
+    /// Whether the runs are to be recorded.
+    recorded: bool,
     /// What the event files of `--resume` hold.
     earlier: Results,
 }
@@ -65,6 +70,7 @@ impl SelectionArgs {
             paths: self.paths.clone(),
             kernels: self.kernel.clone(),
             archs: self.arch.clone(),
+            sizes: self.sizes.choices(),
             ..more
         };
         let file = LabFile::read(project)?;
@@ -94,6 +100,7 @@ impl SelectionArgs {
             scenarios,
             kernels,
             shard,
+            recorded: false,
             earlier,
         })
     }
@@ -116,9 +123,28 @@ pub(super) fn read_kernels(project: &Path, names: &[String]) -> Result<Vec<Defin
 }
 
 impl Selection {
+    /// The same, of runs that are recorded.
+    #[must_use]
+    pub fn recorded(self) -> Self {
+        Self {
+            recorded: true,
+            ..self
+        }
+    }
+
+    /// The plan of all shards.
+    fn whole(&self) -> Plan<'_> {
+        let Settings { archs, sizes, .. } = &self.settings;
+        let mut plan = plan::plan(&self.scenarios, &self.kernels, archs, sizes);
+        if self.recorded {
+            plan.retain_recordable();
+        }
+        plan
+    }
+
     /// The plan for this shard, whether or not it has verdicts already.
     pub fn plan(&self) -> Plan<'_> {
-        let mut plan = plan::plan(&self.scenarios, &self.kernels, &self.settings.archs);
+        let mut plan = self.whole();
         if let Some(shard) = self.shard {
             plan.retain_shard(shard);
         }
@@ -135,8 +161,7 @@ impl Selection {
         let Some(shard) = self.shard else {
             return Vec::new();
         };
-        let whole = plan::plan(&self.scenarios, &self.kernels, &self.settings.archs);
-        let runs = whole.ids().into_iter();
+        let runs = self.whole().ids().into_iter();
         runs.filter(|run| !shard.has(run)).collect()
     }
 

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::selection::read_kernels;
+use super::sizes::SizeArgs;
 use super::{archs, run, scenarios};
 use crate::arch::Arch;
 use crate::cache::write_atomically;
@@ -53,6 +54,8 @@ pub struct SelftestsArgs {
     /// How guests are executed.
     #[arg(long, value_enum, value_name = "ACCEL", default_value = "auto")]
     accel: Choice,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Play the scripts of DIR (test-*.sh and test_modules/) instead of the kernel's own; may be
     /// given several times.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["compare", "mutations"])]
@@ -131,18 +134,20 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
     let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let kernels = args.kernels(&ctx.project)?;
     let scenarios = args.scenarios(&ctx.project)?;
+    let sizes = args.size.choices();
     let mut all = Vec::new();
     for kernel in &kernels {
         for &arch in &archs {
             for from in &args.folders() {
                 let from = from.as_deref();
-                let originals = Originals::prepare(ctx, kernel, arch, args.accel, from).await?;
+                let (accel, size) = (args.accel, sizes.first());
+                let originals = Originals::prepare(ctx, kernel, arch, accel, size, from).await?;
                 all.push(Arc::new(originals));
             }
         }
     }
-    let plan = plan::plan(&scenarios, &kernels, &archs);
-    let options = options(ctx, args.accel);
+    let plan = plan::plan(&scenarios, &kernels, &archs, &sizes);
+    let options = options(ctx, args.accel, plan.largest_mib());
     let mut runs: Vec<_> = all.iter().flat_map(|originals| originals.runs()).collect();
     runs.extend(plan.ids());
     ctx.events.send(Event::Planned {
@@ -202,14 +207,14 @@ async fn play_all(ctx: &Context, all: &[Arc<Originals>], records: &Path) -> Resu
     played.into_values().collect()
 }
 
-fn options(ctx: &Context, accel: Choice) -> Options {
+fn options(ctx: &Context, accel: Choice, largest_mib: u32) -> Options {
     let folder = ctx.project.join(".lab/runs");
     let records = std::path::absolute(&folder).unwrap_or(folder);
     // What is compared here is not for review.
     let snapshots = Snapshots::new(ctx.project.clone(), SnapshotPolicy::ReadOnly);
     Options {
         accel,
-        jobs: run::default_jobs(),
+        jobs: run::default_jobs(largest_mib),
         boots: Semaphore::new(run::cpus()),
         ..Options::new(snapshots, records)
     }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::pause::{note_gdb, require_step};
 use super::selection::read_kernels;
+use super::sizes::SizeArgs;
 use super::{archs, check, scenarios};
 use crate::arch::Arch;
 use crate::cache::blocking;
@@ -26,6 +27,7 @@ use crate::guest::entrance::Entrance;
 use crate::guest::terminal::{self, Ended, Visit};
 use crate::runner::pause::{At, Pause, Visitor};
 use crate::runner::{self, Options, record};
+use crate::size::Choices;
 use crate::state::{SnapshotPolicy, Snapshots};
 use crate::visible::Pieces;
 use crate::vm::accel::Choice;
@@ -47,6 +49,8 @@ pub struct GuestArgs {
     /// Of a scenario: the guest's architecture [default: the host's].
     #[arg(long, value_enum, value_name = "ARCH")]
     arch: Option<Arch>,
+    #[command(flatten)]
+    size: SizeArgs,
     /// Of a scenario: how the guest is executed.
     #[arg(long, value_enum, value_name = "ACCEL", default_value = "auto")]
     accel: Choice,
@@ -106,6 +110,7 @@ impl GuestArgs {
         only(self.at.is_some(), "--at")?;
         only(self.kernel.is_some(), "--kernel")?;
         only(self.arch.is_some(), "--arch")?;
+        only(self.size.choices() != Choices::default(), "a guest's size")?;
         only(self.gdb, "--gdb")?;
         let found = find(project, self.guest.as_deref())?;
         visit(&found.entrance, wish, &ctx.cancel).await
@@ -131,10 +136,12 @@ impl GuestArgs {
             note_gdb(&ctx.events, &archs);
         }
         let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
-        let plan = plan::plan(&scenarios, &kernels, &archs);
+        let sizes = self.size.choices();
+        let plan = plan::plan(&scenarios, &kernels, &archs, &sizes);
         if let [skipped, ..] = &plan.skipped[..] {
             let what = format!("{} cannot be played: {}", skipped.run, skipped.reason);
-            return Err(Error::new(Blame::Usage, what).help("name another kernel with --kernel"));
+            return Err(Error::new(Blame::Usage, what)
+                .help("name another kernel with --kernel, or a larger guest"));
         }
         if plan.runs.len() != 1 {
             let what = format!("there are {} runs of it", plan.runs.len());

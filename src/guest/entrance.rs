@@ -207,6 +207,7 @@ mod tests {
             scenario: "s".into(),
             kernel: "tags".into(),
             arch: Arch::X86_64,
+            cpus: None,
         };
         let inside = Inside {
             run: &run,

@@ -34,6 +34,7 @@ impl Definition {
             patches,
             config: _,
             capabilities,
+            machine,
         } = self;
         let mut files = Vec::new();
         let mut lines = vec![
@@ -71,6 +72,9 @@ impl Definition {
             able.push(format!("{}: [{}]", capability.name(), archs.join(", ")));
         }
         lines.push(format!("capabilities: {{ {} }}", able.join(", ")));
+        if !machine.is_empty() {
+            lines.push(format!("machine: {machine}"));
+        }
         files.push(ProjectFile {
             path: format!("kernels/{name}.yaml"),
             data: (lines.join("\n") + "\n").into_bytes(),
@@ -156,6 +160,28 @@ mod tests {
                 assert_eq!(series(&copy), series(&kernel));
             }
         }
+    }
+
+    #[test]
+    fn a_copy_needs_the_same_guest() {
+        let dir = tempfile::tempdir().unwrap();
+        let kernels = dir.path().join("kernels");
+        fs::create_dir(&kernels).unwrap();
+        let base = "version: 1\nsummary: x\nsource: { git: x, revision: v7.3 }\nconfig: [a.config]\n\
+                    machine: { cpus: 2, memory: 1G, append: kasan.fault=panic a }\n";
+        fs::write(kernels.join("base.yaml"), base).unwrap();
+        fs::write(kernels.join("a.config"), "").unwrap();
+        let more = "version: 1\nsummary: x\nextends: base\n";
+        fs::write(kernels.join("more.yaml"), more).unwrap();
+        let kernel = Definition::read(dir.path(), "more").unwrap();
+        assert_eq!(kernel.machine.memory_mib, Some(1024));
+        for file in kernel.portable(Arch::X86_64).unwrap() {
+            let path = dir.path().join("copy").join(&file.path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file.data).unwrap();
+        }
+        let copy = Definition::read(&dir.path().join("copy"), "more").unwrap();
+        assert_eq!(copy.machine, kernel.machine);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Scenarios × kernels × architectures → runs, and what is skipped with the reason. Pure.
+//! Scenarios × kernels × architectures × numbers of CPUs → runs, and what is skipped with the reason. Pure.
 
 pub mod shard;
 
@@ -9,6 +9,7 @@ use crate::arch::Arch;
 use crate::event::{RunId, Skipped};
 use crate::kernel::Definition;
 use crate::scenario::{Capability, Scenario};
+use crate::size::{self, Choice, Choices, Size};
 use shard::Shard;
 
 /// What is going to run.
@@ -27,6 +28,33 @@ impl Plan<'_> {
         self.skipped.retain(|skipped| shard.has(&skipped.run));
     }
 
+    /// Leaves out the runs that cannot be recorded: QEMU takes turns between the CPUs of a machine
+    /// whose instructions are counted; with one there is no turn to repeat.
+    pub fn retain_recordable(&mut self) {
+        for run in std::mem::take(&mut self.runs) {
+            match run.size() {
+                Ok(Size { cpus: 1, .. }) => self.runs.push(run),
+                sized => self.skipped.push(Skipped {
+                    run: run.id(),
+                    reason: match sized {
+                        Ok(size) => {
+                            let cpus = size::cpus(size.cpus);
+                            format!("it has {cpus}; a guest that is recorded has one")
+                        }
+                        Err(reason) => reason,
+                    },
+                }),
+            }
+        }
+    }
+
+    /// The memory in MiB of its largest guest.
+    pub fn largest_mib(&self) -> u32 {
+        let sizes = self.runs.iter().filter_map(|run| run.size().ok());
+        let mib = sizes.map(|size| size.memory_mib);
+        mib.max().unwrap_or(Size::default().memory_mib)
+    }
+
     /// The identities of the runs.
     pub fn ids(&self) -> Vec<RunId> {
         self.runs.iter().map(Run::id).collect()
@@ -42,21 +70,43 @@ pub struct Run<'a> {
     pub kernel: &'a Definition,
     /// On which architecture.
     pub arch: Arch,
+    /// What is chosen of its guest's size.
+    pub choice: Choice<'a>,
 }
 
 impl Run<'_> {
+    /// How large its guest is.
+    ///
+    /// # Errors
+    ///
+    /// The choice is below what the scenario or the kernel needs: why the run is left out.
+    pub fn size(&self) -> Result<Size, String> {
+        Size::of(&self.scenario.machine, &self.kernel.machine, self.choice)
+    }
+
     /// Its identity.
     pub fn id(&self) -> RunId {
         RunId {
             scenario: self.scenario.name.clone(),
             kernel: self.kernel.name.clone(),
             arch: self.arch,
+            cpus: self.choice.cpus.filter(|&cpus| cpus != self.own_cpus()),
         }
+    }
+
+    /// How many CPUs its guest has if nobody chooses.
+    fn own_cpus(&self) -> u16 {
+        Size::least(&self.scenario.machine, &self.kernel.machine).cpus
     }
 }
 
 /// Plans every combination.
-pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[Arch]) -> Plan<'a> {
+pub fn plan<'a>(
+    scenarios: &'a [Scenario],
+    kernels: &'a [Definition],
+    archs: &[Arch],
+    sizes: &'a Choices,
+) -> Plan<'a> {
     let mut plan = Plan {
         runs: Vec::new(),
         skipped: Vec::new(),
@@ -65,21 +115,24 @@ pub fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[A
     let mut seen = BTreeSet::new();
     for kernel in kernels {
         for &arch in archs {
-            for scenario in scenarios {
-                let run = Run {
+            for choice in sizes.each() {
+                let run = |scenario| Run {
                     scenario,
                     kernel,
                     arch,
+                    choice,
                 };
-                if !seen.insert(run.id()) {
-                    continue;
-                }
-                match unmet(run) {
-                    None => plan.runs.push(run),
-                    Some(reason) => plan.skipped.push(Skipped {
-                        run: run.id(),
-                        reason,
-                    }),
+                for run in scenarios.iter().map(run) {
+                    if !seen.insert(run.id()) {
+                        continue;
+                    }
+                    match unmet(run) {
+                        None => plan.runs.push(run),
+                        Some(reason) => plan.skipped.push(Skipped {
+                            run: run.id(),
+                            reason,
+                        }),
+                    }
                 }
             }
         }
@@ -109,14 +162,15 @@ fn unmet(run: Run<'_>) -> Option<String> {
         let archs: Vec<_> = requires.arch.iter().map(|arch| arch.name()).collect();
         return Some(format!("it is for {} only", archs.join(", ")));
     }
-    let (wanted, found) = (requires.replace?, run.kernel.capabilities.replace);
-    (wanted != found).then(|| {
-        format!(
+    let found = run.kernel.capabilities.replace;
+    if let Some(wanted) = requires.replace.filter(|wanted| *wanted != found) {
+        return Some(format!(
             "it requires replace: {}, the kernel has {}",
             wanted.name(),
             found.name()
-        )
-    })
+        ));
+    }
+    run.size().err()
 }
 
 #[cfg(test)]
@@ -126,6 +180,7 @@ mod tests {
 
     use crate::kernel::definition::{Capabilities, Source};
     use crate::scenario::{Code, Livepatch, Replace, ReplaceCapability, Requires, SnapshotScope};
+    use crate::size::Needs;
 
     fn kernel(name: &str, replace: ReplaceCapability) -> Definition {
         Definition {
@@ -139,6 +194,7 @@ mod tests {
                 replace,
                 others: BTreeMap::new(),
             },
+            machine: Needs::default(),
         }
     }
 
@@ -149,6 +205,7 @@ mod tests {
             original: None,
             summary: String::new(),
             requires,
+            machine: Needs::default(),
             targets: Vec::new(),
             livepatches: Vec::new(),
             steps: Vec::new(),
@@ -156,6 +213,123 @@ mod tests {
             allow_splats: Vec::new(),
             snapshot: SnapshotScope::default(),
         }
+    }
+
+    fn plan<'a>(scenarios: &'a [Scenario], kernels: &'a [Definition], archs: &[Arch]) -> Plan<'a> {
+        static NOTHING: Choices = Choices {
+            cpus: Vec::new(),
+            memory_mib: None,
+            append: None,
+        };
+        super::plan(scenarios, kernels, archs, &NOTHING)
+    }
+
+    fn chosen(cpus: &[u16], memory_mib: Option<u32>) -> Choices {
+        Choices {
+            cpus: cpus.to_vec(),
+            memory_mib,
+            append: None,
+        }
+    }
+
+    #[test]
+    fn a_number_of_cpus_that_is_chosen_is_in_the_name_of_a_run_unless_it_is_its_own() {
+        let mut two = scenario("two", Requires::default());
+        two.machine.cpus = Some(2);
+        let scenarios = [scenario("one", Requires::default()), two];
+        let kernels = [kernel("tags", ReplaceCapability::Tags)];
+        let sizes = chosen(&[1, 2, 1], None);
+        let plan = super::plan(&scenarios, &kernels, &[Arch::X86_64], &sizes);
+        let names: Vec<_> = plan.ids().iter().map(RunId::to_string).collect();
+        assert_eq!(
+            names,
+            [
+                "one on tags (x86_64)",
+                "one on tags (x86_64, 2 CPUs)",
+                "two on tags (x86_64)"
+            ]
+        );
+        let machine: Vec<_> = plan.ids().iter().map(RunId::name).collect();
+        assert_eq!(machine[1..], ["one@tags.x86_64.2cpus", "two@tags.x86_64"]);
+        let cpus: Vec<_> = plan
+            .runs
+            .iter()
+            .map(|run| run.size().unwrap().cpus)
+            .collect();
+        assert_eq!(cpus, [1, 2, 2]);
+        let [skipped] = &plan.skipped[..] else {
+            panic!("{:?}", plan.skipped);
+        };
+        assert_eq!(skipped.run.to_string(), "two on tags (x86_64, 1 CPU)");
+        assert_eq!(skipped.reason, "it needs 2 CPUs (scenario), not 1");
+    }
+
+    #[test]
+    fn a_choice_below_a_need_is_not_raised_and_one_above_it_is_taken() {
+        let mut kernels = [kernel("kasan", ReplaceCapability::Tags)];
+        kernels[0].machine = Needs {
+            cpus: Some(2),
+            memory_mib: Some(1024),
+            append: "kasan.fault=panic".into(),
+        };
+        let mut scenarios = [scenario("s", Requires::default())];
+        scenarios[0].machine = Needs {
+            cpus: Some(4),
+            memory_mib: Some(512),
+            append: "b=1  c".into(),
+        };
+        let sized = |sizes: &Choices| {
+            let plan = super::plan(&scenarios, &kernels, &[Arch::X86_64], sizes);
+            match &plan.runs[..] {
+                [run] => Ok(run.size().unwrap()),
+                _ => Err(plan.skipped[0].reason.clone()),
+            }
+        };
+        let words = "kasan.fault=panic b=1 c";
+        let size = |cpus, memory_mib, append: &str| Size {
+            cpus,
+            memory_mib,
+            append: append.into(),
+        };
+        assert_eq!(sized(&chosen(&[], None)), Ok(size(4, 1024, words)));
+        let more = Choices {
+            append: Some("d".into()),
+            ..chosen(&[8], Some(2048))
+        };
+        let all = format!("{words} d");
+        assert_eq!(sized(&more), Ok(size(8, 2048, &all)));
+        let few = sized(&chosen(&[2], None)).unwrap_err();
+        assert_eq!(few, "it needs 4 CPUs (scenario), not 2");
+        let little = sized(&chosen(&[], Some(512))).unwrap_err();
+        assert_eq!(little, "it needs 1G of memory (kernel), not 512M");
+    }
+
+    #[test]
+    fn what_has_several_cpus_is_not_recorded() {
+        let mut two = scenario("two", Requires::default());
+        two.machine.cpus = Some(2);
+        let scenarios = [scenario("one", Requires::default()), two];
+        let kernels = [kernel("tags", ReplaceCapability::Tags)];
+        let mut plan = plan(&scenarios, &kernels, &[Arch::X86_64]);
+        plan.retain_recordable();
+        assert_eq!(plan.ids()[0].scenario, "one");
+        let reason = "it has 2 CPUs; a guest that is recorded has one";
+        assert_eq!((plan.runs.len(), &*plan.skipped[0].reason), (1, reason));
+    }
+
+    #[test]
+    fn the_memory_of_the_largest_guest_is_known() {
+        let mut scenarios = ["a", "b"].map(|name| scenario(name, Requires::default()));
+        let kernels = [kernel("tags", ReplaceCapability::Tags)];
+        assert_eq!(
+            plan(&scenarios, &kernels, &[Arch::X86_64]).largest_mib(),
+            256
+        );
+        scenarios[1].machine.memory_mib = Some(1024);
+        assert_eq!(
+            plan(&scenarios, &kernels, &[Arch::X86_64]).largest_mib(),
+            1024
+        );
     }
 
     #[test]

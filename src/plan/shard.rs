@@ -190,6 +190,7 @@ mod tests {
             scenario: "tagged-replace".into(),
             kernel: "tags".into(),
             arch: crate::arch::Arch::X86_64,
+            cpus: None,
         };
         // Written down: machines with different labs must cut the same way.
         let index = (1..=6).find(|&index| Shard::new(index, 6).unwrap().has(&run));

@@ -79,6 +79,9 @@ pub struct Recording {
     pub machine: String,
     /// Whether its firmware was qboot.
     pub qboot: bool,
+    /// How large the guest was.
+    #[serde(default)]
+    pub size: Size,
     /// What was booted.
     pub kernel: Sealed,
     /// The initramfs.
@@ -154,6 +157,7 @@ impl Recorded<'_> {
             qemu,
             machine: args::recorded_machine(self.parts.arch, &self.parts.size, self.qboot),
             qboot: self.qboot,
+            size: self.parts.size,
             kernel,
             image,
             log: sum,
@@ -230,7 +234,7 @@ impl Recording {
                 .evidence(&format!("recorded:  {}\ninstalled: {qemu}", self.qemu))
                 .help(again));
         }
-        let machine = args::recorded_machine(self.run.arch, &Size::default(), self.qboot);
+        let machine = args::recorded_machine(self.run.arch, &self.size, self.qboot);
         if machine != self.machine {
             return Err(
                 Error::host("this lab makes another machine than the one that recorded")
@@ -319,10 +323,12 @@ mod tests {
                 scenario: "tagged-replace".into(),
                 kernel: "tags".into(),
                 arch: Arch::X86_64,
+                cpus: None,
             },
             qemu: "QEMU emulator version 10.0.2".into(),
             machine: args::recorded_machine(Arch::X86_64, &Size::default(), true),
             qboot: true,
+            size: Size::default(),
             kernel: file("vmlinux"),
             image: file("initramfs.cpio"),
             log: file(LOG).sha256,

@@ -11,7 +11,6 @@ use tokio::time::{Instant, sleep};
 use super::{CONSOLE, LOG, Recording};
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
-use crate::size::Size;
 use crate::vm::Accel;
 use crate::vm::accel::describe;
 use crate::vm::args::Parts;
@@ -87,7 +86,7 @@ pub async fn play(
     let parts = Parts {
         arch: recording.run.arch,
         accel: Accel::Tcg,
-        size: Size::default(),
+        size: recording.size.clone(),
         kernel: recording.kernel.path.clone(),
         image: &recording.image.path,
         record: folder.path(),

@@ -267,8 +267,10 @@ fn skip_lines(skipped: &[Skipped]) -> Vec<String> {
     let mut groups: Vec<(&Skipped, Vec<&str>)> = Vec::new();
     for skip in skipped {
         let alike = |(first, _): &&mut (&Skipped, Vec<&str>)| {
-            let key =
-                |skip: &Skipped| (skip.run.kernel.clone(), skip.run.arch, skip.reason.clone());
+            let key = |skip: &Skipped| {
+                let run = &skip.run;
+                (run.kernel.clone(), run.machine(), skip.reason.clone())
+            };
             key(first) == key(skip)
         };
         match groups.iter_mut().find(alike) {
@@ -281,8 +283,8 @@ fn skip_lines(skipped: &[Skipped]) -> Vec<String> {
             1..=3 => names.join(", "),
             n => format!("{n} scenarios"),
         };
-        let (kernel, arch, reason) = (&first.run.kernel, first.run.arch, &first.reason);
-        format!("{what} on {kernel} ({arch}): {reason}")
+        let (kernel, machine, reason) = (&first.run.kernel, first.run.machine(), &first.reason);
+        format!("{what} on {kernel} ({machine}): {reason}")
     };
     groups.iter().map(line).collect()
 }
@@ -487,6 +489,7 @@ mod tests {
             scenario: "tagged-replace".into(),
             kernel: "tags".into(),
             arch: Arch::X86_64,
+            cpus: None,
         }
     }
 

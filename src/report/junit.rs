@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The results as JUnit XML, which CI systems show: a suite per kernel and architecture, a case per
-//! run.
+//! The results as JUnit XML, which CI systems show: a suite per kernel, architecture
+//! and number of CPUs, a case per run.
 //!
 //! What is no verdict on the kernel (the lab could not run it, it was cancelled, it has no result)
 //! is an `error`; nothing without a verdict is a pass.
@@ -22,22 +22,19 @@ use crate::verdict::{Outcome, Verdict};
 
 /// The document.
 pub fn render(results: &Results) -> Result<String> {
-    let mut suites = BTreeMap::<(&str, Arch), Vec<TestCase>>::new();
+    let mut suites = BTreeMap::<Suite<'_>, (String, Vec<TestCase>)>::new();
     for run in &results.runs {
-        suites.entry(key(&run.run)).or_default().push(case(run));
+        of(&mut suites, &run.run).push(case(run));
     }
     for skip in &results.skipped {
-        suites
-            .entry(key(&skip.run))
-            .or_default()
-            .push(left_out(skip));
+        of(&mut suites, &skip.run).push(left_out(skip));
     }
     let mut report = Report::new("lab");
     if let Some(ended) = results.ended {
         report.set_time(Duration::from_millis(ended.ms));
     }
-    for ((kernel, arch), cases) in suites {
-        let mut suite = TestSuite::new(format!("{} ({arch})", one_line(kernel)));
+    for (name, cases) in suites.into_values() {
+        let mut suite = TestSuite::new(name);
         suite.set_time(cases.iter().filter_map(|case| case.time).sum());
         suite.add_test_cases(cases);
         report.add_test_suite(suite);
@@ -47,13 +44,22 @@ pub fn render(results: &Results) -> Result<String> {
         .map_err(|error| Error::lab(format!("cannot write JUnit XML: {error}")))
 }
 
-fn key(run: &RunId) -> (&str, Arch) {
-    (&run.kernel, run.arch)
+/// What the runs of a suite have in common.
+type Suite<'a> = (&'a str, Arch, Option<u16>);
+
+/// The cases of the suite that a run belongs to.
+fn of<'s, 'a>(
+    suites: &'s mut BTreeMap<Suite<'a>, (String, Vec<TestCase>)>,
+    run: &'a RunId,
+) -> &'s mut Vec<TestCase> {
+    let name = || format!("{} ({})", one_line(&run.kernel), run.machine());
+    let suite = suites.entry((&run.kernel, run.arch, run.cpus));
+    &mut suite.or_insert_with(|| (name(), Vec::new())).1
 }
 
 fn named(run: &RunId, status: TestCaseStatus) -> TestCase {
     let mut case = TestCase::new(one_line(&run.scenario), status);
-    case.set_classname(format!("{}.{}", one_line(&run.kernel), run.arch));
+    case.set_classname(format!("{}.{}", one_line(&run.kernel), run.machine_name()));
     case
 }
 

@@ -43,6 +43,7 @@ pub fn run(scenario: &str) -> RunId {
         scenario: scenario.into(),
         kernel: "tags".into(),
         arch: Arch::X86_64,
+        cpus: None,
     }
 }
 
@@ -73,6 +74,7 @@ pub fn with_text_everywhere(text: &str) -> Results {
         scenario: text.into(),
         kernel: text.into(),
         arch: Arch::X86_64,
+        cpus: None,
     };
     let mut verdict = Verdict::against(Outcome::Failed, Blame::Kernel, text)
         .with(text, text)

@@ -13,6 +13,7 @@ use super::text::one_line;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::event::RunId;
+use crate::size;
 use crate::verdict::{Outcome, Verdict};
 
 const BEGIN: &str = "<!-- lab: verdicts -->";
@@ -21,12 +22,12 @@ const END: &str = "<!-- lab: end of verdicts -->";
 /// The table, and what fails as expected.
 pub fn render(results: &Results) -> String {
     let mut text = grid(results, |cell| state(cell).to_owned());
-    let mut failures = BTreeMap::new();
+    let mut failures = BTreeSet::new();
     for run in &results.runs {
         let is_expected = |verdict: &&Verdict| verdict.outcome == Outcome::ExpectedFailure;
         if let Some(verdict) = run.verdict().filter(is_expected) {
             let name = format!("`{}` on `{}`", run.run.scenario, column(&run.run));
-            failures.insert(name, &verdict.reasons);
+            failures.insert((name, &verdict.reasons));
         }
     }
     for (run, reasons) in failures {
@@ -78,15 +79,48 @@ pub fn state(cell: Cell<'_>) -> &'static str {
     }
 }
 
-/// A Markdown table, scenario × kernel and architecture, whose cells `show` fills.
+/// The runs of one scenario on one kernel and architecture: what is shown of each number of CPUs.
+#[derive(Default)]
+struct Group {
+    shown: BTreeMap<Option<u16>, String>,
+    skipped: BTreeMap<Option<u16>, String>,
+}
+
+impl Group {
+    /// What all have in common is said once. What is left out with one number of CPUs, and played
+    /// with another, was played.
+    fn text(&self) -> String {
+        let shown = match self.shown.is_empty() {
+            true => &self.skipped,
+            false => &self.shown,
+        };
+        let distinct: BTreeSet<_> = shown.values().collect();
+        if let [text] = &distinct.into_iter().collect::<Vec<_>>()[..] {
+            return (*text).clone();
+        }
+        let cell = |(cpus, text): (&Option<u16>, &String)| match cpus {
+            None => text.clone(),
+            Some(cpus) => format!("{text} ({})", size::cpus(*cpus)),
+        };
+        shown.iter().map(cell).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A Markdown table, scenario × kernel and architecture, whose cells `show` fills. Runs with several
+/// numbers of CPUs share a cell.
 pub fn grid(results: &Results, show: impl Fn(Cell<'_>) -> String) -> String {
     let mut columns = BTreeSet::new();
-    let mut rows = BTreeMap::<String, BTreeMap<String, String>>::new();
-    let mut put = |run: &RunId, cell| {
+    let mut rows = BTreeMap::<String, BTreeMap<String, Group>>::new();
+    let mut put = |run: &RunId, cell: Cell<'_>| {
         let column = escape(&column(run));
         columns.insert(column.clone());
         let row = rows.entry(escape(&run.scenario)).or_default();
-        row.insert(column, show(cell));
+        let group = row.entry(column).or_default();
+        let texts = match cell {
+            Cell::Skipped => &mut group.skipped,
+            Cell::Run(_) => &mut group.shown,
+        };
+        texts.insert(run.cpus, show(cell));
     };
     for skip in &results.skipped {
         put(&skip.run, Cell::Skipped);
@@ -102,7 +136,7 @@ pub fn grid(results: &Results, show: impl Fn(Cell<'_>) -> String) -> String {
     for (scenario, row) in &rows {
         let _ = write!(text, "| {scenario} |");
         for column in &columns {
-            let cell = row.get(column).map_or("", String::as_str);
+            let cell = row.get(column).map_or_else(String::new, Group::text);
             let _ = write!(text, " {cell} |");
         }
         text.push('\n');
@@ -145,6 +179,25 @@ mod tests {
     #[test]
     fn every_outcome_has_its_place() {
         insta::assert_snapshot!(render(&sample::results()));
+    }
+
+    #[test]
+    fn numbers_of_cpus_share_a_cell_and_are_named_where_they_differ() {
+        let group = |shown: &[(Option<u16>, &str)], skipped: &[Option<u16>]| {
+            let shown = shown.iter().map(|(cpus, text)| (*cpus, (*text).to_owned()));
+            let skipped = skipped.iter().map(|cpus| (*cpus, "skipped".to_owned()));
+            let group = Group {
+                shown: shown.collect(),
+                skipped: skipped.collect(),
+            };
+            group.text()
+        };
+        let two = Some(2);
+        assert_eq!(group(&[(None, "passed"), (two, "passed")], &[]), "passed");
+        let differ = group(&[(None, "passed"), (two, "failed")], &[]);
+        assert_eq!(differ, "passed, failed (2 CPUs)");
+        assert_eq!(group(&[(None, "passed")], &[Some(1)]), "passed");
+        assert_eq!(group(&[], &[None, two]), "skipped");
     }
 
     #[test]

@@ -16,14 +16,14 @@ use super::attempt::PreparedRun;
 use super::origin::{Ingredients, Provenance};
 use crate::arch::Arch;
 use crate::context::Context;
-use crate::error::{Blame, Result};
+use crate::error::{Blame, Error, Result};
 use crate::files::ProjectFile;
 use crate::host;
 use crate::image::{self, build::BuiltImage};
 use crate::kernel::{self, BuiltKernel};
 use crate::module::{self, Module, generate, klp_build, kselftest, prebuilt};
 use crate::plan::Run;
-use crate::size::Size;
+use crate::size::{self, Size};
 use crate::vm::Accel;
 use crate::vm::accel;
 
@@ -229,6 +229,8 @@ impl<'a> Builds<'a, '_> {
         let prebuilt = prebuilt::take(ctx, &kernel, run.arch, run.scenario, &modules).await?;
         modules.extend(prebuilt);
         let boot_file = kernel.boot_file(run.arch);
+        let size = run.size().map_err(Error::lab)?;
+        has_cpus(&kernel, &size)?;
         let version = || host::emulator_version(ctx, run.arch);
         let image_sum = image::Definition::read(&ctx.project, image::DEFAULT)
             .and_then(|definition| definition.sum());
@@ -241,6 +243,8 @@ impl<'a> Builds<'a, '_> {
             image: &image,
             image_sum: image_sum.unwrap_or_default(),
             accel,
+            size: &size,
+            append: run.choice.append,
             qemu: self.guests[&run.arch].qemu.get_or_init(version).await,
             modules: &modules,
             options: self.options,
@@ -254,10 +258,49 @@ impl<'a> Builds<'a, '_> {
             release: kernel.release,
             image,
             accel,
-            size: Size::default(),
+            size,
             modules,
             options: Arc::clone(self.options),
             origin: Arc::new(origin),
         })
+    }
+}
+
+/// Makes sure that a kernel starts as many CPUs as its guest has.
+fn has_cpus(kernel: &BuiltKernel, size: &Size) -> Result<()> {
+    if size.cpus == 1 {
+        return Ok(());
+    }
+    // Without its configuration nobody knows.
+    let config = std::fs::read_to_string(kernel.config()).unwrap_or_default();
+    match most_cpus(&config).filter(|&most| most < size.cpus) {
+        None => Ok(()),
+        Some(most) => {
+            let (few, many) = (size::cpus(most), size::cpus(size.cpus));
+            let what = format!("the kernel starts {few} at most, and the guest has {many}");
+            Err(Error::new(Blame::File, what)
+                .help("raise CONFIG_NR_CPUS in the kernel's config, or choose fewer with --cpus"))
+        }
+    }
+}
+
+/// How many CPUs a kernel with this configuration starts, if that says so.
+fn most_cpus(config: &str) -> Option<u16> {
+    if config.contains("# CONFIG_SMP is not set\n") {
+        return Some(1);
+    }
+    let mut lines = config.lines();
+    lines.find_map(|line| line.strip_prefix("CONFIG_NR_CPUS=")?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_says_how_many_cpus_are_started() {
+        assert_eq!(most_cpus("CONFIG_SMP=y\nCONFIG_NR_CPUS=8\n"), Some(8));
+        assert_eq!(most_cpus("# CONFIG_SMP is not set\n"), Some(1));
+        assert_eq!(most_cpus("CONFIG_SMP=y\n"), None);
     }
 }

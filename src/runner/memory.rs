@@ -9,7 +9,7 @@ use crate::process;
 /// How often it is looked at.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// What a guest of 256 MiB takes on the host once it has booted, with QEMU's own: measured at 150
-/// MiB under TCG on both architectures, and a margin.
+/// MiB under TCG on both architectures, and a margin. One with more is said to need it.
 const GUEST_MIB: u64 = 250;
 
 /// Watches without end; `peak` holds the most so far, in MiB.
@@ -42,11 +42,15 @@ fn field_kib(status: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// How many guests the free memory is enough for.
-pub fn guests_that_fit() -> usize {
+/// How many guests with so many MiB the free memory is enough for.
+pub fn guests_that_fit(mib: u32) -> usize {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let free_mib = field_kib(&meminfo, "MemAvailable:") / 1024;
-    usize::try_from(free_mib / GUEST_MIB)
+    let guest = match mib {
+        0..=256 => GUEST_MIB,
+        more => u64::from(more),
+    };
+    usize::try_from(free_mib / guest)
         .unwrap_or(usize::MAX)
         .max(1)
 }

@@ -21,6 +21,7 @@ use crate::image::build::BuiltImage;
 use crate::kernel::BuiltKernel;
 use crate::module::Module;
 use crate::scenario::{self, Scenario};
+use crate::size::Size;
 use crate::vm::Accel;
 use crate::yaml::Source;
 
@@ -54,6 +55,12 @@ pub struct Origin {
     pub timeout_ms: Option<u64>,
     /// Whether guests were forks and played several runs.
     pub warm: bool,
+    /// How large the guest was.
+    #[serde(default = "Size::before")]
+    pub size: Size,
+    /// The words of the kernel's command line that were chosen, of those of its size.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
 }
 
 /// Which kernel was booted.
@@ -137,6 +144,9 @@ pub(super) struct Ingredients<'a> {
     /// [`crate::image::Definition::sum`].
     pub(super) image_sum: String,
     pub(super) accel: Accel,
+    pub(super) size: &'a Size,
+    /// The words that were chosen, of those of its size.
+    pub(super) append: &'a str,
     pub(super) qemu: &'a str,
     pub(super) modules: &'a [Module],
     pub(super) options: &'a Options,
@@ -187,6 +197,8 @@ impl Provenance {
             qemu: parts.qemu.to_owned(),
             timeout_ms: parts.options.timeout.map(millis),
             warm: parts.options.warm,
+            size: parts.size.clone(),
+            append: parts.append.to_owned(),
         };
         Self {
             recorded: Recorded {

@@ -92,7 +92,8 @@ impl Record {
         let time = jiff::Timestamp::now()
             .strftime("%Y%m%d-%H%M%S%.3f")
             .to_string();
-        let first = format!("{time}-{}-{}-{}", run.scenario, run.kernel, run.arch);
+        let machine = run.machine_name().replace('.', "-");
+        let first = format!("{time}-{}-{}-{machine}", run.scenario, run.kernel);
         // A clock that was set back, and another lab, may have come to the same name.
         let mut number = 1;
         let (name, dir) = loop {
@@ -222,6 +223,7 @@ mod tests {
             scenario: "x".into(),
             kernel: "k".into(),
             arch: crate::arch::Arch::X86_64,
+            cpus: None,
         };
         let (events, _receiver) = Events::channel();
         let record = Record::create(dir.path(), &run, &events).unwrap();

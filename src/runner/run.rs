@@ -30,6 +30,10 @@ use crate::vm::machine::{Gone, Machine};
 
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";
+/// What to do about a guest that hangs and does not say why. Its console is written by a task.
+const ONE_CPU: &str = "a guest whose only CPU is stuck cannot say so: with --cpus 2 the other one writes the \
+                       kernel's complaint";
+
 /// A run that has ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -454,7 +458,11 @@ impl Attempt<'_> {
         let names = Names::of(&self.of.scenario);
         let evidence = forensics::of_silence(live, &names, &self.of.tree).await;
         verdict.evidence.splice(..0, evidence);
-        verdict
+        let silent = verdict.outcome == Outcome::Hung && verdict.splat.is_none();
+        match silent && self.of.size.cpus == 1 {
+            true => verdict.help(ONE_CPU),
+            false => verdict,
+        }
     }
 
     async fn play_on(

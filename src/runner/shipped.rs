@@ -8,13 +8,12 @@ use super::Options;
 use super::attempt::PreparedRun;
 use super::origin::{Origin, Provenance};
 use crate::context::Context;
-use crate::error::{Blame, Result};
+use crate::error::{Blame, Error, Result};
 use crate::event::millis;
 use crate::host;
 use crate::image::build::BuiltImage;
 use crate::module::{Module, build::check_vermagic, generate};
 use crate::plan::Run;
-use crate::size::Size;
 use crate::vm::accel;
 
 /// What a run boots and loads instead of what is built for it.
@@ -51,7 +50,10 @@ impl Shipped {
         }
         let choice = options.accel;
         let accel = accel::choose(ctx, choice, run.arch, &self.kernel, &self.initramfs).await?;
+        let size = run.size().map_err(Error::lab)?;
         let origin = Origin {
+            size: size.clone(),
+            append: run.choice.append.to_owned(),
             accel: accel.to_string(),
             qemu: host::emulator_version(ctx, run.arch).await,
             timeout_ms: options.timeout.map(millis),
@@ -72,7 +74,7 @@ impl Shipped {
                 record: PathBuf::new(),
             },
             accel,
-            size: Size::default(),
+            size,
             modules: self.modules.clone(),
             options: Arc::clone(options),
             origin: Arc::new(Provenance::of_bundle(origin)),

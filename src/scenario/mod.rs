@@ -33,6 +33,7 @@ use model::VERSION;
 use std::path::Path;
 
 use crate::klp::{names, text};
+use crate::size::Needs;
 use crate::step;
 use crate::yaml::{self, Diagnostic, Diagnostics, Source, Span};
 
@@ -70,6 +71,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
         summary: text(&root, "summary").unwrap_or_default(),
         original: definitions::original(&root),
         requires,
+        machine: Needs::of(root.get("machine")),
         targets,
         livepatches,
         steps,

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::arch::Arch;
 use crate::klp::{Code, Livepatch, ReplaceCapability, Target, kernel_module_name};
+use crate::size::Needs;
 use crate::step::{Change, Place, Step};
 
 /// The version of the format that this lab reads.
@@ -26,6 +27,9 @@ pub struct Scenario {
     pub original: Option<Original>,
     /// What it needs of the kernel.
     pub requires: Requires,
+    /// What it needs of the guest.
+    #[serde(skip_serializing_if = "Needs::is_empty")]
+    pub machine: Needs,
     /// The modules with functions to patch.
     pub targets: Vec<Target>,
     /// The livepatches.

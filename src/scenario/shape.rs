@@ -7,6 +7,7 @@ use crate::klp::ReplaceCapability;
 use crate::klp::names;
 use crate::klp::shape::TARGETS;
 use crate::klp::shape::livepatch::LIVEPATCHES;
+use crate::size::MACHINE;
 use crate::step::STEP_NAME;
 use crate::step::shape::STEPS;
 use crate::yaml::{Field, Int, Lexis, List, OneOf, Record, Shape, Text};
@@ -35,6 +36,11 @@ pub(super) const SCENARIO: Shape = Shape::Record(&Record {
             "requires",
             REQUIRES,
             "What the kernel must offer, or else the scenario is skipped.",
+        ),
+        Field::optional(
+            "machine",
+            Shape::Record(&MACHINE),
+            "What the guest must have, or else the scenario is skipped.",
         ),
         Field::optional(
             "snapshot",

@@ -187,7 +187,8 @@ impl<'a> Judge<'a> {
             .map(|number| self.numbered(number))
             .collect();
         let kernels = std::slice::from_ref(kernel);
-        let plan = plan::plan(&scenarios, kernels, &[self.arch]);
+        let sizes = &self.player.how.sizes;
+        let plan = plan::plan(&scenarios, kernels, &[self.arch], sizes);
         if let Some(skipped) = plan.skipped.first() {
             let (name, reason) = (&self.scenario.name, &skipped.reason);
             let what = format!("{name} cannot be played there: {reason}");
@@ -197,6 +198,7 @@ impl<'a> Judge<'a> {
             scenario,
             kernel,
             arch: self.arch,
+            choice: sizes.first(),
         };
         let ended = self
             .player

@@ -60,7 +60,7 @@ pub async fn compare(
     kernels: &[Definition],
     archs: &[Arch],
 ) -> Result<Vec<Comparison>> {
-    let plan = plan::plan(scenarios, kernels, archs);
+    let plan = plan::plan(scenarios, kernels, archs, &player.how.sizes);
     let ended = player.play(plan.runs.clone()).await?;
     let mut comparisons = Vec::new();
     for scenario in scenarios {

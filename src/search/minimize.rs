@@ -24,6 +24,7 @@ use crate::report::text::{count, one_line};
 use crate::runner::manner::Manner;
 use crate::runner::run::Ended;
 use crate::scenario::{self, Scenario};
+use crate::size::Choices;
 use crate::verdict::{Outcome, Verdict};
 use crate::yaml::{self, Source};
 
@@ -197,7 +198,7 @@ impl<'a> Search<'a> {
             false => cut::without(text, &marks).ok_or_else(unusable)?,
         };
         let scenario = parse(subject, "candidate", &text).ok_or_else(unusable)?;
-        requirements(subject, &scenario)?;
+        requirements(subject, &scenario, &player.how.sizes)?;
         let size = Size::of(&scenario, &text);
         let phase = player.ctx.events.phase(format!("play {}", subject.name));
         let first = [named(&scenario, "candidate-0")];
@@ -299,6 +300,7 @@ impl<'a> Search<'a> {
     /// Whether candidates fail in the same manner. What is no scenario is not played, and nothing
     /// is played twice.
     async fn ask(&mut self, texts: Vec<Option<String>>) -> Result<Vec<bool>> {
+        let sizes = &self.player.how.sizes;
         let keys: Vec<_> = texts.iter().map(|text| key(text.as_deref())).collect();
         let mut new: BTreeMap<&str, (&str, Scenario)> = BTreeMap::new();
         for (text, key) in texts.iter().zip(&keys) {
@@ -311,7 +313,7 @@ impl<'a> Search<'a> {
             self.named += 1;
             let name = format!("candidate-{}", self.named);
             match parse(self.subject, &name, text) {
-                Some(scenario) if requirements(self.subject, &scenario).is_ok() => {
+                Some(scenario) if requirements(self.subject, &scenario, sizes).is_ok() => {
                     new.insert(key, (text, scenario));
                 }
                 _ => drop(self.known.insert(key.clone(), false)),
@@ -392,14 +394,14 @@ fn named(scenario: &Scenario, name: &str) -> Scenario {
 }
 
 /// The kernels must have what the scenario needs.
-fn requirements(subject: &Subject<'_>, scenario: &Scenario) -> Result<()> {
+fn requirements(subject: &Subject<'_>, scenario: &Scenario, sizes: &Choices) -> Result<()> {
     let scenarios = std::slice::from_ref(scenario);
     let kernels: Vec<_> = [Some(subject.kernel), subject.passes_on]
         .into_iter()
         .flatten()
         .cloned()
         .collect();
-    let plan = plan::plan(scenarios, &kernels, &[subject.arch]);
+    let plan = plan::plan(scenarios, &kernels, &[subject.arch], sizes);
     match plan.skipped.first() {
         None => Ok(()),
         Some(skipped) => {
@@ -429,6 +431,7 @@ async fn play(
         scenario,
         kernel,
         arch: subject.arch,
+        choice: player.how.sizes.first(),
     };
     player.play(again.iter().map(run).collect()).await
 }

@@ -14,12 +14,13 @@ use crate::event::{Event, Events};
 use crate::plan::{Plan, Run};
 use crate::runner::run::Ended;
 use crate::runner::{self, Options};
+use crate::size::Choices;
 use crate::state::{SnapshotPolicy, Snapshots};
 use crate::verdict::Outcome;
 use crate::vm::accel::Choice;
 
 /// How runs are played.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct How {
     /// `--accel`.
     pub accel: Choice,
@@ -27,6 +28,8 @@ pub struct How {
     pub jobs: usize,
     /// Guests that boot at the same time.
     pub boots: usize,
+    /// How large the guests are; of numbers of CPUs there is one at most.
+    pub sizes: Choices,
 }
 
 /// Plays runs, and counts.

@@ -13,6 +13,7 @@ use crate::image::build::BuiltImage;
 use crate::kernel::{BuiltKernel, Definition};
 use crate::module::kselftest;
 use crate::process::Cmd;
+use crate::size::{self, Needs, Size};
 use crate::vm::Accel;
 use crate::vm::accel::{self, Choice};
 
@@ -54,6 +55,8 @@ pub struct Originals {
     pub image: BuiltImage,
     /// How it is executed.
     pub accel: Accel,
+    /// How large their guests are.
+    pub size: Size,
     /// The scripts, by name.
     pub scripts: Vec<Script>,
     /// The files that go into the guest, with their names there.
@@ -69,8 +72,13 @@ impl Originals {
         definition: &Definition,
         arch: Arch,
         choice: Choice,
+        size: size::Choice<'_>,
         from: Option<&Path>,
     ) -> Result<Self> {
+        let size = Size::of(&Needs::default(), &definition.machine, size).map_err(|why| {
+            let what = format!("{} cannot be played: {why}", definition.name);
+            Error::new(Blame::Usage, what).help("choose more, or leave the option out")
+        })?;
         let kernel = crate::kernel::build::build(ctx, definition, arch, false).await?;
         let image = crate::image::Definition::read(&ctx.project, IMAGE)?;
         let image = crate::image::build::build(ctx, &image, arch, false).await?;
@@ -104,6 +112,7 @@ impl Originals {
             tree: kernel.tree(),
             image,
             accel,
+            size,
             scripts,
             files,
         })
@@ -115,6 +124,7 @@ impl Originals {
             scenario: format!("{script}: {test}"),
             kernel: self.kernel.clone(),
             arch: self.arch,
+            cpus: None,
         }
     }
 

@@ -16,7 +16,6 @@ use crate::runner::forensics;
 use crate::runner::judge;
 use crate::runner::log::{KernelLog, LAST_DEBUG};
 use crate::runner::record::Record;
-use crate::size::Size;
 use crate::verdict::{Evidence, Outcome, Verdict};
 use crate::vm::args::Parts;
 use crate::vm::machine::{Gone, Machine};
@@ -107,6 +106,7 @@ impl<'a> Player<'a> {
             scenario: originals.name.clone(),
             kernel: originals.kernel.clone(),
             arch: originals.arch,
+            cpus: None,
         };
         let record = Record::create(records, &run, &ctx.events)?;
         let what = format!("boot {} {} for selftests", run.kernel, run.arch);
@@ -115,7 +115,7 @@ impl<'a> Player<'a> {
         let parts = Parts {
             arch: originals.arch,
             accel: originals.accel,
-            size: Size::default(),
+            size: originals.size.clone(),
             kernel: originals.boot_file.clone(),
             image: &originals.image.initramfs,
             record: record.dir(),

@@ -199,6 +199,7 @@ mod tests {
             scenario: "s".into(),
             kernel: "k".into(),
             arch: Arch::X86_64,
+            cpus: None,
         };
         SnapshotFile::of(project, &run, SnapshotScope::PerKernel)
     }

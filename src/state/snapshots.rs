@@ -2,8 +2,8 @@
 //! The snapshots of a whole command: which file a run is held against, and which file gets what it
 //! observed.
 //!
-//! Several runs share one file: those on other architectures, and under `snapshot: shared` those on
-//! other kernels. They may disagree, and they end in any order. So what was observed is kept until
+//! Several runs share one file: those on other architectures, those with other numbers of CPUs, and
+//! under `snapshot: shared` those on other kernels. They may disagree, and they end in any order. So what was observed is kept until
 //! the command ends, and each newcomer may move what was written before: an architecture that
 //! behaves otherwise gets a file of its own, and no run overwrites what another one observed.
 
@@ -64,9 +64,17 @@ struct Group {
     written: BTreeMap<Option<Arch>, Seen>,
 }
 
+/// Who has observed something: a kernel, with a number of CPUs if one was chosen. Those of one
+/// architecture have no files of their own.
+type Player = (String, Option<u16>);
+
+fn player(run: &RunId) -> Player {
+    (run.kernel.clone(), run.cpus)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
-    kernel: String,
+    by: Player,
     text: String,
     accept: bool,
 }
@@ -122,10 +130,10 @@ impl Snapshots {
         let comparison = group.compare(run, observed);
         let mut accepted = false;
         let writes = matches!(self.policy, SnapshotPolicy::Review | SnapshotPolicy::Accept);
-        if writes && !group.has_another_kernels(run, observed) {
+        if writes && !group.has_anothers(run, observed) {
             accepted = self.policy == SnapshotPolicy::Accept && acceptable;
             let seen = Seen {
-                kernel: run.kernel.clone(),
+                by: player(run),
                 text: observed.to_owned(),
                 accept: accepted,
             };
@@ -161,9 +169,10 @@ impl Group {
 
     fn compare(&self, run: &RunId, observed: &str) -> Comparison {
         let before = self.own_before.get(&run.arch).or(self.before.as_ref());
-        // Under `snapshot: shared`, a kernel is held against the first one of the command, too.
+        // Another number of CPUs, and under `snapshot: shared` another kernel, is held against the
+        // first one of the command, too.
         let first = self.seen.get(&run.arch);
-        let first = first.filter(|first| first.kernel != run.kernel && first.accept);
+        let first = first.filter(|first| first.by != player(run) && first.accept);
         match first.map(|first| &first.text).or(before) {
             None => Comparison::Missing,
             Some(text) if text == observed => Comparison::Same,
@@ -171,10 +180,10 @@ impl Group {
         }
     }
 
-    /// Whether another kernel observed something else on the same architecture: only the first
-    /// one is kept, for there is one file.
-    fn has_another_kernels(&self, run: &RunId, observed: &str) -> bool {
-        let other = |seen: &Seen| seen.kernel != run.kernel && seen.text != observed;
+    /// Whether another kernel, or the same with another number of CPUs, observed something else on
+    /// the same architecture: only the first one is kept, for there is one file.
+    fn has_anothers(&self, run: &RunId, observed: &str) -> bool {
+        let other = |seen: &Seen| seen.by != player(run) && seen.text != observed;
         self.seen.get(&run.arch).is_some_and(other)
     }
 
@@ -299,6 +308,7 @@ mod tests {
             scenario: "s".into(),
             kernel: kernel.into(),
             arch,
+            cpus: None,
         }
     }
 
@@ -370,6 +380,41 @@ mod tests {
         assert_eq!(two.comparison, Comparison::Different("a".into()));
         assert!(!two.accepted);
         assert_eq!(desk.files(), ["s.snap: a"]);
+    }
+
+    #[test]
+    fn numbers_of_cpus_that_share_a_snapshot_must_agree() {
+        let of = |cpus| RunId {
+            cpus,
+            ..run("k", X86_64)
+        };
+        for policy in [Accept, Review] {
+            for order in [[None, Some(2)], [Some(2), None]] {
+                let desk = Desk::new(&[]);
+                let snapshots = desk.snapshots(policy);
+                let observe = |cpus, text: &str| {
+                    let standing = snapshots.observe(&of(cpus), PER_KERNEL, text, true);
+                    standing.unwrap()
+                };
+                let accepts = policy == Accept;
+                assert_eq!(observe(order[0], "a").accepted, accepts);
+                let second = observe(order[1], "b");
+                assert!(!second.accepted);
+                let against = match policy {
+                    Accept => Comparison::Different("a".into()),
+                    _ => Comparison::Missing,
+                };
+                assert_eq!(second.comparison, against);
+                let new = if accepts { "" } else { ".new" };
+                assert_eq!(desk.files(), [format!("s@k.snap{new}: a")]);
+                // What has been accepted holds for the other number as well.
+                if accepts {
+                    let again = desk.snapshots(ReadOnly);
+                    let standing = again.observe(&of(order[1]), PER_KERNEL, "b", true);
+                    assert_eq!(standing.unwrap().comparison, against);
+                }
+            }
+        }
     }
 
     #[test]

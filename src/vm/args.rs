@@ -354,6 +354,35 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_has_the_size_that_is_asked_for() {
+        for arch in Arch::ALL {
+            let mut spec = spec(arch, Accel::Tcg);
+            spec.memory = Memory::Shared("/cache/memory".into());
+            spec.size = Size {
+                cpus: 2,
+                memory_mib: 1536,
+                append: "slub_debug=FZ lab.test=1".into(),
+            };
+            insta::assert_snapshot!(lines(&spec));
+        }
+    }
+
+    #[test]
+    fn what_a_recording_of_a_larger_guest_rests_on_says_so() {
+        let size = Size {
+            memory_mib: 512,
+            append: "lab.test=1".into(),
+            ..Size::default()
+        };
+        let machine = recorded_machine(Arch::X86_64, &size, true);
+        assert!(
+            machine.contains("-m 512M") && machine.contains("-smp 1"),
+            "{machine}"
+        );
+        assert!(machine.contains(" lab.test=1'"), "{machine}");
+    }
+
+    #[test]
     fn x86_64_kvm() {
         insta::assert_snapshot!(lines(&spec(Arch::X86_64, Accel::Kvm)));
     }

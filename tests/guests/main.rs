@@ -16,6 +16,7 @@ mod intake;
 mod interactive;
 mod klp_build;
 mod kunit;
+mod machine;
 mod matrix;
 mod provoked;
 mod real;

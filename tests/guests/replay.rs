@@ -64,7 +64,7 @@ fn a_run_that_fails_is_recorded_and_replayed_to_its_end_or_to_a_step() {
         assert_contains(&output.stdout, &["shop.price answers 11, not 12"]);
         assert_contains(
             &output.stderr,
-            &["one emulated CPU, not two", "; `lab replay .lab/runs/"],
+            &["has one emulated CPU", "; `lab replay .lab/runs/"],
         );
         assert!(!latest(&project).join("replay.bin.part").exists());
         let output = replays_the_same(&project, "");
@@ -199,6 +199,14 @@ fn what_cannot_be_recorded_or_replayed_is_said() {
     let output = project.run_text(FAILS, "x86_64", &["--record", "--accel=kvm"]);
     assert_eq!(output.code, 2);
     assert_contains(&output.stderr, &["--record does not go with --accel kvm"]);
+    let output = project.run_text(FAILS, "x86_64", &["--record", "--cpus=2"]);
+    assert_contains(
+        &output.stdout,
+        &[
+            "it has 2 CPUs; a guest that is recorded has one",
+            "1 skipped",
+        ],
+    );
     let output = project.lab(&["replay"]);
     assert_eq!(output.code, 2);
     assert_contains(&output.stderr, &["no run has a record yet"]);

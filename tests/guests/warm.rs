@@ -33,7 +33,14 @@ fn states(more: &[&str]) -> BTreeMap<String, String> {
     let dir = tempfile::tempdir().unwrap();
     let results = dir.path().join("results").display().to_string();
     let mut args = vec!["run", "scenarios", "--kernel", "tags"];
-    args.extend(["--arch", "x86_64,arm64", "--output", &results]);
+    args.extend([
+        "--arch",
+        "x86_64,arm64",
+        "--cpus",
+        "1,2",
+        "--output",
+        &results,
+    ]);
     args.extend(more);
     let output = lab_env(ROOT.as_ref(), &args, &CI);
     assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
@@ -49,17 +56,24 @@ fn states(more: &[&str]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn all_scenarios_observe_the_same_in_cold_guests_and_in_warm_ones() {
+fn all_scenarios_observe_the_same_in_cold_and_in_warm_guests_with_one_cpu_and_with_two() {
     built();
     let (warm, cold) = (states(&[]), states(&["--cold"]));
-    assert!(warm.len() > 100, "{}", warm.len());
+    assert!(warm.len() > 200, "{}", warm.len());
     assert_eq!(
         warm.keys().collect::<Vec<_>>(),
         cold.keys().collect::<Vec<_>>()
     );
-    for (run, observed) in warm {
-        assert_eq!(observed, cold[&run], "{run}");
+    let mut pairs = 0;
+    for (run, observed) in &warm {
+        assert_eq!(observed, &cold[run], "{run}");
+        // `x on tags (x86_64)` and `x on tags (x86_64, 2 CPUs)`.
+        if let Some(one) = run.strip_suffix(", 2 CPUs)") {
+            assert_eq!(observed, &warm[&format!("{one})")], "{run}");
+            pairs += 1;
+        }
     }
+    assert!(pairs > 100, "{pairs}");
 }
 
 /// What a guest says of itself.
@@ -234,6 +248,27 @@ async fn each_fork_is_somebody_else() {
         // The template is as it was.
         let found = template::find(&own, &parts).await.unwrap();
         assert!(matches!(found, Some(Found::Template(_))), "{found:?}");
+        // It is none of a larger guest.
+        let usual = Size::default;
+        let larger = [
+            Size { cpus: 2, ..usual() },
+            Size {
+                memory_mib: 512,
+                ..usual()
+            },
+            Size {
+                append: "lab.test=1".into(),
+                ..usual()
+            },
+        ];
+        for size in larger {
+            let parts = Parts {
+                size,
+                ..parts.clone()
+            };
+            let found = template::find(&own, &parts).await.unwrap();
+            assert!(matches!(found, Some(Found::Missing(_))), "{found:?}");
+        }
     }
 }
 

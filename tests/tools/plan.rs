@@ -52,6 +52,84 @@ fn a_plan_lists_runs_and_skips_with_their_reasons() {
 }
 
 #[test]
+fn a_plan_says_how_large_guests_are_that_are_not_as_usual() {
+    let project = project();
+    let text = "version: 1\nsummary: x\nmachine: { cpus: 2, append: a.b=1 }\nsteps: [read: /proc/cmdline]\n";
+    project.write("scenarios/any.yaml", text);
+    let kernel = "version: 1\nsummary: x\nextends: tags\nmachine: { memory: 1G }\n";
+    project.write("kernels/kasan.yaml", kernel);
+    let plan = |more: &[&str]| {
+        let args = [
+            "plan",
+            "scenarios/any.yaml",
+            "scenarios/other.yaml",
+            "--arch=x86_64",
+        ];
+        let output = project.lab(&[&args, more].concat());
+        assert_eq!(output.code, 0, "{output:?}");
+        output.stdout
+    };
+    insta::assert_snapshot!(plan(&["--kernel=kasan", "--cpus=1,2"]), @r"
+    run  other on kasan (x86_64): 1G of memory
+    run  any on kasan (x86_64): 2 CPUs, 1G of memory, a.b=1
+    run  other on kasan (x86_64, 2 CPUs): 1G of memory
+    skipped  any on kasan (x86_64, 1 CPU): it needs 2 CPUs (scenario), not 1
+    3 to run, 1 skipped
+    ");
+    insta::assert_snapshot!(plan(&["--kernel=tags,kasan", "--memory=512M", "--append=c"]), @r"
+    run  any on tags (x86_64): 2 CPUs, 512M of memory, a.b=1 c
+    run  other on tags (x86_64): 512M of memory, c
+    skipped  any on kasan (x86_64): it needs 1G of memory (kernel), not 512M
+    skipped  other on kasan (x86_64): it needs 1G of memory (kernel), not 512M
+    2 to run, 2 skipped
+    ");
+    let dry = [
+        "run",
+        "scenarios/any.yaml",
+        "scenarios/other.yaml",
+        "--kernel=tags",
+    ];
+    let dry = project.lab(&[&dry[..], &["--arch=x86_64", "--record", "--dry-run"]].concat());
+    insta::assert_snapshot!(dry.stdout, @r"
+    run  other on tags (x86_64)
+    skipped  any on tags (x86_64): it has 2 CPUs; a guest that is recorded has one
+    1 to run, 1 skipped
+    ");
+}
+
+#[test]
+fn a_size_that_no_guest_has_is_refused() {
+    let project = project();
+    for (option, says) in [
+        ("--cpus=0", "0 is not in 1..=64"),
+        ("--cpus=65", "65 is not in 1..=64"),
+        (
+            "--memory=512",
+            "`512` is not an amount of memory: write 512M or 2G",
+        ),
+        ("--memory=1M", "a guest has 128M to 64G of memory, not 1M"),
+        ("--append=x panic=1", "`panic=1` is the lab's own: "),
+        ("--append=x\ny", "is no part of a word of the command line"),
+    ] {
+        let output = project.lab(&["plan", "scenarios", option]);
+        assert_eq!(output.code, 2, "{output:?}");
+        assert!(output.stderr.contains(says), "{}", output.stderr);
+    }
+    let profile =
+        "version: 1\nprofiles: { x: { summary: x, memory: 1M, cpus: [0], append: quiet } }\n";
+    project.write("lab.yaml", profile);
+    let output = project.lab(&["plan", "--profile", "x"]);
+    assert_eq!(output.code, 2, "{output:?}");
+    for says in [
+        "not 1M",
+        "a number of CPUs is a number from 1 to 64",
+        "`quiet` is the lab's own",
+    ] {
+        assert!(output.stderr.contains(says), "{}", output.stderr);
+    }
+}
+
+#[test]
 fn a_dry_run_is_the_plan() {
     let project = project();
     let args = ["--kernel", "fake,tags", "--arch", "x86_64"];
@@ -146,7 +224,7 @@ fn what_the_environment_does_not_say_is_a_usage_error() {
 }
 
 #[test]
-fn the_projects_nightly_profile_covers_every_scenario_kernel_and_architecture() {
+fn the_projects_nightly_profile_covers_every_scenario_kernel_architecture_and_number_of_cpus() {
     let root = env!("CARGO_MANIFEST_DIR");
     let output = crate::common::lab_env(
         root.as_ref(),
@@ -164,13 +242,18 @@ fn the_projects_nightly_profile_covers_every_scenario_kernel_and_architecture() 
     };
     let scenarios = in_folder("scenarios") + in_folder("scenarios/upstream");
     let skipped = part("skipped");
-    assert_eq!(part("runs").len() + skipped.len(), scenarios * 3 * 2);
+    assert_eq!(part("runs").len() + skipped.len(), scenarios * 3 * 2 * 2);
     for skip in skipped {
         let reason = skip["reason"].as_str().unwrap();
         assert!(
-            ["replace: tags", "klp-build", "kprobes-on-ftrace"]
-                .iter()
-                .any(|lack| reason.contains(lack)),
+            [
+                "replace: tags",
+                "klp-build",
+                "kprobes-on-ftrace",
+                "2 CPUs (scenario), not 1"
+            ]
+            .iter()
+            .any(|lack| reason.contains(lack)),
             "{reason}"
         );
     }

@@ -13,6 +13,7 @@ use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
 use crate::files;
 use crate::scenario::{Capability, ReplaceCapability};
+use crate::size::Needs;
 use crate::yaml::Node;
 use shape::KERNEL_FILE;
 use source::read_source;
@@ -35,6 +36,8 @@ pub struct Definition {
     pub config: Vec<PathBuf>,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// What its guests need.
+    pub machine: Needs,
 }
 
 /// What a kernel can do, to hold against what a scenario requires.
@@ -130,6 +133,7 @@ impl Definition {
                     .filter_map(|each| Some((each, archs(capability(each.name())?))))
                     .collect(),
             },
+            machine: Needs::of(find("machine")),
         })
     }
 

@@ -4,6 +4,7 @@
 use crate::arch::Arch;
 use crate::files::{self, ARCHES};
 use crate::scenario::ReplaceCapability;
+use crate::size::MACHINE;
 use crate::yaml::{Field, Lexis, List, OneOf, Record, Rule, Shape, Text};
 
 const fn text(what: &'static str, example: &'static str) -> Text {
@@ -260,6 +261,11 @@ pub(super) const KERNEL_FILE: Shape = Shape::Record(&Record {
             "capabilities",
             Shape::Record(&CAPABILITIES),
             "What it can do.",
+        ),
+        Field::optional(
+            "machine",
+            Shape::Record(&MACHINE),
+            "What a guest with this kernel must have.",
         ),
     ],
     rules: &[

@@ -42,6 +42,29 @@ fn tabs_as_indentation() {
 }
 
 #[test]
+fn a_machine_that_no_guest_is() {
+    let all = "version: 1\nsummary: x\nmachine:\n  cpus: 65\n  memory: 100M\n  append: slub_debug=FZ \
+               panic=1\nsteps:\n  - read: /proc/cmdline\n";
+    insta::assert_snapshot!(errors(all));
+    let types = "version: 1\nsummary: x\nmachine: { cpus: two, memory: 512, append: 1, cpu: 1 }\n\
+                 steps:\n  - read: /proc/cmdline\n";
+    insta::assert_snapshot!(errors(types));
+}
+
+#[test]
+fn words_that_leave_their_line() {
+    for odd in ["\"a\\nb\"", "\"a\\0b\"", "'a\"b'", "\"a'b\"", "a;b", "a$b"] {
+        let text = format!(
+            "version: 1\nsummary: x\nmachine: {{ append: {odd} }}\nsteps:\n  - read: /proc/cmdline\n"
+        );
+        assert!(
+            errors(&text).contains("is no part of a word of the command line"),
+            "{odd}"
+        );
+    }
+}
+
+#[test]
 fn an_unclosed_bracket() {
     insta::assert_snapshot!(errors("version: 1\nsteps: [load: shop\nsummary: x\n"));
 }
