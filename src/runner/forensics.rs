@@ -67,7 +67,7 @@ pub(super) async fn of_silence(live: &mut Live, names: &Names, tree: &Path) -> V
     let mut evidence = Vec::from_iter(places(machine, tree).await.ok());
     let limit = machine.deadlines.overdue;
     if let Ok(port) = machine.ssh_port().await
-        && let Ok(Ok(guest)) = Guest::connect(port, &live.keys, limit).await
+        && let Ok(Ok(guest)) = Guest::connect(port, &live.keys, machine.vitals(), limit).await
     {
         evidence.extend(of_stall(machine, &guest, names).await.unwrap_or_default());
         let _ = guest.close().await;

@@ -225,7 +225,7 @@ impl<'a> Player<'a> {
     async fn drained(&mut self) -> bool {
         let limit = self.machine.deadlines.answer;
         let drained = self.guest.drain(&self.machine.console, limit).await;
-        drained == Ok(true)
+        drained.is_ok()
     }
 
     /// Runs a script, unless the guest goes first: the verdict on that.
@@ -236,7 +236,7 @@ impl<'a> Player<'a> {
             biased;
             executed = self.guest.exec(FOLDER, &command, limit) => match executed {
                 Ok(executed) => return Ok(executed),
-                Err(silence) => self.machine.why_silent(silence.to_string()).await,
+                Err(silence) => guest::why(&mut self.machine, &silence).await,
             },
             gone = self.machine.wait_gone() => gone,
         };
@@ -296,8 +296,14 @@ async fn log_in(
         }));
     }
     let port = machine.ssh_port().await?;
-    let silent = |silence: Silence| Error::new(Blame::Guest, silence.to_string());
-    let guest = Guest::connect(port, keys, limits.answer)
+    let silent = |silence: Silence| {
+        let blame = match &silence {
+            Silence::Starved(_) => Blame::Host,
+            _ => Blame::Guest,
+        };
+        Error::new(blame, silence.to_string())
+    };
+    let guest = Guest::connect(port, keys, machine.vitals(), limits.answer)
         .await?
         .map_err(silent)?;
     let made = guest

@@ -8,3 +8,4 @@ mod host;
 mod hostile;
 mod interrupts;
 mod ports;
+mod slow;
