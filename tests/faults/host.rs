@@ -22,7 +22,7 @@ pub const STARVED: Fault = infra(
 );
 pub const EXPIRED: Fault = infra(
     "QEMU gets a tenth of its time, and the run has a --timeout",
-    "and was stopped for ",
+    ", and was stopped for",
 );
 pub const SLOW: Fault = passes("QEMU takes 3 s to start", "passed");
 pub const OLD: Fault = infra("QEMU is too old", "install 8.2 or later");

@@ -154,9 +154,9 @@ async fn a_boot_that_stands_still_is_the_kernels() {
         reasons[0],
         "booting: the guest's ssh server did not start within 2s"
     );
-    assert!(reasons[1].starts_with("QEMU had "), "{reasons:?}");
-    let silent = "; its console has said nothing new";
-    assert!(reasons[1].ends_with(silent), "{reasons:?}");
+    let seen = &reasons[1];
+    assert!(seen.starts_with("QEMU had "), "{reasons:?}");
+    assert!(seen.contains("; its console "), "{reasons:?}");
 }
 
 #[tokio::test(flavor = "current_thread")]
