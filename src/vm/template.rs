@@ -332,3 +332,15 @@ fn what(parts: &Parts<'_>) -> String {
 pub(crate) fn describe(dir: &Path) -> Option<String> {
     Template::load(dir).map(|template| template.made.what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_from_before_the_pace_was_kept_are_of_a_quick_host() {
+        let text = r#"{ "what": "x86_64 guest", "qboot": true }"#;
+        let made: Manifest = serde_json::from_str(text).unwrap();
+        assert_eq!(made.pace, 1);
+    }
+}

@@ -2,8 +2,8 @@
 //! What the host's kernel knows of a QEMU, and waits that go by it: `/proc/PID`, and the length of the
 //! console.
 //!
-//! A look at QEMU's state costs some 20 µs, a sample some 200 µs; a wait that is over within a quarter
-//! of a second takes none.
+//! A look at QEMU's state took 65 µs, and a sample of its four threads 0.5 ms, in a debug build on a busy
+//! host. A wait that is over within a quarter of a second needs none.
 
 use std::fmt;
 use std::fs;
@@ -18,7 +18,7 @@ use super::console::Console;
 use super::progress::{ENDLESS, Over, Progress, Sample, Share, Thread, Ticks};
 
 /// How often it is looked whether QEMU is stopped.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(40);
 /// What was seen counts for so long at most.
 const SEEN: Duration = Duration::from_millis(500);
 /// How often a sample is taken.
