@@ -138,7 +138,7 @@ impl Replay<'_> {
     /// Waits until it stops by itself.
     async fn until_end(&mut self, show: &mut impl FnMut(Shown<'_>)) -> Result<Replayed> {
         let still = |machine: &Machine| machine.vitals().wait(STANDSTILL);
-        let (mut last, mut wait) = (0, still(&self.machine));
+        let (mut last, mut wait) = (0, still(self.machine));
         loop {
             // Asked before the console is read: what was written by then is shown.
             let end = self.wait_end(LOOK).await?;
@@ -149,7 +149,7 @@ impl Replay<'_> {
                 return Ok(Replayed { icount, end });
             }
             if icount != last {
-                (last, wait) = (icount, still(&self.machine));
+                (last, wait) = (icount, still(self.machine));
             }
             if let Some(overdue) = wait.over() {
                 let (of, seen) = (self.recording.icount, overdue.seen);

@@ -227,8 +227,7 @@ pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -
                  see dmesg)",
         )),
         (None, Gone::Starved(_)) => Verdict::infra(&Error::host(reason).help(
-            "the guest did not cause this: run fewer guests at once (--jobs 1), or on a host that \
-             has time for them",
+            "the guest did not cause this: run fewer guests at once (--jobs 1), or on a host with time",
         )),
         (None, Gone::Lost(_)) => Verdict::infra(&Error::new(Blame::Guest, reason).help(
             "the guest's kernel is alive without a splat; its ssh server or the lab's agent has ended",

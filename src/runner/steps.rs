@@ -28,8 +28,8 @@ const PROBLEM_MAX: usize = 16 << 10;
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
 /// What to do about a transition that did not end on a slow host.
-const SLOW_HOST: &str = "the host let the guest run for less than half of the time: first run it again \
-                         with fewer guests at once (--jobs 1), or with a longer `timeout:`";
+const SLOW_HOST: &str =
+    "the host had too little time for the guest: run it again with fewer guests at once (--jobs 1)";
 
 impl Attempt<'_> {
     /// Plays all steps.

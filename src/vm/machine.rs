@@ -269,20 +269,15 @@ impl Machine {
             if self.gone().is_some() {
                 return self.wait_gone().await;
             }
-            match &mut complained {
-                Some((title, wait)) => {
-                    if wait.over().is_some() {
-                        return Gone::Silent(format!("no answer {limit:?} after: {title}"));
-                    }
+            if let Some((title, wait)) = &mut complained {
+                if wait.over().is_some() {
+                    return Gone::Silent(format!("no answer {limit:?} after: {title}"));
                 }
-                None if self.gdb.is_some() => {}
-                None if self.console.len() != seen && looked.elapsed() > LOOK => {
-                    seen = self.console.len();
-                    let splat = self.console.splat(allowed);
-                    complained = splat.map(|splat| (splat.title, self.vitals.wait(limit)));
-                    looked = Instant::now();
-                }
-                None => {}
+            } else if self.gdb.is_none() && self.console.len() != seen && looked.elapsed() > LOOK {
+                seen = self.console.len();
+                let splat = self.console.splat(allowed);
+                complained = splat.map(|splat| (splat.title, self.vitals.wait(limit)));
+                looked = Instant::now();
             }
             sleep(WATCH).await;
         }
@@ -300,10 +295,13 @@ impl Machine {
             (Err(_), None) => {
                 let state = match self.process.state() {
                     Some('T' | 't') => "it was stopped by a signal or a debugger".to_owned(),
+                    Some('D') => "it waits for the host's disk or memory, or is frozen".to_owned(),
                     Some(state) => format!("its process is in state {state}"),
                     None => "its process cannot be looked at".to_owned(),
                 };
-                Gone::Qemu(format!("{what}: QEMU answers nothing either, {state}"))
+                let (first, seen) = what.split_once('\n').unwrap_or((&what, ""));
+                let why = format!("{first}: QEMU answers nothing either, {state}\n{seen}");
+                Gone::Qemu(why.trim_end().to_owned())
             }
         }
     }
