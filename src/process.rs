@@ -283,6 +283,11 @@ impl Process {
         status
     }
 
+    /// Its process id, until its end was waited for.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// The kernel's letter for what it does: `R`, `S`, `T`; see proc_pid_stat(5).
     pub fn state(&self) -> Option<char> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()?)).ok()?;

@@ -11,7 +11,7 @@ pub mod ssh;
 pub mod terminal;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::image::keys::RunKeys;
@@ -21,6 +21,8 @@ use crate::visible::visible;
 use crate::vm::args::BOOT_MESSAGES;
 use crate::vm::console::Console;
 use crate::vm::kernel_log::{self, Record};
+use crate::vm::machine::{Gone, Machine};
+use crate::vm::vitals::Vitals;
 use ssh::Link;
 
 /// The version of the agent's protocol, as `images/guest/agent.c` has it. It counts up with each change
@@ -35,6 +37,8 @@ const LIVEPATCH_MESSAGES: &str = "file kernel/livepatch/*";
 const POLL: Duration = Duration::from_millis(5);
 /// Bytes a second that a guest takes at the least: an emulated one on a busy host takes 5 MiB.
 const SLOWEST: u64 = 1 << 20;
+/// What it is that the guest does not do if its console does not come to its end.
+const DRAINED: &str = "a line on the console";
 /// Where modules are put in the guest.
 const MODULES: &str = "/lab";
 
@@ -92,19 +96,24 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Logs in through `port` of 127.0.0.1 and starts the agent. `limit` bounds the login and,
-    /// later, each answer.
+    /// Logs in through `port` of 127.0.0.1 and starts the agent, in the guest of the QEMU with these
+    /// vitals. `limit` bounds the login and, later, each answer.
     ///
     /// # Errors
     ///
     /// The keys cannot be read, or the agent speaks another version of the protocol.
-    pub async fn connect(port: u16, keys: &RunKeys, limit: Duration) -> Result<Answer<Self>> {
+    pub async fn connect(
+        port: u16,
+        keys: &RunKeys,
+        vitals: &Vitals,
+        limit: Duration,
+    ) -> Result<Answer<Self>> {
         let login = ssh::Login {
             port,
             private_key: keys.client_private()?,
             host_key: keys.host_public()?,
         };
-        let guest = match Link::open(login, limit).await {
+        let guest = match Link::open(login, vitals.clone(), limit).await {
             Ok(link) => Self { link, limit },
             Err(silence) => return Ok(Err(silence)),
         };
@@ -171,9 +180,14 @@ impl Guest {
     }
 
     /// Waits until the console has all that the kernel has said so far: it has a thread of its own,
-    /// and is slow. `false` if it has not within `limit`. Returns [`Guest::log`] as well.
-    pub async fn drain(&self, console: &Console, limit: Duration) -> Answer<(bool, Vec<Record>)> {
-        let started = Instant::now();
+    /// and is slow. `limit` counts anew as long as it goes on. Returns whether it came to its end, and
+    /// [`Guest::log`].
+    pub async fn drain(
+        &self,
+        console: &Console,
+        limit: Duration,
+    ) -> Answer<(Answer<()>, Vec<Record>)> {
+        let mut wait = self.link.vitals().wait(limit).by_console();
         let from = console.len();
         let mark = format!("lab: the console has come as far as this ({from})");
         let said = Outcome(self.ask("say", &[&mark], &[], self.limit).await?.0);
@@ -183,12 +197,12 @@ impl Guest {
         // The console comes as far meanwhile.
         let log = self.log().await?;
         while !console.text_from(from).contains(&mark) {
-            if started.elapsed() > limit {
-                return Ok((false, log));
+            if let Some(overdue) = wait.over() {
+                return Ok((Err(ssh::silence(DRAINED, &overdue)), log));
             }
             tokio::time::sleep(POLL).await;
         }
-        Ok((true, log))
+        Ok((Ok(()), log))
     }
 
     /// The tasks that hold a transition open, with their stacks.
@@ -231,6 +245,16 @@ impl Guest {
             .close()
             .await
             .map_err(|silence| Error::lab(silence.to_string()))
+    }
+}
+
+/// Why a guest gave no answer: what the console and QEMU say comes first.
+pub async fn why(machine: &mut Machine, silence: &Silence) -> Gone {
+    match (machine.why_silent(silence.to_string()).await, silence) {
+        // The machine goes on: what is lost is the connection.
+        (Gone::Silent(why), Silence::Lost(_)) => Gone::Lost(why),
+        (Gone::Silent(why), Silence::Starved(_)) => Gone::Starved(why),
+        (gone, _) => gone,
     }
 }
 

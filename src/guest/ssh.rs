@@ -14,6 +14,8 @@ use ssh2::{Channel, Session};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Silence};
+use crate::vm::progress::Over;
+use crate::vm::vitals::{Overdue, Vitals};
 
 /// The longest reply that is read; the agent has no room for a longer one.
 const REPLY_MAX: usize = 1 << 20;
@@ -47,14 +49,15 @@ type Request = (Vec<u8>, oneshot::Sender<Answer<Reply>>);
 /// A session with the agent.
 #[derive(Debug)]
 pub struct Link {
+    vitals: Vitals,
     requests: mpsc::Sender<Request>,
     socket: TcpStream,
     thread: JoinHandle<()>,
 }
 
 impl Link {
-    /// Logs in and starts the agent.
-    pub async fn open(login: Login, limit: Duration) -> Answer<Self> {
+    /// Logs in and starts the agent, in the guest of the QEMU with these vitals.
+    pub async fn open(login: Login, vitals: Vitals, limit: Duration) -> Answer<Self> {
         let lost = |error: std::io::Error| Silence::Lost(error.to_string());
         let stream = connect(&login)?;
         let socket = stream.try_clone().map_err(lost)?;
@@ -70,6 +73,7 @@ impl Link {
             }
         });
         let link = Self {
+            vitals,
             requests,
             socket,
             thread,
@@ -101,14 +105,19 @@ impl Link {
         receiver: oneshot::Receiver<Answer<T>>,
         what: &str,
     ) -> Answer<T> {
-        match tokio::time::timeout(limit, receiver).await {
+        match self.vitals.within(limit, receiver).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(Silence::Lost("the session has ended".to_owned())),
-            Err(_) => {
+            Err(overdue) => {
                 let _ = self.socket.shutdown(Shutdown::Both);
-                Err(Silence::Timeout(format!("`{what}` within {limit:?}")))
+                Err(silence(&format!("`{what}`"), &overdue))
             }
         }
+    }
+
+    /// What the host knows of the QEMU that it leads to.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// Ends the session and its thread.
@@ -121,6 +130,15 @@ impl Link {
             Ok(Ok(())) => Ok(()),
             _ => Err(Silence::Lost("the session's thread failed".to_owned())),
         }
+    }
+}
+
+/// What was asked for and did not come.
+pub(super) fn silence(what: &str, overdue: &Overdue) -> Silence {
+    let what = format!("{what} {overdue}\n{}", overdue.seen);
+    match overdue.over {
+        Over::Starved => Silence::Starved(what),
+        Over::Still | Over::Endless => Silence::Timeout(what),
     }
 }
 
@@ -250,7 +268,7 @@ mod tests {
             private_key: String::new(),
             host_key: Vec::new(),
         };
-        let silence = Link::open(login, Duration::from_millis(100))
+        let silence = Link::open(login, Vitals::default(), Duration::from_millis(100))
             .await
             .unwrap_err();
         assert!(matches!(silence, Silence::Timeout(_)), "{silence}");

@@ -138,7 +138,8 @@ impl Replay<'_> {
 
     /// Waits until it stops by itself.
     async fn until_end(&mut self, show: &mut impl FnMut(Shown<'_>)) -> Result<Replayed> {
-        let (mut last, mut moved) = (0, Instant::now());
+        let still = |machine: &Machine| machine.vitals().wait(STANDSTILL);
+        let (mut last, mut wait) = (0, still(self.machine));
         loop {
             // Asked before the console is read: what was written by then is shown.
             let end = self.wait_end(LOOK).await?;
@@ -149,12 +150,13 @@ impl Replay<'_> {
                 return Ok(Replayed { icount, end });
             }
             if icount != last {
-                (last, moved) = (icount, Instant::now());
+                (last, wait) = (icount, still(self.machine));
             }
-            if moved.elapsed() > STANDSTILL {
-                let of = self.recording.icount;
-                let what =
-                    format!("the replay makes no progress after {icount} of {of} instructions");
+            if let Some(overdue) = wait.over() {
+                let (of, seen) = (self.recording.icount, overdue.seen);
+                let what = format!(
+                    "the replay makes no progress after {icount} of {of} instructions; {seen}"
+                );
                 return Err(Error::host(what).help(ASTRAY));
             }
         }

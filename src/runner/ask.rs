@@ -5,7 +5,7 @@ use super::attempt::{Attempt, EarlyEnd};
 use super::judge;
 use super::live::{Live, session};
 use crate::error::Blame;
-use crate::guest::{Answer, Silence};
+use crate::guest::{self, Answer, Silence};
 use crate::state::witness;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::kernel_log;
@@ -49,11 +49,7 @@ impl Attempt<'_> {
                 .with("the console's last lines", &machine.console.tail(25))
                 .into());
         }
-        let gone = match (machine.why_silent(silence.to_string()).await, silence) {
-            // The machine goes on: what is lost is the connection.
-            (Gone::Silent(why), Silence::Lost(_)) => Gone::Lost(why),
-            (gone, _) => gone,
-        };
+        let gone = guest::why(machine, &silence).await;
         Err(self.gone(machine, &gone, doing).into())
     }
 
@@ -128,15 +124,12 @@ impl Attempt<'_> {
         let limit = machine.deadlines.answer;
         let console = machine.console.clone();
         let drained = guest.drain(&console, limit);
-        let (whole, said) = self.ask(machine, doing, drained).await?;
+        let (end, said) = self.ask(machine, doing, drained).await?;
         log.take(said)?;
-        if whole {
-            return match console.splat(&self.allowed()) {
-                Some(splat) => Err(judge::of_splat(&splat, doing).into()),
-                None => Ok(()),
-            };
+        self.answered(machine, doing, end).await?;
+        match console.splat(&self.allowed()) {
+            Some(splat) => Err(judge::of_splat(&splat, doing).into()),
+            None => Ok(()),
         }
-        let gone = Gone::Silent(format!("its console was not at its end after {limit:?}"));
-        Err(self.gone(machine, &gone, doing).into())
     }
 }

@@ -71,7 +71,7 @@ pub(super) async fn of_silence(live: &mut Live, names: &Names, tree: &Path) -> V
     let mut evidence = Vec::from_iter(places(machine, tree).await.ok());
     let limit = machine.deadlines.overdue;
     if let Ok(port) = machine.ssh_port().await
-        && let Ok(Ok(guest)) = Guest::connect(port, keys, limit).await
+        && let Ok(Ok(guest)) = Guest::connect(port, keys, machine.vitals(), limit).await
     {
         // Of a kernel whose memory cannot be read. A full disk shows elsewhere.
         let _ = log.take(guest.log().await.unwrap_or_default());

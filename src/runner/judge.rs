@@ -212,7 +212,10 @@ const MORE_MEMORY: &str = "a step or a livepatch asks for more memory than the g
 /// whose title has one of the `allowed` parts in it explain nothing.
 pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -> Verdict {
     let reason = format!("{during}: {}", describe(gone));
-    let verdict = match (console.splat(allowed), gone) {
+    let splat = console.splat(allowed);
+    // A kernel that gets no time takes that for a stall of its own.
+    let splat = splat.filter(|it| !it.kind.is_stall() || !matches!(gone, Gone::Starved(_)));
+    let mut verdict = match (splat, gone) {
         (Some(splat), _) => of_splat(&splat, during),
         (None, Gone::Panicked) => Verdict::against(Outcome::Panicked, Blame::Kernel, reason),
         (None, Gone::Reset(_)) => Verdict::against(Outcome::Reset, Blame::Kernel, reason)
@@ -224,10 +227,15 @@ pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -
             "the guest did not cause this: find out what ended or stopped QEMU (out of memory? \
                  see dmesg)",
         )),
+        (None, Gone::Starved(_)) => Verdict::infra(&Error::host(reason).help(
+            "the guest did not cause this: run fewer guests at once (--jobs 1), or on a host with time",
+        )),
         (None, Gone::Lost(_)) => Verdict::infra(&Error::new(Blame::Guest, reason).help(
             "the guest's kernel is alive without a splat; its ssh server or the lab's agent has ended",
         )),
     };
+    let lines = verdict.reasons.iter().flat_map(|reason| reason.lines());
+    verdict.reasons = lines.map(str::to_owned).collect();
     verdict.with("the console's last lines", &console.tail(25))
 }
 
@@ -304,6 +312,30 @@ mod tests {
         let verdict = of_gone(&Gone::Silent("no answer".into()), "step 2", &console, &[]);
         assert_eq!(verdict.outcome, Outcome::Panicked);
         assert!(verdict.reasons[0].contains("Attempted to kill init"));
+    }
+
+    #[test]
+    fn a_host_without_time_is_to_blame_also_for_stalls() {
+        let starved = Gone::Starved("no answer\nQEMU had 0.1 s".into());
+        let stall = "[    1.0] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [init:1]\n";
+        for text in ["[    1.0] fine\n", stall] {
+            let (_dir, console) = console(text);
+            let verdict = of_gone(&starved, "step 2", &console, &[]);
+            let found = (verdict.outcome, verdict.blame, verdict.exit_code);
+            assert_eq!(found, (Outcome::Infra, Some(Blame::Host), 3));
+            assert_eq!(
+                verdict.reasons,
+                ["step 2: no answer", "QEMU had 0.1 s"],
+                "one line each"
+            );
+            assert!(verdict.help.unwrap().contains("--jobs 1"));
+            let silent = Gone::Silent("no answer".into());
+            let verdict = of_gone(&silent, "step 2", &console, &[]);
+            assert_eq!(verdict.blame, Some(Blame::Kernel));
+        }
+        let (_dir, console) = console("[    1.0] BUG: kernel NULL pointer dereference\n");
+        let verdict = of_gone(&starved, "step 2", &console, &[]);
+        assert_eq!(verdict.blame, Some(Blame::Kernel));
     }
 
     #[test]

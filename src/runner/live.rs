@@ -175,7 +175,8 @@ impl Live {
                     .machine
                     .identify(&identity, limits.answer, cancel)
                     .await?;
-                if answer.is_err() {
+                // A host without time says nothing against the template.
+                if !matches!(answer, Ok(()) | Err(Gone::Starved(_))) {
                     template.discard()?;
                 }
                 Ok(answer)
@@ -190,7 +191,7 @@ impl Live {
                         if self.machine.console.splat(&[]).is_none() =>
                     {
                         self.machine.stop().await?;
-                        give_up(ctx, &template, &why)?;
+                        give_up(ctx, &template, &why.replace('\n', "; "))?;
                         self.boot(ctx, parts, &identity).await
                     }
                     answer => Ok(answer),

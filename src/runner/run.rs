@@ -27,6 +27,7 @@ use crate::state::Names;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::args::Parts;
 use crate::vm::machine::{Gone, Machine};
+use crate::vm::progress::Share;
 
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";
@@ -248,13 +249,18 @@ impl Attempt<'_> {
         started: Instant,
         played: &mut Played,
     ) -> std::result::Result<(), EarlyEnd> {
+        let before = live.machine.vitals().sample();
         let result = tokio::select! {
             result = self.play_on(ctx, live, boot, started, played) => result,
             () = ctx.cancel.cancelled() => Err(EarlyEnd::Error(Error::interrupted())),
             limit = expiry(self.of.options.timeout, &self.paused) => Err(EarlyEnd::Expired(limit)),
         };
         match result {
-            Err(EarlyEnd::Expired(limit)) => Err(self.expired(live, played, limit).await?.into()),
+            Err(EarlyEnd::Expired(limit)) => {
+                let share = live.machine.vitals().since(&before);
+                let verdict = self.expired(live, played, limit, share).await?;
+                Err(verdict.into())
+            }
             Err(EarlyEnd::Verdict(verdict)) => {
                 let verdict = self.last_messages(live, *verdict).await?;
                 if verdict.is_stuck() && live.machine.gone().is_none() {
@@ -431,16 +437,25 @@ impl Attempt<'_> {
     }
 
     /// The verdict on a run that took longer than `--timeout`: what it was doing, and what the
-    /// guest says of itself.
-    async fn expired(&self, live: &mut Live, played: &Played, limit: Duration) -> Result<Verdict> {
+    /// guest says of itself. A host that gave the guest a small `share` of the time is to blame.
+    async fn expired(
+        &self,
+        live: &mut Live,
+        played: &Played,
+        limit: Duration,
+        share: Share,
+    ) -> Result<Verdict> {
         let done = played.states.len();
         let doing = match (done, self.of.scenario.steps.get(done)) {
             _ if live.guest.is_none() => "booting".to_owned(),
             (_, Some(step)) => format!("during step {} ({})", done + 1, step.action.label()),
             (_, None) => "after the last step".to_owned(),
         };
-        let why = format!("the run took longer than --timeout {limit:?}");
-        let gone = live.machine.why_silent(why).await;
+        let why = format!("the run took longer than --timeout {limit:?}\n{share}");
+        let gone = match live.machine.why_silent(why).await {
+            Gone::Silent(why) if share.is_hosts() => Gone::Starved(why),
+            gone => gone,
+        };
         let verdict = self.gone(&live.machine, &gone, &doing);
         if matches!(gone, Gone::Qemu(_)) {
             return Ok(verdict);
@@ -509,7 +524,7 @@ impl Attempt<'_> {
         let machine = &mut live.machine;
         let limits = machine.deadlines;
         let port = machine.ssh_port().await?;
-        let guest = Guest::connect(port, &live.keys, limits.answer).await?;
+        let guest = Guest::connect(port, &live.keys, machine.vitals(), limits.answer).await?;
         let guest = self.answered(machine, "logging in", guest).await?;
         let guest = live.guest.insert(guest);
         let release = self

@@ -17,6 +17,7 @@ use crate::state::{self, Names, Observed, witness};
 use crate::step::{self, Performed, Stopped};
 use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::kernel_log;
+use crate::vm::progress::Share;
 
 /// Bytes of all states of a run; they usually have some ten thousand. With everything in them made
 /// visible, a snapshot of them can still be read back.
@@ -25,6 +26,9 @@ const SAID_MAX: usize = 8 << 20;
 const PROBLEM_MAX: usize = 16 << 10;
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
+/// What to do about a transition that did not end on a slow host.
+const SLOW_HOST: &str =
+    "the host had too little time for the guest: run it again with fewer guests at once (--jobs 1)";
 
 impl Attempt<'_> {
     /// Plays all steps.
@@ -90,6 +94,7 @@ impl Attempt<'_> {
             });
         }
         self.started(step, played);
+        let before = machine.vitals().sample();
         let doing = &doing(step, played);
         let tree = Tree {
             ctx,
@@ -109,8 +114,9 @@ impl Attempt<'_> {
         self.no_complaint(machine, doing, &dump).await?;
         let problems = self.observe(step, &done, &dump, played)?;
         if let Some(livepatch) = &done.stalled {
+            let share = machine.vitals().since(&before);
             let stalled = self.stalled(live, step, livepatch, played);
-            return Err(stalled.await?.into());
+            return Err(of_share(stalled.await?, share).into());
         }
         self.finished(millis(begun.elapsed()), problems, played);
         Ok(())
@@ -217,6 +223,16 @@ impl Attempt<'_> {
     }
 }
 
+/// A transition's limit is the guest's own, so a host without time makes it short. The verdict says
+/// so, and stands: what holds the transition up is known.
+fn of_share(mut verdict: Verdict, share: Share) -> Verdict {
+    if share.is_hosts() {
+        verdict.reasons.push(share.to_string());
+        verdict.help = Some(SLOW_HOST.to_owned());
+    }
+    verdict
+}
+
 /// What is being done when the next step is played.
 fn doing(step: &Step, played: &Played) -> String {
     format!("step {} ({})", played.states.len() + 1, step.action.label())
@@ -238,4 +254,27 @@ fn full_disk(size: &Size) -> String {
          --memory gives it more",
         size.memory_mib
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_stalled_transition_says_if_the_host_had_no_time_for_it() {
+        let stalled = Verdict::against(Outcome::StalledTransition, Blame::Kernel, "it did not end");
+        let stalled = stalled.help("a task stays in a function");
+        let share = |waited| Share {
+            time: Duration::from_secs(30),
+            waited: Duration::from_secs(waited),
+            ..Share::default()
+        };
+        assert_eq!(of_share(stalled.clone(), share(10)), stalled);
+        let slow = of_share(stalled, share(20));
+        assert_eq!(slow.outcome, Outcome::StalledTransition);
+        let numbers = "QEMU had 0.0 s of CPU time in 30.0 s, and waited 20.0 s for a CPU";
+        assert_eq!(slow.reasons, ["it did not end", numbers]);
+        assert!(slow.help.unwrap().contains("--jobs 1"));
+    }
 }

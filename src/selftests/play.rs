@@ -236,7 +236,7 @@ impl<'a> Player<'a> {
     async fn drained(&mut self) -> Result<Option<String>> {
         let limit = self.machine.deadlines.answer;
         match self.guest.drain(&self.machine.console, limit).await {
-            Ok((whole, said)) => Ok(Some(self.log.take(said)?).filter(|_| whole)),
+            Ok((end, said)) => Ok(Some(self.log.take(said)?).filter(|_| end.is_ok())),
             Err(_) => Ok(None),
         }
     }
@@ -249,7 +249,7 @@ impl<'a> Player<'a> {
             biased;
             executed = self.guest.exec(FOLDER, &command, limit) => match executed {
                 Ok(executed) => return Ok(executed),
-                Err(silence) => self.machine.why_silent(silence.to_string()).await,
+                Err(silence) => guest::why(&mut self.machine, &silence).await,
             },
             gone = self.machine.wait_gone() => gone,
         };
@@ -319,7 +319,14 @@ async fn log_in(
         }));
     }
     let port = machine.ssh_port().await?;
-    let guest = Guest::connect(port, keys, limits.answer)
+    let silent = |silence: Silence| {
+        let blame = match &silence {
+            Silence::Starved(_) => Blame::Host,
+            _ => Blame::Guest,
+        };
+        Error::new(blame, silence.to_string())
+    };
+    let guest = Guest::connect(port, keys, machine.vitals(), limits.answer)
         .await?
         .map_err(silent)?;
     let made = guest

@@ -12,8 +12,10 @@ const NONSENSE_MAX: usize = 400;
 /// Why the agent gave no answer. The console says more, and is to be read first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Silence {
-    /// Not within the limit: what was asked.
+    /// Not within the limit: what was asked, and in the next line what moved meanwhile.
     Timeout(String),
+    /// The same, but the host gave the guest too little time.
+    Starved(String),
     /// The connection ended: why.
     Lost(String),
     /// What came was no reply of the agent.
@@ -23,7 +25,7 @@ pub enum Silence {
 impl std::fmt::Display for Silence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Silence::Timeout(what) => write!(f, "no answer to {what}"),
+            Silence::Timeout(what) | Silence::Starved(what) => write!(f, "no answer to {what}"),
             Silence::Lost(why) => write!(f, "the connection to the guest was lost: {why}"),
             Silence::Nonsense(what) => {
                 let start = &what[..what.floor_char_boundary(NONSENSE_MAX)];

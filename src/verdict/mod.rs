@@ -74,12 +74,7 @@ impl Verdict {
         let kind = self.splat.as_ref().map(|splat| splat.kind);
         match self.outcome {
             Outcome::Hung => true,
-            Outcome::Splat => {
-                matches!(
-                    kind,
-                    Some(SplatKind::Lockup | SplatKind::HungTask | SplatKind::RcuStall)
-                )
-            }
+            Outcome::Splat => kind.is_some_and(SplatKind::is_stall),
             _ => false,
         }
     }

@@ -34,6 +34,11 @@ pub enum SplatKind {
 }
 
 impl SplatKind {
+    /// Whether it says that something did not happen for too long.
+    pub fn is_stall(self) -> bool {
+        matches!(self, Self::Lockup | Self::HungTask | Self::RcuStall)
+    }
+
     /// As it is shown.
     pub fn name(self) -> &'static str {
         match self {

@@ -128,7 +128,14 @@ async fn probed(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Resul
         return Ok(problem);
     }
     let phase = ctx.events.phase(format!("try KVM with {arch} guests"));
-    let problem = probe(ctx, arch, kernel, image).await?;
+    let Found {
+        problem,
+        is_lasting,
+    } = probe(ctx, arch, kernel, image).await?;
+    if !is_lasting {
+        phase.done(format!("KVM could not be tried with {arch} guests"));
+        return Ok(problem);
+    }
     let memory = Remembered {
         boot: boot.trim().to_owned(),
         qemu,
@@ -150,8 +157,25 @@ fn remembered(file: &Path, boot: &str, qemu: &str) -> Option<Option<String>> {
     (memory.boot == boot && memory.qemu == qemu).then_some(memory.problem)
 }
 
-/// Boots a guest under KVM and throws it away. `Ok(None)`: it answered.
-async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result<Option<String>> {
+/// What a probe found out.
+struct Found {
+    /// Why KVM does not work; `None` if it does.
+    problem: Option<String>,
+    /// Whether it is so until the next boot of the host. A host without time may have some later.
+    is_lasting: bool,
+}
+
+impl From<Option<String>> for Found {
+    fn from(problem: Option<String>) -> Self {
+        Self {
+            problem,
+            is_lasting: true,
+        }
+    }
+}
+
+/// Boots a guest under KVM and throws it away.
+async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result<Found> {
     let record = tempfile::tempdir()
         .map_err(|error| Error::host(format!("cannot create a temporary folder: {error}")))?;
     let parts = Parts {
@@ -165,33 +189,35 @@ async fn probe(ctx: &Context, arch: Arch, kernel: &Path, image: &Path) -> Result
     let mut machine = match Machine::boot(&parts, None, &ctx.cancel).await {
         Ok(machine) => machine,
         Err(error) if error.blame == Blame::Host => {
-            return Ok(Some(match error.evidence.first() {
+            return Ok(Found::from(Some(match error.evidence.first() {
                 Some(line) => format!("QEMU says: {}", without_program(line)),
                 None => error.what,
-            }));
+            })));
         }
         Err(error) => return Err(error),
     };
     let ready = machine.wait_waiting(PROBE, &ctx.cancel).await;
     let said = std::fs::read_to_string(record.path().join("qemu.stderr")).unwrap_or_default();
     machine.stop().await?;
-    Ok(match ready? {
-        Ok(()) => None,
-        Err(Gone::Silent(_)) => Some(format!(
+    let gone = match ready? {
+        Ok(()) => return Ok(Found::from(None)),
+        Err(gone) => gone,
+    };
+    let problem = match &gone {
+        Gone::Silent(_) => format!(
             "the probe guest did not answer within {} s",
             PROBE.as_secs()
-        )),
-        Err(gone) => {
-            let last = said
-                .lines()
-                .last()
-                .map(|line| format!(": {line}"))
-                .unwrap_or_default();
-            Some(format!(
-                "the probe guest did not start ({}){last}",
-                describe(&gone)
-            ))
+        ),
+        gone => {
+            let last = said.lines().last();
+            let last = last.map(|line| format!(": {line}")).unwrap_or_default();
+            let why = describe(gone).replace('\n', "; ");
+            format!("the probe guest did not start ({why}){last}")
         }
+    };
+    Ok(Found {
+        problem: Some(problem),
+        is_lasting: !matches!(gone, Gone::Starved(_)),
     })
 }
 
@@ -209,7 +235,9 @@ pub fn describe(gone: &Gone) -> String {
     match gone {
         Gone::Panicked => "the guest's kernel panicked".to_owned(),
         Gone::Reset(how) => format!("the guest's machine shut down by itself ({how})"),
-        Gone::Lost(reason) | Gone::Qemu(reason) | Gone::Silent(reason) => reason.clone(),
+        Gone::Lost(reason) | Gone::Qemu(reason) | Gone::Silent(reason) | Gone::Starved(reason) => {
+            reason.clone()
+        }
         Gone::Flooded => "the guest flooded its console with output".to_owned(),
     }
 }

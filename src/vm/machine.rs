@@ -2,12 +2,10 @@
 //! A running QEMU: started, watched, stopped.
 
 use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use qapi::qmp;
-use rustix::io::ioctl_fionread;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,17 +13,14 @@ use tokio_util::sync::CancellationToken;
 use super::Deadlines;
 use super::args::{self, MachineSpec, Memory, Parts, Spec};
 use super::console::{CONSOLE_MAX, Console};
+use super::progress::Over;
 use super::qmp::{MachineState, Qmp};
 use super::recorder::Recorder;
 use super::scratch::Scratch;
+use super::vitals::{Overdue, Vitals, Wait};
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::process::{Process, to_file};
 
-/// What the init says when it can be told who it is, when it can be logged into, and what it says
-/// instead if it cannot.
-const WAITING: &str = "lab: waiting for an identity";
-const READY: &str = "lab: ready";
-const NOT_READY: &str = "lab: dropbear did not start";
 /// How long QEMU may take to open its QMP socket.
 const START: Duration = Duration::from_secs(30);
 /// How long QEMU may take to say whether it runs: it does nothing else meanwhile.
@@ -37,13 +32,7 @@ const DUMP: Duration = Duration::from_secs(120);
 /// How long the end of a process may take to be noticed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often files and processes are looked at that are waited for.
-const POLL: Duration = Duration::from_millis(2);
-/// What fits into half of a serial port.
-const PORT: usize = 8;
-/// Some of a guest's timer ticks. It takes what was typed at the next.
-const TICKS: Duration = Duration::from_millis(20);
-/// How often a guest is looked at that is typed to.
-const TYPED: Duration = Duration::from_millis(1);
+pub(super) const POLL: Duration = Duration::from_millis(2);
 /// How often a guest is looked at that should go on.
 const WATCH: Duration = Duration::from_millis(20);
 
@@ -58,8 +47,11 @@ pub enum Gone {
     Qemu(String),
     /// Nobody can talk to it although the machine goes on: what happened.
     Lost(String),
-    /// Nothing happened within the time that it may take: what was waited for.
+    /// Nothing happened within the time that it may take, and the guest could run for all of it:
+    /// what was waited for, and in the next line what moved.
     Silent(String),
+    /// The same, but the host gave its QEMU too little time. Not the guest's doing.
+    Starved(String),
     /// It wrote more to its console than anybody can read.
     Flooded,
 }
@@ -73,8 +65,12 @@ pub struct Machine {
     pub console: Console,
     /// Its limits.
     pub deadlines: Deadlines,
+    /// What the host knows of its QEMU.
+    vitals: Vitals,
+    /// How many times the time of a quick host its boot took.
+    pub(super) pace: u32,
     /// What is typed on its console.
-    input: File,
+    pub(super) input: File,
     /// What QEMU says on standard error.
     stderr: PathBuf,
     /// Whether its firmware is qboot.
@@ -133,8 +129,10 @@ impl Machine {
             let line = parts.record.join("qemu.sh");
             std::fs::write(&line, script(&command.to_string(), parts)).at("write", &line)?;
             let mut process = command.spawn(std::process::Stdio::null(), to_file(&stderr)?)?;
+            let console = Console::new(&spec.console);
+            let vitals = Vitals::of(process.id(), &console);
             let connected = tokio::select! {
-                connected = connect(&spec.qmp, &mut process, parts.record) => connected,
+                connected = connect(&spec.qmp, &mut process, &vitals, parts.record) => connected,
                 () = cancel.cancelled() => Err(Error::interrupted()),
             };
             let error = match connected {
@@ -144,11 +142,13 @@ impl Machine {
                     return Ok(Self {
                         process,
                         qmp,
-                        console: Console::new(spec.console),
+                        console,
                         deadlines: match recorder {
                             Some(_) => deadlines.recorded(),
                             None => deadlines,
                         },
+                        vitals,
+                        pace: 1,
                         input,
                         stderr,
                         qboot: spec.qboot,
@@ -193,96 +193,14 @@ impl Machine {
         Err(self.stop_after(error).await)
     }
 
-    /// Waits until the init can be told who it is, tells it, and waits until it can be logged into.
-    pub async fn wait_ready(
-        &mut self,
-        identity: &str,
-        cancel: &CancellationToken,
-    ) -> Result<std::result::Result<(), Gone>> {
-        let limits = self.deadlines;
-        match self.wait_waiting(limits.boot, cancel).await? {
-            Ok(()) => self.identify(identity, limits.answer, cancel).await,
-            gone => Ok(gone),
-        }
-    }
-
-    /// Waits until the init can be told who it is.
-    pub async fn wait_waiting(
-        &mut self,
-        limit: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<std::result::Result<(), Gone>> {
-        let too_soon = "its init did not ask who it is, as images/guest/init.c does";
-        let said = [(WAITING, None), (READY, Some(too_soon))];
-        let doing = "the guest did not finish booting";
-        self.wait_said(0, &said, doing, limit, cancel).await
-    }
-
-    /// Tells the init who it is ([`crate::image::keys::RunKeys::identity`]), and waits until it
-    /// can be logged into.
-    pub async fn identify(
-        &mut self,
-        identity: &str,
-        limit: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<std::result::Result<(), Gone>> {
-        let from = self.console.len();
-        let typed = match &self.recorder {
-            Some(_) => self.type_slowly(identity.as_bytes(), limit).await,
-            None => self.input.write_all(identity.as_bytes()),
-        };
-        typed.map_err(|error| Error::host(format!("cannot type on a guest's console: {error}")))?;
-        let said = [
-            (READY, None),
-            (NOT_READY, Some("its ssh server did not start")),
-        ];
-        let doing = "the guest's ssh server did not start";
-        self.wait_said(from, &said, doing, limit, cancel).await
-    }
-
-    /// Waits until the console, from byte `from` on, has a line that ends in one of `said`; what
-    /// stands with it is why the guest is lost.
-    async fn wait_said(
-        &mut self,
-        from: u64,
-        said: &[(&str, Option<&str>)],
-        doing: &str,
-        limit: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<std::result::Result<(), Gone>> {
-        let deadline = Instant::now() + limit;
-        let mut seen = 0;
-        loop {
-            // The console first: the line may be there although the guest has gone since.
-            let len = self.console.len();
-            if len != seen {
-                seen = len;
-                let text = self.console.text_from(from);
-                let ends = |last: &str| text.lines().any(|line| line.ends_with(last));
-                if let Some((_, lost)) = said.iter().find(|(last, _)| ends(last)) {
-                    return Ok(match lost {
-                        None => Ok(()),
-                        Some(why) => Err(Gone::Lost((*why).to_owned())),
-                    });
-                }
-            }
-            if let Some(gone) = self.gone() {
-                return Ok(Err(gone));
-            }
-            if Instant::now() >= deadline {
-                let what = format!("{doing} within {limit:?}");
-                return Ok(Err(self.why_silent(what).await));
-            }
-            tokio::select! {
-                () = sleep(POLL) => {}
-                () = cancel.cancelled() => return Err(Error::interrupted()),
-            }
-        }
-    }
-
     /// The connection to QEMU.
     pub(super) fn qmp(&mut self) -> &mut Qmp {
         &mut self.qmp
+    }
+
+    /// What the host knows of its QEMU.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// Whether the guest has gone, as far as is known now.
@@ -347,24 +265,20 @@ impl Machine {
     pub async fn wait_gone_or_stuck(&mut self, allowed: &[&str]) -> Gone {
         let (mut seen, mut looked) = (0, Instant::now());
         let limit = self.deadlines.after_splat;
-        let mut complained: Option<(String, Instant)> = None;
+        let mut complained: Option<(String, Wait)> = None;
         loop {
             if self.gone().is_some() {
                 return self.wait_gone().await;
             }
-            match &complained {
-                Some((title, since)) if since.elapsed() > limit => {
+            if let Some((title, wait)) = &mut complained {
+                if wait.over().is_some() {
                     return Gone::Silent(format!("no answer {limit:?} after: {title}"));
                 }
-                Some(_) => {}
-                None if self.gdb.is_some() => {}
-                None if self.console.len() != seen && looked.elapsed() > LOOK => {
-                    seen = self.console.len();
-                    let splat = self.console.splat(allowed);
-                    complained = splat.map(|splat| (splat.title, Instant::now()));
-                    looked = Instant::now();
-                }
-                None => {}
+            } else if self.gdb.is_none() && self.console.len() != seen && looked.elapsed() > LOOK {
+                seen = self.console.len();
+                let splat = self.console.splat(allowed);
+                complained = splat.map(|splat| (splat.title, self.vitals.wait(limit)));
+                looked = Instant::now();
             }
             sleep(WATCH).await;
         }
@@ -382,11 +296,23 @@ impl Machine {
             (Err(_), None) => {
                 let state = match self.process.state() {
                     Some('T' | 't') => "it was stopped by a signal or a debugger".to_owned(),
+                    Some('D') => "it waits for the host's disk or memory, or is frozen".to_owned(),
                     Some(state) => format!("its process is in state {state}"),
                     None => "its process cannot be looked at".to_owned(),
                 };
-                Gone::Qemu(format!("{what}: QEMU answers nothing either, {state}"))
+                let (first, seen) = what.split_once('\n').unwrap_or((&what, ""));
+                let why = format!("{first}: QEMU answers nothing either, {state}\n{seen}");
+                Gone::Qemu(why.trim_end().to_owned())
             }
+        }
+    }
+
+    /// Why something is overdue: the guest, QEMU, or the host.
+    pub async fn why_overdue(&mut self, doing: &str, overdue: &Overdue) -> Gone {
+        let what = format!("{doing} {overdue}\n{}", overdue.seen);
+        match (self.why_silent(what).await, overdue.over) {
+            (Gone::Silent(what), Over::Starved) => Gone::Starved(what),
+            (gone, _) => gone,
         }
     }
 
@@ -487,28 +413,6 @@ impl Machine {
         u64::try_from(asked.ok()?.icount).ok()
     }
 
-    /// Types on the console of a guest that is recorded, for `limit` at most: what comes later is
-    /// lost, and the guest does not say that it is ready. QEMU puts what was typed into the log
-    /// before it puts it into the serial port, and asks the port for room too early: what is typed
-    /// at once overruns it.
-    async fn type_slowly(&mut self, text: &[u8], limit: Duration) -> io::Result<()> {
-        let deadline = Instant::now() + limit;
-        for part in text.chunks(PORT) {
-            self.input.write_all(part)?;
-            let before = self.icount().await;
-            let typed = Instant::now();
-            // QEMU has taken it, and the guest has gone on since.
-            while Instant::now() < deadline
-                && (typed.elapsed() < TICKS
-                    || ioctl_fionread(&self.input)? > 0
-                    || self.icount().await == before)
-            {
-                sleep(TYPED).await;
-            }
-        }
-        Ok(())
-    }
-
     /// Notes the last instruction of a recording: the guest executes none after it.
     async fn end_recording(&mut self) {
         if self.recorder.is_none() {
@@ -539,14 +443,20 @@ fn pipe(path: &Path) -> Result<File> {
 }
 
 /// Connects to QEMU's socket as soon as it is there.
-async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qmp> {
-    let deadline = Instant::now() + START;
+async fn connect(
+    path: &Path,
+    process: &mut Process,
+    vitals: &Vitals,
+    record: &Path,
+) -> Result<Qmp> {
+    let mut wait = vitals.wait(START);
     let stream = loop {
-        match UnixStream::connect(path).await {
-            Ok(stream) => break stream,
-            Err(_) if Instant::now() < deadline => {}
-            Err(error) => {
-                return Err(Error::host(format!("QEMU opened no QMP socket: {error}")));
+        match (UnixStream::connect(path).await, wait.over()) {
+            (Ok(stream), _) => break stream,
+            (Err(_), None) => {}
+            (Err(error), Some(overdue)) => {
+                let what = format!("QEMU opened no QMP socket {overdue} ({error})");
+                return Err(Error::host(format!("{what}; {}", overdue.seen)));
             }
         }
         if let Some(status) = process.try_wait() {
@@ -554,7 +464,7 @@ async fn connect(path: &Path, process: &mut Process, record: &Path) -> Result<Qm
         }
         sleep(POLL).await;
     };
-    match Qmp::connect(stream, &record.join("qmp.log")).await {
+    match Qmp::connect(stream, vitals.clone(), &record.join("qmp.log")).await {
         Ok(qmp) => Ok(qmp),
         // QEMU aborts after it has opened the socket when KVM refuses a vCPU.
         Err(error) => {

@@ -9,7 +9,9 @@ pub mod gdb;
 pub mod kernel_log;
 pub mod machine;
 mod memory;
+pub mod progress;
 pub mod qmp;
+mod ready;
 mod recorder;
 pub mod registers;
 pub mod replay;
@@ -17,6 +19,7 @@ pub mod ring;
 mod scratch;
 pub mod splat;
 pub mod template;
+pub mod vitals;
 
 use std::time::Duration;
 
@@ -50,16 +53,20 @@ impl std::fmt::Display for Accel {
     }
 }
 
-/// All limits on waiting for a guest, in one place: generous, because a loaded CI machine is slow
-/// and a limit that is met costs nothing. How long QEMU itself may take for a command is beside
-/// what asks it.
+/// All limits on waiting for a guest, in one place. They count the time in which the guest could run
+/// ([`progress`]), not the wall's: a host that is ten times too slow makes them ten times as long. They
+/// are generous all the same, because not all that makes a host slow can be seen, and a limit that
+/// is met costs nothing. How long QEMU itself may take for a command is beside what asks it, and
+/// counts in the same way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deadlines {
-    /// From QEMU's start to the init's last line.
+    /// From one line on the console to the next, until the init's last one. A boot that goes on for
+    /// ever has an end as well: after ten times as long.
     pub boot: Duration,
     /// Login, upload, and each answer of the agent beyond what the request itself waits for.
     pub answer: Duration,
-    /// For a transition to end. The kernel signals the tasks that hold one up after 15 s.
+    /// For a transition to end, by the guest's own clock, which is the wall's. The kernel signals the
+    /// tasks that hold one up after 15 s, by the same clock.
     pub transition: Duration,
     /// For a script of selftests, which may wait a minute for each of many things.
     pub script: Duration,
@@ -108,12 +115,17 @@ impl Deadlines {
     /// The same while a guest is recorded, which makes it slower.
     #[must_use]
     pub fn recorded(self) -> Self {
-        const SLOWER: u32 = 2;
+        self.times(2)
+    }
+
+    /// Limits that are so many times as long, for a guest that is known to be slow.
+    #[must_use]
+    pub fn times(self, slower: u32) -> Self {
         Self {
-            boot: self.boot * SLOWER,
-            answer: self.answer * SLOWER,
-            transition: self.transition * SLOWER,
-            script: self.script * SLOWER,
+            boot: self.boot * slower,
+            answer: self.answer * slower,
+            transition: self.transition * slower,
+            script: self.script * slower,
             ..self
         }
     }

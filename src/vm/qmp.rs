@@ -19,13 +19,14 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
 
+use super::vitals::Vitals;
 use crate::error::{Blame, Error, IoContext, Result};
 
 /// Bytes of a line; QEMU's longest, the registers of all CPUs, has some ten thousand.
 const LINE_MAX: usize = 1 << 20;
 /// Bytes of the log; a run writes some ten thousand.
 const LOG_MAX: usize = 16 << 20;
-/// How long QEMU may take to answer a command.
+/// How long QEMU may take to answer a command, not counting the time in which the host did not let it.
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// What QMP's events have said about the machine, the last word first.
@@ -62,13 +63,15 @@ pub struct Qmp {
     writer: OwnedWriteHalf,
     answers: Answers,
     state: watch::Receiver<MachineState>,
+    vitals: Vitals,
     log: Log,
     next: u64,
 }
 
 impl Qmp {
-    /// Negotiates on a connected socket. Every line in both directions goes to `log`.
-    pub async fn connect(stream: UnixStream, log: &Path) -> Result<Self> {
+    /// Negotiates on a socket that is connected to a QEMU. Every line in both directions goes to
+    /// `log`.
+    pub async fn connect(stream: UnixStream, vitals: Vitals, log: &Path) -> Result<Self> {
         let log = Arc::new(Mutex::new(Record {
             file: File::options()
                 .create(true)
@@ -85,6 +88,7 @@ impl Qmp {
             writer,
             answers,
             state,
+            vitals,
             log,
             next: 1,
         };
@@ -115,16 +119,21 @@ impl Qmp {
             .write_all(line.as_bytes())
             .await
             .map_err(|error| failed(&error.to_string()))?;
-        let answer = tokio::time::timeout(limit, receiver).await;
+        let answer = self.vitals.within(limit, receiver).await;
         lock(&self.answers).remove(&id);
         match answer {
-            Err(_) => Err(failed(&format!("no answer within {limit:?}"))),
+            Err(overdue) => Err(failed(&format!("no answer {overdue}; {}", overdue.seen))),
             Ok(Err(_)) => Err(failed("QEMU closed the connection")),
             Ok(Ok(Err(reason))) => Err(failed(&reason)),
             Ok(Ok(Ok(value))) => {
                 serde_json::from_value(value).map_err(|error| failed(&error.to_string()))
             }
         }
+    }
+
+    /// What the host knows of the QEMU at its other end.
+    pub fn vitals(&self) -> &Vitals {
+        &self.vitals
     }
 
     /// What the events have said, and a way to wait for more.
@@ -340,7 +349,7 @@ mod tests {
             }
         });
         let dir = tempfile::tempdir().unwrap();
-        Qmp::connect(ours, &dir.path().join("qmp.log"))
+        Qmp::connect(ours, Vitals::default(), &dir.path().join("qmp.log"))
             .await
             .unwrap()
     }

@@ -17,7 +17,7 @@ use qapi::qmp::{
 };
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Accel;
@@ -55,6 +55,14 @@ struct Manifest {
     what: String,
     /// Whether its firmware is qboot: a fork's has to be the same.
     qboot: bool,
+    /// How many times the time of a quick host its boot took; its forks are as slow.
+    #[serde(default = "quick")]
+    pace: u32,
+}
+
+/// The pace of templates from before it was kept.
+fn quick() -> u32 {
+    1
 }
 
 /// A template that is there, or is to be made.
@@ -122,7 +130,7 @@ impl Making {
             saved = self.save(machine.qmp()) => saved,
             () = cancel.cancelled() => Err(Error::interrupted()),
         };
-        let qboot = machine.qboot;
+        let (qboot, pace) = (machine.qboot, machine.pace);
         let stopped = machine.stop().await;
         saved?;
         stopped?;
@@ -132,6 +140,7 @@ impl Making {
         let made = Manifest {
             what: self.what,
             qboot,
+            pace,
         };
         let json = serde_json::to_vec_pretty(&made)
             .map_err(|error| Error::lab(format!("cannot write the manifest: {error}")))?;
@@ -228,6 +237,7 @@ impl Machine {
         };
         let console = template.console()?;
         let mut machine = Self::start(parts, spec, &console, cancel).await?;
+        machine.go_at(template.made.pace);
         let loaded = tokio::select! {
             loaded = template.load_into(machine.qmp()) => loaded,
             () = cancel.cancelled() => Err(Error::interrupted()),
@@ -257,17 +267,19 @@ async fn ignore_shared(qmp: &mut Qmp) -> Result<()> {
 
 /// Waits until the state is written, or read.
 async fn migrated(qmp: &mut Qmp) -> Result<()> {
-    let deadline = Instant::now() + MIGRATION;
+    let mut wait = qmp.vitals().wait(MIGRATION);
     loop {
         let info = qmp.execute(qmp::query_migrate {}).await?;
         let why = match info.status {
             Some(MigrationStatus::completed) => return Ok(()),
             Some(MigrationStatus::failed) => info.error_desc.unwrap_or_default(),
-            _ if Instant::now() > deadline => format!("not within {MIGRATION:?}"),
-            _ => {
-                sleep(POLL).await;
-                continue;
-            }
+            _ => match wait.over() {
+                Some(overdue) => format!("not {overdue}; {}", overdue.seen),
+                None => {
+                    sleep(POLL).await;
+                    continue;
+                }
+            },
         };
         return Err(Error::host(format!("QEMU cannot keep a guest: {why}"))
             .help("--cold boots each guest afresh"));
@@ -320,4 +332,16 @@ fn what(parts: &Parts<'_>) -> String {
 /// What an entry is, for people; `None` if it is unreadable.
 pub(crate) fn describe(dir: &Path) -> Option<String> {
     Template::load(dir).map(|template| template.made.what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_from_before_the_pace_was_kept_are_of_a_quick_host() {
+        let text = r#"{ "what": "x86_64 guest", "qboot": true }"#;
+        let made: Manifest = serde_json::from_str(text).unwrap();
+        assert_eq!(made.pace, 1);
+    }
 }

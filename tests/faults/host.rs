@@ -8,6 +8,22 @@ pub const STOPPED: Fault = infra(
     "QEMU is stopped",
     "QEMU answers nothing either, it was stopped by a signal",
 );
+pub const STOPPED_AT_BOOT: Fault = infra(
+    "QEMU is stopped during a boot",
+    "QEMU answers nothing either, it was stopped by a signal",
+);
+pub const TENTH: Fault = passes(
+    "QEMU gets a tenth of its time, and the limits are as long as a quick boot",
+    "the guest boots and answers",
+);
+pub const STARVED: Fault = infra(
+    "the host gives QEMU hardly any time",
+    "the host gave QEMU no time",
+);
+pub const EXPIRED: Fault = infra(
+    "QEMU gets a tenth of its time, and the run has a --timeout",
+    ", and was stopped for",
+);
 pub const SLOW: Fault = passes("QEMU takes 3 s to start", "passed");
 pub const OLD: Fault = infra("QEMU is too old", "install 8.2 or later");
 pub const NO_SECCOMP: Fault = passes("QEMU has no seccomp", "passed");
@@ -39,9 +55,13 @@ pub const NO_READER: Fault = passes("nobody reads the output any more (`| head`)
 
 pub const SLOW_CONSOLE: Fault = passes("the console is slow", "passed");
 
-pub const FAULTS: [&Fault; 19] = [
+pub const FAULTS: [&Fault; 23] = [
     &KILLED,
     &STOPPED,
+    &STOPPED_AT_BOOT,
+    &TENTH,
+    &STARVED,
+    &EXPIRED,
     &SLOW,
     &OLD,
     &NO_SECCOMP,

@@ -91,7 +91,7 @@ async fn ask(machine: &mut Machine, identity: &str, keys: &RunKeys) -> Said {
     let ready = machine.identify(identity, limits.answer, &cancel).await;
     ready.unwrap().unwrap();
     let port = machine.ssh_port().await.unwrap();
-    let guest = Guest::connect(port, keys, limits.answer).await;
+    let guest = Guest::connect(port, keys, machine.vitals(), limits.answer).await;
     let guest = guest.unwrap().unwrap();
     let command = "busybox date +%s; busybox cat /proc/sys/kernel/random/uuid; \
                    busybox sha256sum </etc/dropbear/host_key; \
@@ -108,7 +108,7 @@ async fn ask(machine: &mut Machine, identity: &str, keys: &RunKeys) -> Said {
     }
 }
 
-fn context() -> Context {
+pub fn context() -> Context {
     Context {
         project: ROOT.into(),
         cache: Cache::from_env().unwrap(),
@@ -118,14 +118,14 @@ fn context() -> Context {
 }
 
 /// What a guest is made of.
-struct Made {
+pub struct Made {
     boot_file: PathBuf,
     image: BuiltImage,
-    record: tempfile::TempDir,
+    pub record: tempfile::TempDir,
 }
 
 impl Made {
-    async fn of(ctx: &Context, arch: Arch) -> Self {
+    pub async fn of(ctx: &Context, arch: Arch) -> Self {
         let definition = Kernel::read(&ctx.project, "mainline").unwrap();
         let kernel = kernel::build::build(ctx, &definition, arch, false).await;
         let definition = Image::read(&ctx.project, image::DEFAULT).unwrap();
@@ -137,7 +137,7 @@ impl Made {
         }
     }
 
-    fn parts(&self, arch: Arch) -> Parts<'_> {
+    pub fn parts(&self, arch: Arch) -> Parts<'_> {
         Parts {
             arch,
             accel: Accel::Tcg,

@@ -67,7 +67,12 @@ pub fn stalled(project: &Project, more: &[&str]) -> Child {
 }
 
 pub fn qemu(project: &Project) -> u32 {
-    let console = project.path(".lab").display().to_string();
+    qemu_of(&project.path(".lab")).unwrap()
+}
+
+/// The QEMU with its console file below `folder`.
+pub fn qemu_of(folder: &Path) -> Option<u32> {
+    let console = folder.display().to_string();
     let is_ours = |pid: &u32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -75,7 +80,7 @@ pub fn qemu(project: &Project) -> u32 {
     };
     let pids = fs::read_dir("/proc").unwrap().flatten();
     let mut pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.find(is_ours).unwrap()
+    pids.find(is_ours)
 }
 
 /// Runs a shell command with mounts of its own, and then lab with the arguments.

@@ -9,3 +9,4 @@ mod host;
 mod hostile;
 mod interrupts;
 mod ports;
+mod slow;
