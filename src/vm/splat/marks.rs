@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What splats begin with: the table, and how it is read. Pure.
 
-use super::line::Line;
 use super::pattern::{begins, find};
 use crate::verdict::SplatKind::{
     self, Bug, HungTask, Lockdep, Lockup, Oops, OutOfMemory, Panic, RcuStall, Sanitizer, Warning,
@@ -132,9 +131,9 @@ const MARKS: &[Mark] = &[
     mark("general protection fault", Oops),
     mark("Unable to handle kernel * at ", Oops).anywhere(),
     mark("Unable to handle kernel", Oops),
-    mark("Internal error: ", Oops),
     mark("Insufficient stack space to handle exception!", Oops),
-    mark("Unexpected kernel ", Oops),
+    mark("Unexpected kernel BRK exception", Oops),
+    mark("Unexpected kernel single-step exception", Oops),
     mark("Unhandled * exception on CPU*, ESR ", Oops),
     mark("SError Interrupt on CPU", Oops),
     // kernel/watchdog.c, kernel/watchdog_perf.c, lib/spinlock_debug.c, kernel/smp.c
@@ -191,8 +190,11 @@ const MARKS: &[Mark] = &[
     mark("WARNING: CPU: * PID: * at mm/slub.c:", Warning).after(SLUB),
     mark("WARNING: CPU: * PID: * at ", Warning).anywhere(),
     mark("WARNING: *:* at *, CPU#*: ", Warning),
+    mark("WARNING: *.c:* at ", Warning),
+    mark("WARNING: *.h:* at ", Warning),
     mark("WARNING: at *, CPU#*: ", Warning),
-    mark("WARNING: at *:* ", Warning),
+    mark("WARNING: at *.c:* ", Warning),
+    mark("WARNING: at *.h:* ", Warning),
     mark("WARNING: * at *.c:*", Warning),
     mark("WARNING: * at *+0x*/0x*", Warning),
     // Without a place, and a splat all the same: arch/x86/kernel/unwind_{frame,orc}.c found a stack or
@@ -247,31 +249,29 @@ impl Counts {
     }
 }
 
-/// The mark with which a line begins, or all that may turn out to be it, and the title that they
-/// give.
-pub fn of<'a>(line: &Line<'a>) -> (Vec<&'static Mark>, &'a str) {
-    let message = line.message;
+/// The mark with which a message begins, or all that may turn out to be it.
+pub fn of(message: &str) -> Vec<&'static Mark> {
     let stripped = PREFIXES
         .iter()
         .find_map(|prefix| message.strip_prefix(prefix));
     let text = stripped.unwrap_or(message);
     let all = MARKS.iter().filter(|mark| begins(text, mark.begins));
     let always = all.clone().find(|mark| mark.counts == Counts::Always);
-    if let Some(mark) = always {
-        return (vec![mark], message);
+    match always {
+        Some(mark) => vec![mark],
+        None if dies(message) => vec![&DIES],
+        None => all.collect(),
     }
-    if dies(message) {
-        return (vec![&DIES], message);
-    }
+}
+
+/// The mark in the middle of a message, and the title from there on.
+pub fn within(message: &str) -> Option<(&'static Mark, &str)> {
     // What ends a splat names it again.
-    if !message.starts_with("---[ end ") {
-        for mark in MARKS.iter().filter(|mark| mark.anywhere) {
-            if let Some(title) = find(message, mark.begins) {
-                return (vec![mark], title);
-            }
-        }
+    if message.starts_with("---[ end ") {
+        return None;
     }
-    (all.collect(), message)
+    let mut marks = MARKS.iter().filter(|mark| mark.anywhere);
+    marks.find_map(|mark| Some((mark, find(message, mark.begins)?)))
 }
 
 /// Whether a message is `name: 0000 [#1]`.
@@ -295,12 +295,7 @@ mod tests {
     fn every_mark_can_be_reached() {
         for mark in MARKS {
             let filled = mark.begins.replace('*', "x");
-            let line = Line {
-                at: None,
-                caller: None,
-                message: &filled,
-            };
-            let (marks, _) = of(&line);
+            let marks = of(&filled);
             let same = |one: &&Mark| one.kind == mark.kind;
             assert!(marks.iter().any(same), "{filled}");
         }

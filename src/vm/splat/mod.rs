@@ -9,6 +9,7 @@ mod code;
 mod extent;
 mod line;
 mod marks;
+mod passed_over;
 mod pattern;
 
 use std::collections::VecDeque;
@@ -77,11 +78,9 @@ impl<'a> Finder<'a> {
         self.timed |= line.at.is_some();
         if self.timed != line.at.is_some() {
             // The console itself says this, without a time.
+            self.open.iter_mut().for_each(|open| open.keep(whole));
             if is_lost(line.message) && self.found.is_none() {
-                self.end(|_| true);
                 self.open.push_back(Extent::lost(line.message));
-            } else {
-                self.open.iter_mut().for_each(|open| open.keep(whole));
             }
         } else {
             self.kernels_line(line, whole);
@@ -180,19 +179,23 @@ impl<'a> Finder<'a> {
     }
 }
 
+/// Messages on one line, of which all but the last have no newline.
+const UNFINISHED_MAX: usize = 8;
+
 /// With what a splat begins on a line, if one does: at its first time, or at a later one, behind a
 /// message without a newline.
 fn begin<'a>(first: Line<'a>, whole: &'a str) -> (Line<'a>, Vec<&'static Mark>, &'a str) {
-    let (marks, title) = marks::of(&first);
-    if marks.is_empty() {
-        for later in Line::parts(whole).skip(1) {
-            let (marks, title) = marks::of(&later);
-            if !marks.is_empty() {
-                return (later, marks, title);
-            }
+    let lines = std::iter::once(first).chain(Line::parts(whole).skip(1));
+    for line in lines.take(UNFINISHED_MAX) {
+        let marks = marks::of(line.message);
+        if !marks.is_empty() {
+            return (line, marks, line.message);
         }
     }
-    (first, marks, title)
+    match marks::within(first.message) {
+        Some((mark, title)) => (first, vec![mark], title),
+        None => (first, Vec::new(), first.message),
+    }
 }
 
 /// Finds the first splat in the text of a console.
