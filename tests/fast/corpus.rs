@@ -3,7 +3,7 @@
 //! find in each what its first line says. `none` is a console on which nothing is wrong.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use livepatch_lab::vm::splat::{Finder, Splat};
 
@@ -14,8 +14,8 @@ fn splat(text: &str) -> Option<Splat> {
     finder.finish()
 }
 
-#[test]
-fn the_recogniser_finds_what_is_on_real_consoles() {
+/// The files: what must be found, and the console.
+fn consoles() -> Vec<(PathBuf, String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/splats");
     let entries = [&folder, &folder.join("written")].map(|folder| fs::read_dir(folder).unwrap());
     let mut files: Vec<_> = entries
@@ -26,19 +26,76 @@ fn the_recogniser_finds_what_is_on_real_consoles() {
         .collect();
     files.sort();
     assert!(files.len() >= 90);
-    let mut wrong = Vec::new();
-    for file in &files {
-        let text = fs::read_to_string(file).unwrap();
+    let read = |file: PathBuf| {
+        let text = fs::read_to_string(&file).unwrap();
         let (wanted, console) = text.split_once('\n').unwrap();
-        let found = match splat(console) {
-            Some(splat) => {
-                let fatal = if splat.fatal { ", fatal" } else { "" };
-                format!("{}{fatal}: {}", splat.kind, splat.title)
-            }
-            None => "none".to_owned(),
-        };
+        (file, wanted.to_owned(), console.to_owned())
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// What is found, as the first lines say it.
+fn found(console: &str) -> String {
+    match splat(console) {
+        Some(splat) => {
+            let fatal = if splat.fatal { ", fatal" } else { "" };
+            format!("{}{fatal}: {}", splat.kind, splat.title)
+        }
+        None => "none".to_owned(),
+    }
+}
+
+#[test]
+fn the_recogniser_finds_what_is_on_consoles() {
+    let mut wrong = Vec::new();
+    for (file, wanted, console) in consoles() {
+        let found = found(&console);
         if found != wanted {
             wrong.push(format!("{}: {found:?}, not {wanted:?}", file.display()));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+/// A line in another style, if it has a time.
+fn restyled(line: &str, style: impl Fn(&str, &str) -> String) -> String {
+    let timed = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let timed = timed.filter(|(time, _)| time.trim().parse::<f64>().is_ok());
+    timed.map_or(line.to_owned(), |(time, rest)| {
+        style(time, rest.strip_prefix(' ').unwrap_or(rest))
+    })
+}
+
+#[test]
+fn they_are_the_same_in_the_style_of_other_kernels() {
+    // What is only told apart by the time or the task.
+    let apart = [
+        "a-program-quotes",
+        "no-stack-of-another",
+        "behind-a-message",
+        "two-at-once",
+    ];
+    let mut wrong = Vec::new();
+    for (file, wanted, console) in consoles() {
+        let name = file.file_stem().unwrap().to_str().unwrap();
+        if apart.contains(&name) || console.contains("][") {
+            continue;
+        }
+        let styles: [(&str, fn(&str, &str) -> String); 3] = [
+            ("without times", |_, message| message.to_owned()),
+            ("with callers", |time, message| {
+                format!("[{time}][  T412] {message}")
+            }),
+            ("with levels", |time, message| {
+                format!("<4>[{time}] {message}")
+            }),
+        ];
+        for (style, restyle) in styles {
+            let lines = console.lines().map(|line| restyled(line, restyle));
+            let found = found(&lines.collect::<Vec<_>>().join("\n"));
+            if found != wanted {
+                wrong.push(format!("{name} {style}: {found:?}, not {wanted:?}"));
+            }
         }
     }
     assert_eq!(wrong, [""; 0]);

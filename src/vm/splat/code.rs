@@ -123,8 +123,14 @@ impl Search {
 }
 
 fn is_heading(message: &str) -> bool {
-    let message = message.trim_start();
-    message.starts_with("Call Trace:") || message.starts_with("Call trace:")
+    // The last is mm/kmemleak.c's.
+    let headings = [
+        "Call Trace:",
+        "Call trace:",
+        "backtrace:",
+        "backtrace (crc ",
+    ];
+    headings.iter().any(|heading| message.starts_with(heading))
 }
 
 fn is_in(groups: &[&str], function: &str) -> bool {

@@ -126,7 +126,6 @@ const MARKS: &[Mark] = &[
     mark("kernel BUG at *:*!", Oops).anywhere(),
     mark("kernel BUG at ", Oops),
     mark("Kernel BUG at ", Oops),
-    mark("Oops: ", Oops),
     mark("PANIC: ", Oops),
     mark("general protection fault", Oops),
     mark("Unable to handle kernel * at ", Oops).anywhere(),
@@ -233,6 +232,8 @@ const MARKS: &[Mark] = &[
 
 /// `arch/*/kernel/: die()`: `divide error: 0000 [#1] SMP`, `Internal error: Oops: 96000044 [#1] SMP`.
 const DIES: Mark = mark("", Oops);
+
+// `Oops: ` and `Internal error: ` alone are what a driver says of itself.
 
 /// What some of them have before their first words.
 const PREFIXES: [&str; 5] = ["NMI watchdog: ", "watchdog: ", "rcu: ", "traps: ", "smp: "];

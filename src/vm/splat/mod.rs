@@ -76,14 +76,15 @@ impl<'a> Finder<'a> {
     pub fn line(&mut self, whole: &str) {
         let line = Line::of(whole);
         self.timed |= line.at.is_some();
-        if self.timed != line.at.is_some() {
-            // The console itself says this, without a time.
-            self.open.iter_mut().for_each(|open| open.keep(whole));
-            if is_lost(line.message) && self.found.is_none() {
-                self.open.push_back(Extent::lost(line.message));
-            }
-        } else {
+        // The console itself says this, without a time.
+        let lost = line.at.is_none() && is_lost(line.message);
+        if self.timed == line.at.is_some() && !lost {
             self.kernels_line(line, whole);
+        } else {
+            self.open.iter_mut().for_each(|open| open.keep(whole));
+        }
+        if lost && self.found.is_none() {
+            self.open.push_back(Extent::lost(line.message));
         }
         if self.found.is_none() {
             self.before.truncate(BEFORE - 1);

@@ -3,6 +3,13 @@
 
 /// Whether a text begins as a pattern says, in which `*` stands for anything: `BUG * (Tainted: *): `.
 pub fn begins(text: &str, pattern: &str) -> bool {
+    // Most lines are told apart from most patterns by this.
+    if let (Some(first), Some(wanted)) = (text.bytes().next(), pattern.bytes().next())
+        && first != wanted
+        && wanted != b'*'
+    {
+        return false;
+    }
     rest_after(text, pattern).is_some()
 }
 
