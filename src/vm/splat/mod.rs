@@ -95,43 +95,35 @@ impl<'a> Finder<'a> {
 
     fn kernels_line(&mut self, line: Line<'_>, whole: &str) {
         let (line, marks, title) = begin(line, whole);
-        let counts = |mark: &&Mark| mark.counts == Counts::Always;
-        let panics = marks.iter().any(|mark| mark.kind == SplatKind::Panic);
-        self.panicked |= panics;
+        self.panicked |= marks.iter().any(|mark| mark.kind == SplatKind::Panic);
         if self.found.is_some() {
             return;
         }
         let same = |open: &Extent| open.is_of(&line);
         let goes_on = |open: &Extent| same(open) && open.goes_on_with(&marks);
-        if marks.is_empty() || self.open.iter().any(goes_on) {
-            self.open
-                .retain_mut(|open| open.is_over() || open.line(&line, whole));
-            return;
+        let begins = !marks.is_empty() && !self.open.iter().any(goes_on);
+        // What begins ends what was there, but for a panic: the stack may come after it. What is in
+        // doubt ends only what is in doubt as well.
+        let is = |kind: fn(&Mark) -> bool| begins && marks.iter().any(|mark| kind(mark));
+        let certain = is(|mark| mark.counts == Counts::Always);
+        if certain && !is(|mark| mark.kind == SplatKind::Panic) {
+            self.end(same);
         }
-        match (panics, marks.iter().any(counts)) {
-            // The stack may come after it.
-            (true, _) => self
-                .open
-                .retain_mut(|open| open.is_over() || open.line(&line, whole)),
-            (false, true) => self.end(same),
-            (false, false) => {
-                self.open
-                    .retain_mut(|open| open.is_over() || open.line(&line, whole));
-                // One that is certain does not end with what may be none.
-                self.end(|open| open.is_in_doubt() && same(open));
-            }
+        self.open
+            .retain_mut(|open| open.is_over() || open.line(&line, whole));
+        if begins {
+            self.end(|open| !certain && open.is_in_doubt() && same(open));
+            let mut begun = Extent::new(marks, title, &line, self.since_cut());
+            begun.keep(whole);
+            self.open.push_back(begun);
         }
+    }
+
+    /// The lines before this one from the cut on, if it is near.
+    fn since_cut(&self) -> Vec<String> {
         let cut = |line: &String| line.contains("---[ cut here ]---");
-        let cut = self.before.iter().position(cut);
-        let before = self
-            .before
-            .iter()
-            .take(cut.map_or(0, |cut| cut + 1))
-            .rev()
-            .cloned();
-        let mut begun = Extent::new(marks, title, &line, before.collect());
-        begun.keep(whole);
-        self.open.push_back(begun);
+        let count = self.before.iter().position(cut).map_or(0, |cut| cut + 1);
+        self.before.iter().take(count).rev().cloned().collect()
     }
 
     /// Ends those that have begun, for another one begins.
