@@ -220,9 +220,12 @@ fn symbol(word: &str) -> Option<String> {
     (is_name(function) && is_hex(offset) && is_hex(size)).then(|| name(function))
 }
 
+/// `include/linux/kallsyms.h: KSYM_NAME_LEN`
+const NAME_MAX: usize = 512;
+
 fn is_name(word: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'$');
-    !word.is_empty() && word.bytes().all(is_part)
+    (1..NAME_MAX).contains(&word.len()) && word.bytes().all(is_part)
 }
 
 /// Without what the compiler has added, which differs from build to build.

@@ -14,6 +14,8 @@ const SEARCHED_MAX: usize = 2000;
 /// Lines of the text before the one that names the code, and from there on, where it comes late.
 const BEFORE_CODE: usize = 10;
 const HEAD: usize = LINES_MAX / 2;
+/// Bytes of the rest of a first line that has newlines in it, and of each of its parts.
+const REST_MAX: usize = 128;
 /// Seconds without a line after which a splat is over. A CPU that hangs is given time to answer an
 /// NMI.
 const PAUSE: f64 = 5.0;
@@ -159,12 +161,15 @@ impl Extent {
         let mut marks = self.marks.iter().filter(near);
         let settled = marks.find(|mark| match mark.counts {
             Counts::Before(these) => these.iter().any(|this| begins(message, this)),
-            Counts::GoesOn(this) => begins(message, this),
+            Counts::GoesOn(this) => message.len() <= REST_MAX && begins(message, this),
             Counts::Always | Counts::Alone => false,
         });
         if let Some(&mark) = settled {
             if let Counts::GoesOn(_) = mark.counts {
-                let line = |line: &String| Line::of(line).message.to_owned();
+                let line = |line: &String| {
+                    let part = Line::of(line).message;
+                    part[..part.floor_char_boundary(REST_MAX)].to_owned()
+                };
                 let rest: Vec<_> = self.lines.iter().rev().take(seen - 1).map(line).collect();
                 let rest = rest.iter().rev().map(String::as_str).chain([message]);
                 self.title = rest.fold(self.title.clone(), |title, part| format!("{title} {part}"));
