@@ -320,6 +320,13 @@ static int do_settings(void)
 			emit("pr_debug %.*s\n", (int)strcspn(line, " "), line);
 	if (file)
 		fclose(file);
+	/* lockdep turns itself off at its first complaint, which it may say to nobody. */
+	file = fopen("/proc/lockdep_stats", "re");
+	while (file && fgets(line, sizeof(line), file))
+		if (strstr(line, "debug_locks:"))
+			emit("%s", line);
+	if (file)
+		fclose(file);
 	clock_gettime(CLOCK_REALTIME, &clock);
 	clock_gettime(CLOCK_BOOTTIME, &since_boot);
 	/* Constant but for a few microseconds, unless somebody sets the clock. */

@@ -30,6 +30,7 @@ impl Again {
             outcome,
             failing,
             splat,
+            code: _,
         } = &self.recorded;
         *outcome == Outcome::Failed && failing.is_none() && splat.is_none()
     }
@@ -39,10 +40,9 @@ impl Again {
         let is_same = match self.recorded.outcome {
             // It is not tried again here: how it ends is how its first attempt did, or well.
             Outcome::Flaky => {
-                let of = |manner: &Manner| (manner.failing.clone(), manner.splat.clone());
-                of(&manner) == of(&self.recorded) && manner.outcome != Outcome::Passed
+                manner.is_at_the_same(&self.recorded) && manner.outcome != Outcome::Passed
             }
-            _ => manner == self.recorded && (same_states || !self.is_about_states()),
+            _ => manner.is_same(&self.recorded) && (same_states || !self.is_about_states()),
         };
         self.came.push((manner, is_same));
     }
@@ -76,7 +76,7 @@ impl Again {
         let _ = writeln!(text, "  recorded: {}", visible(&self.recorded.to_string()));
         let mut others: Vec<(String, usize)> = Vec::new();
         for (manner, _) in self.came.iter().filter(|(_, is_same)| !is_same) {
-            let how = match manner == &self.recorded {
+            let how = match manner.is_same(&self.recorded) {
                 true => format!("{manner}, but with other states"),
                 false => manner.to_string(),
             };
@@ -108,6 +108,7 @@ mod tests {
             outcome,
             failing: problem.map(failing),
             splat: None,
+            code: None,
         }
     }
 

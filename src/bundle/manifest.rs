@@ -226,6 +226,7 @@ pub(super) mod tests {
                 outcome: Outcome::Failed,
                 failing: None,
                 splat: None,
+                code: None,
             },
             slim: false,
             files: files.iter().map(part).collect(),

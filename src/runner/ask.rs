@@ -10,6 +10,7 @@ use crate::state::witness;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::kernel_log;
 use crate::vm::machine::{Gone, Machine};
+use crate::vm::splat::Splat;
 
 impl Attempt<'_> {
     /// Waits for an answer while watching the machine: a dead guest ends the wait at once.
@@ -69,10 +70,14 @@ impl Attempt<'_> {
         let allowed = self.allowed();
         let complaints = witness::complaints(dump);
         let mut splat = machine.console.splat(&allowed);
-        if splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none() {
+        let is_silent = |splat: &Option<Splat>| {
+            splat.is_none() && !complaints.is_empty() && machine.console.splat(&[]).is_none()
+        };
+        // A kernel may still be writing it: the function that it is about comes late.
+        if is_silent(&splat) || splat.as_ref().is_some_and(|splat| !splat.settled) {
             tokio::time::sleep(machine.deadlines.last_words).await;
             splat = machine.console.splat(&allowed);
-            if splat.is_none() && machine.console.splat(&[]).is_none() {
+            if is_silent(&splat) {
                 let flags = complaints.join(", ");
                 let reason = format!(
                     "{doing}: the kernel is tainted ({flags}) without a message on the console"

@@ -194,6 +194,7 @@ pub fn of_splat(splat: &Splat, during: &str) -> Verdict {
     verdict.splat = Some(Complaint {
         kind: splat.kind,
         title: splat.title.clone(),
+        code: splat.code.clone(),
     });
     if blame == Blame::Guest {
         verdict = verdict.help(MORE_MEMORY);

@@ -21,8 +21,11 @@ pub use splat::SplatKind;
 pub struct Complaint {
     /// What it is about.
     pub kind: SplatKind,
-    /// Its first line.
+    /// Its first line, and the code that it is about.
     pub title: String,
+    /// The function that it is about, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// Where a run failed, and what was not as expected there, for programs: the reasons have both in

@@ -23,7 +23,7 @@ pub enum SplatKind {
     Sanitizer,
     /// A CPU did not schedule, or take interrupts, for too long.
     Lockup,
-    /// A task slept uninterruptibly for too long.
+    /// A task slept uninterruptibly for too long, or waits for references that nobody drops.
     HungTask,
     /// A grace period did not end.
     RcuStall,
