@@ -214,6 +214,7 @@ pub(super) mod tests {
                 qemu: "QEMU emulator version 10.0.2".into(),
                 timeout_ms: None,
                 warm: true,
+                patient: false,
             },
             manner: Manner {
                 outcome: Outcome::Failed,

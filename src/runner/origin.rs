@@ -54,6 +54,13 @@ pub struct Origin {
     pub timeout_ms: Option<u64>,
     /// Whether guests were forks and played several runs.
     pub warm: bool,
+    /// Whether transitions went at the kernel's own pace, as they always did in records that do not say.
+    #[serde(default = "always")]
+    pub patient: bool,
+}
+
+fn always() -> bool {
+    true
 }
 
 /// Which kernel was booted.
@@ -187,6 +194,7 @@ impl Provenance {
             qemu: parts.qemu.to_owned(),
             timeout_ms: parts.options.timeout.map(millis),
             warm: parts.options.warm,
+            patient: parts.options.patient,
         };
         Self {
             recorded: Recorded {
