@@ -566,11 +566,11 @@ static int do_held(long timeout_ms, const char *function)
 /*
  * The first try of a transition, klp_try_complete_transition(), cannot switch a task that runs. On
  * a CPU with nothing to do that is the idle task, and the next try is a second later. So while a call
- * that starts a transition is under way, a task of the lab's runs on each other CPU in the idle task's
+ * that begins a transition is under way, a task of the lab's runs on each other CPU in the idle task's
  * place. It goes in and out of the kernel, and is switched on its way out, before the try.
  *
- * It holds nothing up: its system call has no number, so that no function that can be patched waits in
- * it. It is gone before the call's reply. With one CPU there is none.
+ * It holds nothing up: no system call has its number, so it never sleeps in the kernel. It is gone
+ * before the reply. With one CPU there is none.
  */
 static pid_t hammers[CPU_SETSIZE];
 static int hammer_count;
@@ -669,6 +669,9 @@ static void end_hammering(void)
 		kill(hammers[i], SIGKILL);
 	for (i = 0; i < hammer_count; i++)
 		waitpid(hammers[i], NULL, 0);
+	/* A CPU that is offline now is not among the usual ones, and must not be lost for later. */
+	if (CPU_COUNT(&usual_cpus) == sysconf(_SC_NPROCESSORS_ONLN))
+		memset(&usual_cpus, 0xff, sizeof(usual_cpus));
 	sched_setaffinity(0, sizeof(usual_cpus), &usual_cpus);
 	hammer_count = 0;
 }
