@@ -18,16 +18,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -435,6 +438,9 @@ static int is_held(const char *task, const char *comm)
 	return !slurp(path, stack, sizeof(stack)) && strstr(stack, frame);
 }
 
+/* Tasks of the lab's own that another session may have for a moment; see begin_hammering(). */
+#define HAMMER "lab-hammer"
+
 struct blockers {
 	int say;
 	int all;
@@ -466,6 +472,8 @@ static void visit_task(const char *dir, const char *tid, void *arg)
 	if (state < 0 || state == target_state)
 		return;
 	snprintf(comm, sizeof(comm), "%s", attribute(path, "comm"));
+	if (!strcmp(comm, HAMMER))
+		return;
 	if (is_held(path, comm))
 		blockers->held++;
 	else
@@ -570,16 +578,134 @@ static int do_held(long timeout_ms, const char *function)
 	}
 }
 
+/* ---- transitions without the second --------------------------------------------------------- */
+
+/*
+ * The first try of a transition, klp_try_complete_transition(), cannot switch a task that runs. On
+ * a CPU with nothing to do that is the idle task, and the next try is a second later. So while a call
+ * that begins a transition is under way, a task of the lab's runs on each other CPU in the idle task's
+ * place. It goes in and out of the kernel, and is switched on its way out, before the try.
+ *
+ * It holds nothing up: no system call has its number, so it never sleeps in the kernel. It is gone
+ * before the reply. With one CPU there is none.
+ */
+static pid_t hammers[CPU_SETSIZE];
+static int hammer_count;
+static cpu_set_t usual_cpus;
+/* How long they may take to be on their CPUs. Without that, the first try is as it was. */
+#define HAMMERS_READY_MS 50
+
+/* An emulated CPU hands over to the next one here; else one would wait while another only waits. */
+static void relax(void)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("pause" ::: "memory");
+#elif defined(__aarch64__)
+	__asm__ volatile("yield" ::: "memory");
+#endif
+}
+
+__attribute__((noreturn)) static void hammer(pid_t agent, int cpu, long limit_ms, volatile char *ready)
+{
+	const struct itimerval limit = {
+		.it_value = { .tv_sec = limit_ms / 1000, .tv_usec = limit_ms % 1000 * 1000 },
+	};
+	sigset_t none;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != agent)
+		_exit(0);
+	prctl(PR_SET_NAME, HAMMER);
+	/* A call that takes long, as one whose callbacks sleep, must not keep all CPUs busy. */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGALRM, SIG_DFL);
+	setitimer(ITIMER_REAL, &limit, NULL);
+	while (sched_getcpu() != cpu)
+		relax();
+	for (*ready = 1;; relax())
+		syscall(-1);
+}
+
+/* Bounds the hammers by `limit_ms`; 0 is the kernel's own pace. */
+static void begin_hammering(long limit_ms)
+{
+	static volatile char *ready;
+	int here = sched_getcpu(), cpu, i;
+	pid_t agent = getpid();
+	long started;
+	cpu_set_t one;
+
+	hammer_count = 0;
+	if (limit_ms <= 0 || here < 0 || sched_getaffinity(0, sizeof(usual_cpus), &usual_cpus) ||
+	    CPU_COUNT(&usual_cpus) < 2)
+		return;
+	if (!ready)
+		ready = mmap(NULL, CPU_SETSIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			     0);
+	if (ready == MAP_FAILED) {
+		ready = NULL;
+		return;
+	}
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		volatile char *flag = &ready[hammer_count];
+		pid_t pid;
+
+		if (cpu == here || !CPU_ISSET(cpu, &usual_cpus))
+			continue;
+		*flag = 0;
+		pid = fork();
+		if (!pid)
+			hammer(agent, cpu, limit_ms, flag);
+		if (pid < 0)
+			break;
+		hammers[hammer_count++] = pid;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		sched_setaffinity(pid, sizeof(one), &one);
+	}
+	/* The call would leave an idle CPU behind if it moved to another one. */
+	CPU_ZERO(&one);
+	CPU_SET(here, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	started = now_ms();
+	for (i = 0; i < hammer_count; i++)
+		while (!ready[i] && now_ms() - started < HAMMERS_READY_MS) {
+			relax();
+			sched_yield();
+		}
+}
+
+static void end_hammering(void)
+{
+	int i;
+
+	if (!hammer_count)
+		return;
+	for (i = 0; i < hammer_count; i++)
+		kill(hammers[i], SIGKILL);
+	for (i = 0; i < hammer_count; i++)
+		waitpid(hammers[i], NULL, 0);
+	/* A CPU that is offline now is not among the usual ones, and must not be lost for later. */
+	if (CPU_COUNT(&usual_cpus) == sysconf(_SC_NPROCESSORS_ONLN))
+		memset(&usual_cpus, 0xff, sizeof(usual_cpus));
+	sched_setaffinity(0, sizeof(usual_cpus), &usual_cpus);
+	hammer_count = 0;
+}
+
 /* ---- modules and files ---------------------------------------------------------------------- */
 
-static int do_load(const char *path, const char *params)
+/* What a load or a write starts has had its first try when the system call returns. */
+static int do_load(const char *path, const char *params, long hammer_ms)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), err = 0;
 
 	if (fd < 0)
 		return errno;
+	begin_hammering(hammer_ms);
 	if (syscall(SYS_finit_module, fd, params, 0))
 		err = errno;
+	end_hammering();
 	close(fd);
 	return err;
 }
@@ -608,6 +734,17 @@ static int do_write(const char *path, const char *data)
 		err = errno;
 	if (close(fd) && !err)
 		err = errno;
+	return err;
+}
+
+/* Writes an attribute that starts a transition. */
+static int do_switch(const char *path, const char *data, long hammer_ms)
+{
+	int err;
+
+	begin_hammering(hammer_ms);
+	err = do_write(path, data);
+	end_hammering();
 	return err;
 }
 
@@ -886,7 +1023,7 @@ int main(int count, char **words)
 		else if (!strcmp(argv[0], "put"))
 			err = do_put(argv[1], strtoul(argv[2], NULL, 10));
 		else if (!strcmp(argv[0], "load"))
-			err = do_load(argv[1], argv[2]);
+			err = do_load(argv[1], argv[2], strtol(argv[3], NULL, 10));
 		else if (!strcmp(argv[0], "unload"))
 			err = do_unload(argv[1]);
 		else if (!strcmp(argv[0], "read"))
@@ -895,6 +1032,8 @@ int main(int count, char **words)
 			err = do_say(argv[1]);
 		else if (!strcmp(argv[0], "write"))
 			err = do_write(argv[1], argv[2]);
+		else if (!strcmp(argv[0], "switch"))
+			err = do_switch(argv[1], argv[2], strtol(argv[3], NULL, 10));
 		else if (!strcmp(argv[0], "settle"))
 			err = do_settle(strtol(argv[1], NULL, 10));
 		else if (!strcmp(argv[0], "held"))

@@ -221,6 +221,7 @@ pub(super) mod tests {
                 warm: true,
                 size: Size::default(),
                 append: String::new(),
+                patient: false,
             },
             manner: Manner {
                 outcome: Outcome::Failed,

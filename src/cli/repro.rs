@@ -344,6 +344,7 @@ async fn once(
             .or_else(|| origin.timeout_ms.map(Duration::from_millis)),
         // Forks are of a kernel that is in the cache.
         warm: origin.warm && args.times > 1 && !args.as_shipped,
+        patient: origin.patient,
         shipped: bundle.shipped().filter(|_| args.as_shipped),
         ..Options::new(snapshots, here.join(".lab/runs"))
     };

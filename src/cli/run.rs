@@ -63,6 +63,10 @@ pub struct RunArgs {
     /// further runs as long as they are as they were.
     #[arg(long)]
     cold: bool,
+    /// Leave transitions to the kernel's own pace. Otherwise the other CPUs of a guest are kept out of
+    /// their idle tasks while a step begins one, so that it need not wait a second for the next try.
+    #[arg(long)]
+    patient: bool,
     /// Record each guest so that `lab replay` can repeat it instruction by instruction. A guest has
     /// one emulated CPU then, and is booted for its run. Whoever enters it would be in the recording.
     #[arg(long, conflicts_with_all = ["pause_at", "pause_on_failure", "gdb"])]
@@ -225,6 +229,7 @@ fn options(
         dump_on_panic: args.dump_on_panic,
         warm: !args.cold && !args.record,
         record: args.record,
+        patient: args.patient,
         pause,
         ..Options::new(Snapshots::new(ctx.project.clone(), policy), records)
     }

@@ -8,12 +8,20 @@ use crate::klp::kernel_module_name;
 use crate::step::{Answer, Operations, Outcome, Silence, Unsettled};
 
 impl Operations for Guest {
-    async fn load(&self, module: &str, params: &[(String, String)]) -> Answer<Outcome> {
+    async fn load(
+        &self,
+        module: &str,
+        params: &[(String, String)],
+        begins: bool,
+    ) -> Answer<Outcome> {
         let params: Vec<_> = params
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let args = [&*module_path(module), &*params.join(" ")];
+        let (path, params) = (module_path(module), params.join(" "));
+        let hammering = self.hammering().filter(|_| begins);
+        let mut args = vec![&*path, &*params];
+        args.extend(hammering.as_deref());
         Ok(Outcome(self.ask("load", &args, &[], self.limit).await?.0))
     }
 
@@ -28,6 +36,14 @@ impl Operations for Guest {
         Ok(Outcome(
             self.ask("write", &[path, data], &[], self.limit).await?.0,
         ))
+    }
+
+    async fn switch(&self, path: &str, data: &str) -> Answer<Outcome> {
+        let Some(hammering) = self.hammering() else {
+            return self.write(path, data).await;
+        };
+        let args = [path, data, &*hammering];
+        Ok(Outcome(self.ask("switch", &args, &[], self.limit).await?.0))
     }
 
     async fn read(&self, path: &str) -> Answer<(Outcome, String)> {

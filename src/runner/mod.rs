@@ -69,6 +69,8 @@ pub struct Options {
     pub warm: bool,
     /// Whether guests are recorded, each for itself.
     pub record: bool,
+    /// Whether transitions go at the kernel's own pace: `--patient`.
+    pub patient: bool,
     /// The folder of the run records.
     pub records: PathBuf,
     /// When runs stop with their guests alive.
@@ -91,6 +93,7 @@ impl Options {
             dump_on_panic: false,
             warm: true,
             record: false,
+            patient: false,
             records,
             pause: Pause::default(),
             shipped: None,

@@ -61,6 +61,13 @@ pub struct Origin {
     /// The words of the kernel's command line that were chosen, of those of its size.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub append: String,
+    /// Whether transitions went at the kernel's own pace, as they always did in records that do not say.
+    #[serde(default = "at_the_kernels_pace")]
+    pub patient: bool,
+}
+
+fn at_the_kernels_pace() -> bool {
+    true
 }
 
 /// Which kernel was booted.
@@ -199,6 +206,7 @@ impl Provenance {
             warm: parts.options.warm,
             size: parts.size.clone(),
             append: parts.append.to_owned(),
+            patient: parts.options.patient,
         };
         Self {
             recorded: Recorded {
@@ -303,6 +311,21 @@ mod tests {
         assert_eq!(of("scenarios/../p/b.patch").unwrap(), "p/b.patch");
         assert_eq!(of("scenarios/../../b.patch"), None);
         assert_eq!(of("/etc/passwd"), None);
+    }
+
+    #[test]
+    fn a_record_that_does_not_say_its_pace_is_of_the_kernels_own() {
+        let text = r#"{
+            "run": { "scenario": "a", "kernel": "tags", "arch": "arm64" }, "lab": "0.1.0",
+            "kernel": { "key": "k", "release": "r", "source": "s" },
+            "image": { "key": "i", "sum": "s", "packages": [] },
+            "modules": [], "accel": "tcg", "qemu": "q", "timeout_ms": null, "warm": true
+        }"#;
+        let mut origin: Origin = serde_json::from_str(text).unwrap();
+        assert!(origin.patient);
+        origin.patient = false;
+        let text = serde_json::to_string(&origin).unwrap();
+        assert_eq!(serde_json::from_str::<Origin>(&text).unwrap(), origin);
     }
 
     #[test]

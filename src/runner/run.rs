@@ -526,6 +526,10 @@ impl Attempt<'_> {
         let port = machine.ssh_port().await?;
         let guest = Guest::connect(port, &live.keys, machine.vitals(), limits.answer).await?;
         let guest = self.answered(machine, "logging in", guest).await?;
+        let guest = match self.of.options.patient {
+            true => guest,
+            false => guest.hurried(),
+        };
         let guest = live.guest.insert(guest);
         let release = self
             .ask(machine, "asking for the release", guest.release())

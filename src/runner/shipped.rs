@@ -58,6 +58,7 @@ impl Shipped {
             qemu: host::emulator_version(ctx, run.arch).await,
             timeout_ms: options.timeout.map(millis),
             warm: options.warm,
+            patient: options.patient,
             ..self.origin.clone()
         };
         Ok(PreparedRun {

@@ -76,7 +76,7 @@ impl StepKind for Disable {
         } = self;
         let outcome = stage
             .guest
-            .write(&attribute(livepatch, "enabled"), "0")
+            .switch(&attribute(livepatch, "enabled"), "0")
             .await?;
         stage.note(outcome, *errno, &format!("disabling {livepatch}"));
         stage.follow(outcome, transition).await?;

@@ -121,7 +121,8 @@ impl StepKind for Load {
             .iter()
             .map(|(name, value)| (name.clone(), interpolated(value, stage.spawned)))
             .collect();
-        let outcome = stage.guest.load(module, &params).await?;
+        let begins = *transition != Transition::None;
+        let outcome = stage.guest.load(module, &params, begins).await?;
         stage.note(outcome, *errno, &format!("loading {module}"));
         stage.follow(outcome, transition).await?;
         Ok(())

@@ -73,14 +73,22 @@ pub enum Unsettled {
 
 /// What a step can ask of a guest.
 pub(crate) trait Operations {
-    /// `finit_module(2)`.
-    async fn load(&self, module: &str, params: &[(String, String)]) -> Answer<Outcome>;
+    /// `finit_module(2)`. `begins` says whether it begins a transition.
+    async fn load(
+        &self,
+        module: &str,
+        params: &[(String, String)],
+        begins: bool,
+    ) -> Answer<Outcome>;
 
     /// `delete_module(2)`, without waiting.
     async fn unload(&self, module: &str) -> Answer<Outcome>;
 
     /// Writes a file.
     async fn write(&self, path: &str, data: &str) -> Answer<Outcome>;
+
+    /// Writes an attribute, which begins a transition.
+    async fn switch(&self, path: &str, data: &str) -> Answer<Outcome>;
 
     /// Reads a file, without its last newline.
     async fn read(&self, path: &str) -> Answer<(Outcome, String)>;

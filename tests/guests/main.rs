@@ -12,6 +12,7 @@ mod cluster;
 mod common;
 #[path = "../faults/mod.rs"]
 mod faults;
+mod hammers;
 mod intake;
 mod interactive;
 mod klp_build;
