@@ -28,8 +28,8 @@ pub struct KernelLog {
     written: u64,
     /// The number of the first message that is not known yet.
     next: u64,
-    /// The last debug messages of the step.
-    debug: VecDeque<String>,
+    /// The last debug messages of the step; those of the boot explain nothing.
+    debug: Option<VecDeque<String>>,
 }
 
 impl KernelLog {
@@ -37,12 +37,12 @@ impl KernelLog {
     pub fn begin(&mut self, record: &Path) {
         self.path = record.join(KERNEL_LOG);
         self.written = 0;
-        self.debug.clear();
+        self.debug = None;
     }
 
     /// A step begins: the debug messages before it explain nothing of it.
     pub fn begin_step(&mut self) {
-        self.debug.clear();
+        self.debug = Some(VecDeque::new());
     }
 
     /// Takes in messages; those that are known already change nothing. Returns the new ones as text.
@@ -65,10 +65,12 @@ impl KernelLog {
             let line = record.line();
             new += &line;
             new.push('\n');
-            if record.level == Some(DEBUG) {
-                self.debug.push_back(line);
-                if self.debug.len() > SHOWN {
-                    self.debug.pop_front();
+            if let Some(debug) = &mut self.debug
+                && record.level == Some(DEBUG)
+            {
+                debug.push_back(line);
+                if debug.len() > SHOWN {
+                    debug.pop_front();
                 }
             }
         }
@@ -114,8 +116,9 @@ impl KernelLog {
     }
 
     /// The last debug messages of the step.
-    pub fn last_debug(&mut self) -> String {
-        self.debug.make_contiguous().join("\n")
+    pub fn last_debug(&self) -> String {
+        let debug: Vec<_> = self.debug.iter().flatten().map(String::as_str).collect();
+        debug.join("\n")
     }
 }
 
@@ -145,14 +148,21 @@ mod tests {
         assert_eq!(new, "(2 messages lost)\n[    0.000001] c\\u{1b}\\n\n");
         let all = format!("[    0.000001] a\n[    0.000001] b\n{new}");
         assert_eq!((read(), log.text()), (all.clone(), all));
-        assert_eq!(log.last_debug().lines().count(), 2);
+        // Before the first step; in it; in the next.
+        assert_eq!(log.last_debug(), "");
+        log.begin_step();
+        for seq in 5..15 {
+            log.take(vec![record(Some(seq), 7, "x"), record(Some(seq), 6, "y")])
+                .unwrap();
+        }
+        assert_eq!(log.last_debug().lines().count(), SHOWN);
         log.begin_step();
         assert_eq!(log.last_debug(), "");
         // Another run in the same guest.
         let next = dir.path().join("next");
         std::fs::create_dir(&next).unwrap();
         log.begin(&next);
-        log.take(vec![record(Some(4), 7, "c"), record(Some(5), 7, "d")])
+        log.take(vec![record(Some(14), 7, "x"), record(Some(15), 7, "d")])
             .unwrap();
         assert_eq!(log.text(), "[    0.000001] d\n");
         // Of an agent that does not number them.

@@ -18,7 +18,7 @@ use super::log::LAST_DEBUG;
 use super::paused::{Paused, expiry};
 use super::record::Record;
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Blame, Error, Result};
 use crate::event::{Event, RunId, millis};
 use crate::guest::Guest;
 use crate::image::keys::RunKeys;
@@ -276,8 +276,9 @@ impl Attempt<'_> {
     /// answers.
     async fn last_messages(&self, live: &mut Live, verdict: Verdict) -> Result<Verdict> {
         let Live { machine, log, .. } = live;
-        // A guest in a QEMU that has ended has no memory.
-        if matches!(machine.gone(), None | Some(Gone::Panicked | Gone::Flooded)) {
+        // A guest in a QEMU that has ended has no memory, and one that was stopped gives none.
+        let is_there = matches!(machine.gone(), None | Some(Gone::Panicked | Gone::Flooded));
+        if is_there && verdict.blame != Some(Blame::Host) {
             log.take_from_memory(machine, &self.of.tree).await?;
         }
         Ok(verdict.with(LAST_DEBUG, &log.last_debug()))

@@ -159,6 +159,7 @@ impl<'a> Player<'a> {
                 record: self.record.shown(),
             });
         }
+        self.log.begin_step();
         let started = Instant::now();
         let executed = self.execute(name).await;
         let ms = millis(started.elapsed());

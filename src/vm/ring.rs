@@ -48,14 +48,16 @@ impl Ring {
         let text = [48, 56].into_iter().find(is_pointer)?;
         let (count_bits, size_bits) = (bits(head, 0)?, bits(head, text - 8)?);
         let possible = COUNT_BITS.contains(&count_bits) && SIZE_BITS.contains(&size_bits);
-        let ring = Self {
+        if !(possible && is_pointer(&8) && is_pointer(&16)) {
+            return None;
+        }
+        Some(Self {
             descs: word(head, 8)?,
             infos: word(head, 16)?,
             count: 1 << count_bits,
             text: word(head, text)?,
             size_bits,
-        };
-        (possible && is_pointer(&8) && is_pointer(&16)).then_some(ring)
+        })
     }
 
     /// The first infos.
@@ -126,15 +128,20 @@ impl Ring {
     /// room before the end of the ring is at its beginning.
     fn block(&self, begin: u64, next: u64) -> Option<Range<usize>> {
         let size = 1u64 << self.size_bits;
-        let turns = (next >> self.size_bits).wrapping_sub(begin >> self.size_bits);
+        let turn = |position: u64| position >> self.size_bits;
+        // Positions begin below zero.
+        let turns = (
+            turn(begin) == turn(next),
+            turn(begin.wrapping_add(size)) == turn(next),
+        );
         let range = match (turns, begin % size, next % size) {
-            (0, begin, next) => begin..next,
-            (1, begin, 0) => begin..size,
-            (1, _, next) => 0..next,
+            ((true, _), begin, next) => begin..next,
+            ((_, true), begin, 0) => begin..size,
+            ((_, true), _, next) => 0..next,
             _ => return None,
         };
         // Records without text have odd positions.
-        let is_block = begin % 8 == 0 && range.start < range.end;
+        let is_block = begin.is_multiple_of(8) && range.start < range.end;
         let range = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
         is_block.then_some(range)
     }
@@ -170,7 +177,7 @@ mod tests {
     const DESCS: u64 = 0xffff_ffff_8180_0000;
     const INFO: usize = 88;
     /// The first descriptor's number, whose upper two bits are not stored.
-    const FIRST: u64 = u64::MAX - 31 << 2 >> 2;
+    const FIRST: u64 = (u64::MAX - 31) << 2 >> 2;
 
     /// A ring of 32 records and 1 KiB of text.
     fn head(since_6_8: bool) -> Vec<u8> {
@@ -193,7 +200,7 @@ mod tests {
             let length = 8 + said.len().next_multiple_of(8) as u64;
             let mut next = position.wrapping_add(length);
             let mut begin = (position % 1024) as usize;
-            if position >> 10 != next >> 10 && next % 1024 != 0 {
+            if position >> 10 != next >> 10 && !next.is_multiple_of(1024) {
                 next = (next >> 10 << 10) + length;
                 begin = 0;
             }

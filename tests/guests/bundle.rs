@@ -142,6 +142,7 @@ fn a_run_gives_the_same_bundle_each_time_and_all_that_it_was_made_from() {
         "run/console.log",
         "run/diff.txt",
         "run/events.jsonl",
+        "run/kernel.log",
         "run/observed.txt",
         "run/qemu.sh",
         "run/sources/pricing_v2.c",
