@@ -144,12 +144,13 @@ impl Live {
         ctx: &Context,
         parts: &Parts<'_>,
     ) -> Result<std::result::Result<(), Gone>> {
-        let (limits, cancel) = (self.machine.deadlines, &ctx.cancel);
+        let cancel = &ctx.cancel;
         let identity = self.keys.identity()?;
         match std::mem::replace(&mut self.from, Origin::Boot) {
             Origin::Boot => self.machine.wait_ready(&identity, cancel).await,
             Origin::Making(making) => {
-                let waiting = self.machine.wait_waiting(limits.boot, cancel).await?;
+                let limit = self.machine.deadlines.boot;
+                let waiting = self.machine.wait_waiting(limit, cancel).await?;
                 if waiting.is_err() {
                     return Ok(waiting);
                 }
@@ -171,10 +172,8 @@ impl Live {
                     }
                 }
                 self.script = script(parts)?;
-                let answer = self
-                    .machine
-                    .identify(&identity, limits.answer, cancel)
-                    .await?;
+                let limit = self.machine.deadlines.answer;
+                let answer = self.machine.identify(&identity, limit, cancel).await?;
                 // A host without time says nothing against the template.
                 if !matches!(answer, Ok(()) | Err(Gone::Starved(_))) {
                     template.discard()?;
@@ -182,11 +181,8 @@ impl Live {
                 Ok(answer)
             }
             Origin::Template(template) => {
-                match self
-                    .machine
-                    .identify(&identity, limits.answer, cancel)
-                    .await?
-                {
+                let limit = self.machine.deadlines.answer;
+                match self.machine.identify(&identity, limit, cancel).await? {
                     Err(Gone::Silent(why) | Gone::Lost(why) | Gone::Qemu(why))
                         if self.machine.console.splat(&[]).is_none() =>
                     {
