@@ -202,9 +202,7 @@ fn reserved(word: &str) -> Option<&'static str> {
     };
     let last = name.rsplit('.').next();
     let is = |word: &&str| *word == name || (*word == "dyndbg" && last == Some("dyndbg"));
-    let found = RESERVED
-        .iter()
-        .find(|(words, _)| words.iter().any(|word| is(&word)));
+    let found = RESERVED.iter().find(|(words, _)| words.iter().any(is));
     found.map(|(_, why)| *why)
 }
 

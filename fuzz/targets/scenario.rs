@@ -94,6 +94,9 @@ fn kbuild_lines(text: &str, files: &BTreeSet<&String>) {
 /// What programs on the host are called with: make with folders and modules, klp-build with options
 /// and patches.
 fn command_lines(scenario: &Scenario) {
+    // QEMU gets them in one argument, without a shell.
+    assert_plain(&scenario.machine.append, " .,:=/+@%*~^");
+    assert!(scenario.machine.append.len() <= 512);
     for module in scenario.from_kselftest() {
         assert_file_name(module);
     }

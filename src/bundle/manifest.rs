@@ -255,6 +255,16 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_bundle_that_does_not_say_how_large_the_guest_was_had_two_cpus() {
+        let mut json = serde_json::to_value(manifest(&WHOLE)).unwrap();
+        let origin = json["origin"].as_object_mut().unwrap();
+        assert!(origin.remove("size").is_some() && !origin.contains_key("append"));
+        let old: Manifest = serde_json::from_value(json).unwrap();
+        assert_eq!(old.origin.size, Size::before());
+        assert_eq!((old.origin.size.cpus, old.check()), (2, Ok(())));
+    }
+
+    #[test]
     fn what_a_bundle_needs_must_be_there() {
         for (index, (path, _)) in WHOLE.iter().enumerate() {
             let mut files = WHOLE.to_vec();

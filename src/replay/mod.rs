@@ -355,6 +355,16 @@ mod tests {
     }
 
     #[test]
+    fn a_recording_that_does_not_say_how_large_the_guest_was_had_one_cpu() {
+        let dir = tempfile::tempdir().unwrap();
+        let recording = recording(dir.path());
+        let mut json = serde_json::to_value(&recording).unwrap();
+        assert!(json.as_object_mut().unwrap().remove("size").is_some());
+        fs::write(dir.path().join(MANIFEST), json.to_string()).unwrap();
+        assert_eq!(Recording::read(dir.path()).unwrap(), recording);
+    }
+
+    #[test]
     fn without_a_manifest_there_is_no_recording() {
         let dir = tempfile::tempdir().unwrap();
         let error = Recording::read(dir.path()).unwrap_err();

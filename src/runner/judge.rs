@@ -206,8 +206,8 @@ pub fn of_splat(splat: &Splat, during: &str) -> Verdict {
 }
 
 /// What to do with a guest that had too little memory.
-const MORE_MEMORY: &str = "a step or a livepatch asks for more memory than the guest has: give it more \
-                           with --memory, or with `machine: { memory: 1G }` in the scenario";
+const MORE_MEMORY: &str =
+    "a step or a livepatch needs more memory: --memory 1G, or `machine: { memory: 1G }`";
 
 /// What became of a guest, read from its console first: a panic explains a silence. Splats
 /// whose title has one of the `allowed` parts in it explain nothing.

@@ -32,8 +32,8 @@ use crate::vm::progress::Share;
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";
 /// What to do about a guest that hangs and does not say why. Its console is written by a task.
-const ONE_CPU: &str = "a guest whose only CPU is stuck cannot say so: with --cpus 2 the other one writes the \
-                       kernel's complaint";
+const ONE_CPU: &str =
+    "a stuck CPU writes nothing: with --cpus 2 the other one writes the kernel's complaint";
 
 /// A run that has ended.
 #[derive(Debug)]

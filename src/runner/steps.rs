@@ -250,8 +250,7 @@ fn problem(step: &Step, number: usize, what: String) -> Problem {
 
 fn full_disk(size: &Size) -> String {
     format!(
-        "the guest's disk is half of its {} MiB: modules and what livepatches write share it; \
-         --memory gives it more",
+        "the guest's disk is half of its {} MiB, for modules and files: --memory gives it more",
         size.memory_mib
     )
 }

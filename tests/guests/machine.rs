@@ -79,6 +79,27 @@ fn what_was_chosen_comes_back_with_a_bundle() {
 }
 
 #[test]
+fn guests_of_different_sizes_are_not_the_same_guest() {
+    let project = Project::new();
+    let scenario = |name: &str, machine: &str, online: &str| {
+        let text = format!(
+            "version: 1\nsummary: x\nmachine: {machine}\nsteps:\n  - read: \
+             /sys/devices/system/cpu/online\n    equals: {online:?}\n"
+        );
+        project.write(&format!("scenarios/{name}.yaml"), &text);
+    };
+    scenario("a", "{}", "0");
+    scenario("b", "{ cpus: 2 }", "0-1");
+    scenario("c", "{ append: lab.test=1 }", "0");
+    // One after the other: of the same size, they would share a guest.
+    let args = ["run", "scenarios", "--kernel=mainline", "--arch=x86_64"];
+    let output = project.lab(&[&args[..], &["--jobs=1", "--accept"]].concat());
+    assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
+    assert_contains(&output.stdout, &["3 passed in "]);
+    assert!(!project.record("events.jsonl").contains("\"after\""));
+}
+
+#[test]
 fn a_kernel_that_cannot_start_so_many_cpus_is_not_booted() {
     let project = Project::new();
     let output = project.run_text(SCENARIO, "x86_64", &["--cpus=9"]);

@@ -90,6 +90,17 @@ fn every_fault_in_a_guest_has_its_verdict() {
         let memory = fs::File::open(record.join("memory.elf")).unwrap();
         assert!(memory.metadata().unwrap().len() > 256 << 20, "{}", run.run);
     }
+    // What a larger guest would help is said so.
+    for (scenario, option) in [("out-of-memory", "--memory"), ("silence", "--cpus 2")] {
+        let of = results
+            .runs
+            .iter()
+            .filter(|run| run.run.scenario == scenario);
+        for run in of {
+            let help = run.verdict().and_then(|verdict| verdict.help.clone());
+            assert!(help.unwrap().contains(option), "{}", run.run);
+        }
+    }
     forensics(
         results
             .runs
