@@ -57,8 +57,11 @@ fn the_recogniser_finds_what_is_on_consoles() {
     assert_eq!(wrong, [""; 0]);
 }
 
+/// What becomes of a time and a message.
+type Style = fn(&str, &str) -> String;
+
 /// A line in another style, if it has a time.
-fn restyled(line: &str, style: impl Fn(&str, &str) -> String) -> String {
+fn restyled(line: &str, style: Style) -> String {
     let timed = line.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let timed = timed.filter(|(time, _)| time.trim().parse::<f64>().is_ok());
     timed.map_or(line.to_owned(), |(time, rest)| {
@@ -81,7 +84,7 @@ fn they_are_the_same_in_the_style_of_other_kernels() {
         if apart.contains(&name) || console.contains("][") {
             continue;
         }
-        let styles: [(&str, fn(&str, &str) -> String); 3] = [
+        let styles: [(&str, Style); 3] = [
             ("without times", |_, message| message.to_owned()),
             ("with callers", |time, message| {
                 format!("[{time}][  T412] {message}")
