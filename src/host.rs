@@ -44,16 +44,28 @@ const COMMON: &[HostPackage] = &[
     package("tar", "tar", "unpacks kernel sources"),
 ];
 
-/// What the host needs to build and run guests of `archs`.
+/// What the host needs to build and run guests of `archs`, without [`klp_build`].
 pub fn needed(archs: &[Arch]) -> Vec<HostPackage> {
     let mut list = COMMON.to_vec();
     for &arch in archs {
-        list.extend(arch.row().klp_build.unwrap_or_default());
         list.push(arch.row().emulator);
         if Arch::host() != Some(arch) {
             list.extend(arch.row().cross);
         }
     }
+    list
+}
+
+/// What the kernel's klp-build needs besides; nothing where a kernel has none. Few runs use it, and
+/// nobody else waits for these packages.
+pub fn klp_build(arch: Arch) -> &'static [HostPackage] {
+    arch.row().klp_build.unwrap_or_default()
+}
+
+/// What the host needs for whatever may come.
+pub fn everything(archs: &[Arch]) -> Vec<HostPackage> {
+    let mut list = needed(archs);
+    list.extend(archs.iter().flat_map(|&arch| klp_build(arch)));
     list
 }
 

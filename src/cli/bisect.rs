@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::playing::{self, PlayingArgs};
+use super::setup;
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
@@ -135,7 +136,7 @@ fn applied(end: Option<&str>, option: &str) -> Result<Option<usize>> {
 
 /// Searches; the result is a text.
 pub async fn bisect(ctx: &Context, args: &BisectArgs, read: &Read) -> Result<(u8, String)> {
-    host::require(&[read.arch])?;
+    host::require_packages(&setup::needed([(read.arch, &read.scenario)]))?;
     let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "bisect")?;
     let mut judge = Judge::new(&player, &read.scenario, read.arch, usize::from(args.times));

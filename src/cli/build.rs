@@ -48,7 +48,7 @@ pub struct BuildArgs {
 pub async fn build(ctx: &Context, args: &BuildArgs) -> Result<u8> {
     let archs = archs(&args.arch);
     if args.setup {
-        super::setup::setup(ctx, &archs, args.yes).await?;
+        super::setup::install(ctx, &host::needed(&archs), args.yes).await?;
     }
     host::require(&archs)?;
     let _in_use = ctx.cache.in_use(&ctx.cancel).await?;

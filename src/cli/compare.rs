@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::playing::PlayingArgs;
-use super::{archs, check, scenarios, selection};
+use super::{archs, check, scenarios, selection, setup};
 use crate::arch::Arch;
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};
 use crate::files;
 use crate::host;
 use crate::kernel::Definition;
+use crate::plan;
 use crate::report::paint::Color;
 use crate::scenario::Scenario;
 use crate::search::compare::{self, Comparison};
@@ -80,7 +81,8 @@ impl CompareArgs {
 
 /// Plays, and shows what differs.
 pub async fn compare(ctx: &Context, args: &CompareArgs, read: &Read) -> Result<(u8, String)> {
-    host::require(&read.archs)?;
+    let plan = plan::plan(&read.scenarios, &read.kernels, &read.archs);
+    host::require_packages(&setup::needed_for(&plan))?;
     let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "compare")?;
     let made = compare::compare(&player, &read.scenarios, &read.kernels, &read.archs).await?;

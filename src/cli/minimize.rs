@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::playing::{self, PlayingArgs};
+use super::setup;
 use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;
@@ -124,7 +125,7 @@ impl MinimizeArgs {
 
 /// Writes the smallest scenario that fails in the same way.
 pub async fn minimize(ctx: &Context, args: &MinimizeArgs, read: &Read) -> Result<(u8, String)> {
-    host::require(&[read.arch])?;
+    host::require_packages(&setup::needed([(read.arch, &read.scenario)]))?;
     let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let player = Player::new(ctx, args.playing.how(), "minimize")?;
     let subject = Subject {

@@ -102,7 +102,7 @@ pub async fn repro(ctx: &Context, args: &ReproArgs) -> Result<(u8, String)> {
     }
     possible(args, &bundle, &contents)?;
     agree(ctx, args).await?;
-    prepare(ctx, args, &bundle).await?;
+    prepare(ctx, args, &bundle, &contents).await?;
     let ctx = Context {
         project: bundle.project(),
         ..ctx.clone()
@@ -266,11 +266,16 @@ async fn agree(ctx: &Context, args: &ReproArgs) -> Result<()> {
 }
 
 /// Makes sure that the host has what it takes.
-async fn prepare(ctx: &Context, args: &ReproArgs, bundle: &Bundle) -> Result<()> {
+async fn prepare(
+    ctx: &Context,
+    args: &ReproArgs,
+    bundle: &Bundle,
+    contents: &Contents,
+) -> Result<()> {
     let arch = bundle.manifest.origin.run.arch;
     let packages = match args.as_shipped {
         true => vec![arch.row().emulator],
-        false => host::needed(&[arch]),
+        false => super::setup::needed([(arch, &contents.scenario)]),
     };
     if args.setup {
         super::setup::install(ctx, &packages, args.yes).await?;

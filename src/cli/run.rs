@@ -159,12 +159,16 @@ impl RunArgs {
 /// Runs; the exit code is that of the worst verdict.
 pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result<u8> {
     let settings = &selection.settings;
-    if args.setup {
-        super::setup::setup(ctx, &settings.archs, args.yes).await?;
-    }
-    host::require(&settings.archs)?;
-    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let plan = selection.plan();
+    let mut rest = plan.clone();
+    rest.runs
+        .retain(|run| selection.settled(&run.id()).is_none());
+    let packages = super::setup::needed_for(&rest);
+    if args.setup {
+        super::setup::install(ctx, &packages, args.yes).await?;
+    }
+    host::require_packages(&packages)?;
+    let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
     let pause = args.pause.pause(selection.scenarios())?;
     if pause.gdb {
         note_gdb(&ctx.events, &settings.archs);
@@ -180,9 +184,6 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
         elsewhere: selection.elsewhere(),
         jobs: options.jobs,
     });
-    let mut rest = plan;
-    rest.runs
-        .retain(|run| selection.settled(&run.id()).is_none());
     let earlier = selection.settled_results();
     if !earlier.runs.is_empty() {
         let (done, left) = (earlier.runs.len(), rest.runs.len());

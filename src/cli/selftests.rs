@@ -128,7 +128,7 @@ impl SelftestsArgs {
 pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, String)> {
     let archs = archs(&args.arch);
     if args.setup {
-        super::setup::setup(ctx, &archs, args.yes).await?;
+        super::setup::install(ctx, &host::needed(&archs), args.yes).await?;
     }
     host::require(&archs)?;
     let _in_use = ctx.cache.in_use(&ctx.cancel).await?;

@@ -128,16 +128,17 @@ impl GuestArgs {
         require_step(&at, &scenarios, "--at")?;
         let names: Vec<_> = self.kernel.iter().cloned().collect();
         let kernels = read_kernels(&ctx.project, &names)?;
+        let sizes = self.size.choices();
+        let plan = plan::plan(&scenarios, &kernels, &archs, &sizes);
+        let packages = super::setup::needed_for(&plan);
         if self.setup {
-            super::setup::setup(ctx, &archs, self.yes).await?;
+            super::setup::install(ctx, &packages, self.yes).await?;
         }
-        host::require(&archs)?;
+        host::require_packages(&packages)?;
         if self.gdb {
             note_gdb(&ctx.events, &archs);
         }
         let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
-        let sizes = self.size.choices();
-        let plan = plan::plan(&scenarios, &kernels, &archs, &sizes);
         if let [skipped, ..] = &plan.skipped[..] {
             let what = format!("{} cannot be played: {}", skipped.run, skipped.reason);
             return Err(Error::new(Blame::Usage, what)

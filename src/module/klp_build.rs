@@ -147,7 +147,7 @@ async fn make_module(
     stage: &Path,
     file: &str,
 ) -> Result<()> {
-    host::require(&[arch])?;
+    host::require_packages(&host::everything(&[arch]))?;
     if !kernel.tree().join(SCRIPT).is_file() {
         let what = format!("kernel {} has no {SCRIPT}", kernel.release);
         return Err(Error::new(Blame::Kernel, what)

@@ -17,7 +17,7 @@ use crate::real::set_up;
 
 /// Ten transitions. The agent is not bound to a CPU after them.
 fn scenario() -> String {
-    let mut text = "version: 1\nsummary: x\ntargets: { shop: { functions: { price: 10 } } }\n\
+    let mut text = "version: 1\nsummary: x\nmachine: { cpus: 2 }\ntargets: { shop: { functions: { price: 10 } } }\n\
         livepatches: { dear: { replace: false, patches: { shop: { price: 11 } } } }\n\
         steps:\n  - load: shop\n"
         .to_owned();

@@ -89,6 +89,13 @@ impl Project {
         self.program(name, &format!("#!/bin/sh\n{body}\n"));
     }
 
+    /// Lets a script that is there do this first.
+    pub fn before(&self, name: &str, body: &str) {
+        let script = fs::read_to_string(self.path("bin").join(name)).unwrap();
+        let rest = script.trim_start_matches("#!/bin/sh");
+        self.script(name, &format!("{body}{rest}"));
+    }
+
     /// A make whose configuration works: `body` is what the build itself does, in the tree.
     pub fn make_script(&self, body: &str) {
         self.script(

@@ -16,6 +16,7 @@ mod export;
 mod fake;
 #[path = "../faults/mod.rs"]
 mod faults;
+mod first_build;
 mod host;
 mod intake;
 mod interrupts;

@@ -27,6 +27,7 @@ fn scenario() -> String {
     format!(
         "version: 1
 summary: A transition ends although the console is slow.
+machine: {{ cpus: 2 }}
 targets:
   shop: {{ functions: {{ price: 10 }} }}
 livepatches:
