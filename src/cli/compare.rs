@@ -81,10 +81,11 @@ impl CompareArgs {
 
 /// Plays, and shows what differs.
 pub async fn compare(ctx: &Context, args: &CompareArgs, read: &Read) -> Result<(u8, String)> {
-    let plan = plan::plan(&read.scenarios, &read.kernels, &read.archs);
+    let how = args.playing.how();
+    let plan = plan::plan(&read.scenarios, &read.kernels, &read.archs, &how.sizes);
     host::require_packages(&setup::needed_for(&plan))?;
     let _in_use = ctx.cache.in_use(&ctx.cancel).await?;
-    let player = Player::new(ctx, args.playing.how(), "compare")?;
+    let player = Player::new(ctx, how, "compare")?;
     let made = compare::compare(&player, &read.scenarios, &read.kernels, &read.archs).await?;
     let mut text = String::new();
     for comparison in &made {
