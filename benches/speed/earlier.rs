@@ -23,7 +23,7 @@ pub fn measure(bench: &Bench<'_>) -> Result<Vec<Row>> {
     let files: Vec<_> = files.iter().filter_map(|file| file.to_str()).collect();
     let lab = Lab::of(bench.root);
     let args = [&files[..], &KERNEL[..]].concat();
-    let mut then = || -> Result<f64> {
+    let then = || -> Result<f64> {
         let results = tempfile::tempdir()?;
         let mut command = Command::new(earlier.join("target/release/lab"));
         command

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::boot::{ARCHS, boot, ready, short_project};
 use crate::lab::Lab;
 use crate::process::{guests, memory};
-use crate::project::{Project, scenario};
+use crate::project::{LONG, Project, scenario};
 use crate::row::{Goal, Row, Unit};
 use crate::{Bench, Result};
 
@@ -43,7 +43,7 @@ fn measure_memory(bench: &Bench<'_>) -> Result<Row> {
         project.scenario(&format!("copy-{copy}"), &scenario(3, 10))?;
     }
     let jobs = GUESTS.to_string();
-    let args = ["scenarios", "--jobs", &jobs, "--accept"];
+    let args = [&["scenarios", "--jobs", &jobs, "--accept"], &LONG[..]].concat();
     let lab = Lab::of(project.path());
     lab.run(&args)?;
     let goal = Goal::AtMost(100.0);

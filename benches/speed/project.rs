@@ -74,8 +74,11 @@ pub fn large_tempdir() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("speed-").tempdir_in(dir)?)
 }
 
-/// Loads a livepatch, looks at it and disables it, `times` times: each is a transition of the
-/// kernel, so that it lasts a second or so. `number` makes its modules differ from others'.
+/// Options with which each transition takes a second or so.
+pub const LONG: [&str; 3] = ["--cpus", "2", "--patient"];
+
+/// Loads a livepatch, looks at it and disables it, `times` times. `number` makes its modules differ
+/// from others'.
 pub fn scenario(times: usize, number: usize) -> String {
     let text = format!(
         "# SPDX-License-Identifier: MIT OR Apache-2.0\n\

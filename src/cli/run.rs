@@ -36,9 +36,10 @@ Examples:
   lab run scenarios/tagged-transition-window.yaml --pause-at in-the-window
                                                   stop there, for `lab shell` and gdb (--gdb)";
 
-/// Guests at the same time for each CPU, unless --jobs or memory says otherwise. A guest mostly
-/// waits (for the kernel's retry of a transition, a second later). Measured with 2, 4 and 6 to a
-/// CPU under TCG, 50 runs: 148, 117 and 133 s.
+/// Guests at the same time for each CPU, unless --jobs or memory says otherwise. A guest waits for its
+/// steps' own waits, and with several CPUs for the kernel's retry of a transition, a second later.
+/// Measured under TCG, the profile nightly on two CPUs: guests with one CPU took 60, 48 and 48 s with
+/// 2, 3 and 4 of them to a CPU; guests with two CPUs 117 and 116 s with 4 and 8.
 const GUESTS_PER_CPU: usize = 4;
 
 /// Arguments of `lab run`.

@@ -205,6 +205,16 @@ pub fn of_splat(splat: &Splat, during: &str) -> Verdict {
     )
 }
 
+/// A guest has fallen silent, and its memory has the kernel's complaint, which its console has not.
+pub(super) fn of_silent_splat(silence: Verdict, splat: &Splat) -> Verdict {
+    let mut verdict = of_splat(splat, NOT_WRITTEN);
+    verdict.reasons.extend(silence.reasons);
+    verdict.evidence.extend(silence.evidence);
+    verdict
+}
+
+/// Where a complaint is that nobody has written to the console.
+const NOT_WRITTEN: &str = "in the kernel's log, not on its console";
 /// What to do with a guest that had too little memory.
 const MORE_MEMORY: &str =
     "a step or a livepatch needs more memory: --memory 1G, or `machine: { memory: 1G }`";

@@ -102,11 +102,11 @@ impl KernelLog {
     /// # Errors
     ///
     /// `Host` for the disk.
-    pub async fn take_from_memory(&mut self, machine: &mut Machine, tree: &Path) -> Result<()> {
+    pub async fn take_from_memory(&mut self, machine: &mut Machine, tree: &Path) -> Result<String> {
         let map = std::fs::read_to_string(tree.join("build/System.map")).unwrap_or_default();
         match machine.kernel_log(&map).await {
-            Ok(records) => self.take(records).map(drop),
-            Err(_) => Ok(()),
+            Ok(records) => self.take(records),
+            Err(_) => Ok(String::new()),
         }
     }
 

@@ -26,6 +26,7 @@ use crate::replay::{Mark, Recorded};
 use crate::state::Names;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::args::Parts;
+use crate::vm::console::first_splat;
 use crate::vm::machine::{Gone, Machine};
 use crate::vm::progress::Share;
 
@@ -274,12 +275,19 @@ impl Attempt<'_> {
 
     /// Reads what the kernel has said in the step that was the last one, whether or not the guest
     /// answers.
-    async fn last_messages(&self, live: &mut Live, verdict: Verdict) -> Result<Verdict> {
+    async fn last_messages(&self, live: &mut Live, mut verdict: Verdict) -> Result<Verdict> {
         let Live { machine, log, .. } = live;
         // A guest in a QEMU that has ended has no memory, and one that was stopped gives none.
         let is_there = matches!(machine.gone(), None | Some(Gone::Panicked | Gone::Flooded));
         if is_there && verdict.blame != Some(Blame::Host) {
-            log.take_from_memory(machine, &self.of.tree).await?;
+            let said = log.take_from_memory(machine, &self.of.tree).await?;
+            // A task writes to the console, and gets no CPU where the only one is stuck.
+            if verdict.outcome == Outcome::Hung
+                && verdict.splat.is_none()
+                && let Some(splat) = first_splat(said.as_bytes(), &self.allowed())
+            {
+                verdict = judge::of_silent_splat(verdict, &splat);
+            }
         }
         Ok(verdict.with(LAST_DEBUG, &log.last_debug()))
     }

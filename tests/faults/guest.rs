@@ -90,7 +90,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
 }
 
 /// Some end as others do.
-pub const FAULTS: [Fault; 22] = [
+pub const FAULTS: [Fault; 23] = [
     splat(
         "warn",
         "WARN() in a patched function",
@@ -135,6 +135,16 @@ pub const FAULTS: [Fault; 22] = [
         SplatKind::Lockup,
         "watchdog: BUG: soft lockup - CPU#",
     ),
+    {
+        let mut fault = splat(
+            "only-cpu",
+            "the only CPU never schedules, so that nothing writes to the console",
+            SplatKind::Lockup,
+            "in the kernel's log, not on its console: watchdog: BUG: soft lockup - CPU#0",
+        );
+        fault.evidence = &[CPUS, SAID, TAIL, QEMU];
+        fault
+    },
     stuck(
         "rcu-stall",
         "a grace period that cannot end",

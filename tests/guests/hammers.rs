@@ -29,9 +29,9 @@ fn scenario() -> String {
 }
 
 /// The number of transitions, and of those whose first try has switched all tasks.
-fn first_tries(console: &str) -> (usize, usize) {
+fn first_tries(log: &str) -> (usize, usize) {
     let (mut all, mut first, mut late) = (0, 0, false);
-    for line in console.lines().filter(|line| line.contains("livepatch: ")) {
+    for line in log.lines().filter(|line| line.contains("livepatch: ")) {
         late |= line.contains("klp_try_switch_task: ");
         if line.contains(": starting ") {
             late = false;
@@ -46,12 +46,12 @@ fn first_tries(console: &str) -> (usize, usize) {
 
 #[test]
 fn first_tries_are_counted() {
-    let console = "[ 1.0] livepatch: 'a': starting patching transition\n\
+    let log = "[ 1.0] livepatch: 'a': starting patching transition\n\
         [ 1.1] livepatch: klp_try_switch_task: swapper/1:0 is running\n\
         [ 2.1] livepatch: 'a': completing patching transition\n\
         [ 2.2] livepatch: 'a': starting unpatching transition\n\
         [ 2.3] livepatch: 'a': completing unpatching transition\n";
-    assert_eq!(first_tries(console), (2, 1));
+    assert_eq!(first_tries(log), (2, 1));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn the_first_try_of_a_transition_succeeds_unless_the_kernels_own_pace_is_asked_f
         let more = [&["--accel=tcg"], more].concat();
         let output = project.run_text(&scenario(), "arm64", &more);
         assert_eq!(output.code, 0, "{}\n{}", output.stdout, output.stderr);
-        let (all, first) = first_tries(&project.record("console.log"));
+        let (all, first) = first_tries(&project.record("kernel.log"));
         assert_eq!(all, 10);
         let record: serde_json::Value = serde_json::from_str(&project.record("run.json")).unwrap();
         let patient = record["origin"]["patient"].as_bool().unwrap();
