@@ -46,6 +46,7 @@
 /* The host refuses longer replies: say less rather than nothing. */
 #define REPLY_MAX (1 << 20)
 #define POLL_MS 5
+#define MOMENT_MS 50
 #define PATH_SIZE 4096
 
 static char reply[REPLY_MAX];
@@ -752,10 +753,12 @@ static int do_switch(const char *path, const char *data, long hammer_ms)
  * Puts a line into the kernel log, as an emergency: a scenario may have asked for silence. Without
  * its newline, a record is not printed before the next one.
  */
+/* What a step has left for the next ticks (deferred work, timers) happens before that is said. */
 static int do_say(const char *text)
 {
 	char line[512];
 
+	pause_ms(MOMENT_MS);
 	snprintf(line, sizeof(line), "<0>%s\n", text);
 	return do_write("/dev/kmsg", line);
 }

@@ -11,7 +11,7 @@ pub mod ssh;
 pub mod terminal;
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::image::keys::RunKeys;
@@ -40,6 +40,9 @@ const LIVEPATCH_MESSAGES: &str = "file kernel/livepatch/*";
 const POLL: Duration = Duration::from_millis(5);
 /// Bytes a second that a guest takes at the least: an emulated one on a busy host takes 5 MiB.
 const SLOWEST: u64 = 1 << 20;
+/// A console that stands still for so long has dropped characters of a line that was waited for: the
+/// driver of a slow serial port does.
+const DROPPED: Duration = Duration::from_secs(3);
 /// What it is that the guest does not do if its console does not come to its end.
 const DRAINED: &str = "a line on the console";
 /// Where modules are put in the guest.
@@ -209,7 +212,7 @@ impl Guest {
 
     /// Waits until the console has all that the kernel has said so far: it has a thread of its own,
     /// and is slow. `limit` counts anew as long as it goes on. Returns whether it came to its end, and
-    /// [`Guest::log`].
+    /// [`Guest::log`]. A moment of the guest's time passes before, in which deferred work can fail.
     pub async fn drain(
         &self,
         console: &Console,
@@ -218,19 +221,31 @@ impl Guest {
         let mut wait = self.link.vitals().wait(limit).by_console();
         let from = console.len();
         let mark = format!("lab: the console has come as far as this ({from})");
-        let said = Outcome(self.ask("say", &[&mark], &[], self.limit).await?.0);
-        if !said.is_ok() {
-            return Err(Silence::Nonsense(format!("writing to /dev/kmsg: {said}")));
-        }
+        self.say(&mark).await?;
         // The console comes as far meanwhile.
         let log = self.log().await?;
+        let (mut length, mut since) = (console.len(), Instant::now());
         while !console.text_from(from).contains(&mark) {
             if let Some(overdue) = wait.over() {
                 return Ok((Err(ssh::silence(DRAINED, &overdue)), log));
             }
             tokio::time::sleep(POLL).await;
+            if length != console.len() {
+                (length, since) = (console.len(), Instant::now());
+            } else if since.elapsed() > DROPPED {
+                self.say(&mark).await?;
+                since = Instant::now();
+            }
         }
         Ok((Ok(()), log))
+    }
+
+    async fn say(&self, line: &str) -> Answer<()> {
+        let said = Outcome(self.ask("say", &[line], &[], self.limit).await?.0);
+        match said.is_ok() {
+            true => Ok(()),
+            false => Err(Silence::Nonsense(format!("writing to /dev/kmsg: {said}"))),
+        }
     }
 
     /// The tasks that hold a transition open, with their stacks.

@@ -55,11 +55,9 @@ fn a_slow_console_holds_up_no_transition() {
     // The console was slow meanwhile, and did not have to say each try.
     let said = |text: &str, what: &str| text.matches(what).count();
     assert!(said(&console, FILLER) > 0, "{console}");
-    assert!(
-        said(&console, "'pricing': patching complete") > 0,
-        "{console}"
-    );
     assert_eq!(said(&console, "klp_try_switch_task"), 0, "{console}");
+    // The console has dropped what there was no room for.
+    assert!(said(&log, "'pricing': patching complete") > 0, "{log}");
     assert!(said(&log, "livepatch: klp_try_switch_task: ") > 0, "{log}");
     assert_eq!(project.guests(), [""; 0]);
 }
