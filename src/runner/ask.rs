@@ -3,7 +3,7 @@
 
 use super::attempt::{Attempt, EarlyEnd};
 use super::judge;
-use super::live::{Live, session};
+use super::live::Live;
 use crate::error::Blame;
 use crate::guest::{self, Answer, Silence};
 use crate::state::witness;
@@ -101,13 +101,7 @@ impl Attempt<'_> {
         live: &mut Live,
         doing: &str,
     ) -> std::result::Result<(), EarlyEnd> {
-        let Live {
-            machine,
-            guest,
-            log,
-            ..
-        } = live;
-        let guest = session(guest.as_ref())?;
+        let (machine, guest, log) = live.split()?;
         let dump = self.ask(machine, doing, guest.state()).await?;
         log.take(kernel_log::records(&dump))?;
         self.no_complaint(machine, doing, &dump).await
@@ -119,13 +113,7 @@ impl Attempt<'_> {
         live: &mut Live,
         doing: &str,
     ) -> std::result::Result<(), EarlyEnd> {
-        let Live {
-            machine,
-            guest,
-            log,
-            ..
-        } = live;
-        let guest = session(guest.as_ref())?;
+        let (machine, guest, log) = live.split()?;
         let limit = machine.deadlines.answer;
         let console = machine.console.clone();
         let drained = guest.drain(&console, limit);

@@ -208,6 +208,13 @@ impl Live {
         self.machine.wait_ready(identity, &ctx.cancel).await
     }
 
+    /// Its machine, the session with its agent, and its kernel's log, to be used side by side.
+    pub(super) fn split(&mut self) -> Result<(&mut Machine, &Guest, &mut KernelLog)> {
+        let none = || Error::lab("the guest was not logged into");
+        let guest = self.guest.as_ref().ok_or_else(none)?;
+        Ok((&mut self.machine, guest, &mut self.log))
+    }
+
     /// Takes back what a run has put into the guest. Whether it is as it was after its boot.
     pub(super) async fn tidy(&self) -> Answer<bool> {
         match &self.guest {
@@ -284,9 +291,4 @@ fn give_up(ctx: &Context, template: &Template, why: &str) -> Result<()> {
         "a template's fork does not answer ({why}): booting a guest instead"
     ));
     template.discard()
-}
-
-/// The session of a guest that has one by now.
-pub(super) fn session(guest: Option<&Guest>) -> Result<&Guest> {
-    guest.ok_or_else(|| Error::lab("the guest was not logged into"))
 }

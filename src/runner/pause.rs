@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::attempt::{Attempt, EarlyEnd, Played};
 use super::judge::is_known;
-use super::live::{Live, session};
+use super::live::Live;
 use super::paused::LOOK;
 use crate::context::Context;
 use crate::error::{Error, IoContext, Result};
@@ -356,8 +356,7 @@ impl Attempt<'_> {
         if !self.pauses().gdb {
             return Ok(());
         }
-        let Live { machine, guest, .. } = live;
-        let guest = session(guest.as_ref())?;
+        let (machine, guest, _) = live.split()?;
         let modules = self.of.modules.iter();
         let names: Vec<_> = modules.map(|m| kernel_module_name(&m.name)).collect();
         let (question, limit) = (gdb::question(&names), machine.deadlines.transition);

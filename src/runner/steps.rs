@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::attempt::{Attempt, EarlyEnd, Played};
 use super::forensics;
-use super::live::{Live, session};
+use super::live::Live;
 use super::tree::Tree;
 use crate::context::Context;
 use crate::error::{Blame, Error};
@@ -50,8 +50,7 @@ impl Attempt<'_> {
     }
 
     async fn put_modules(&self, live: &mut Live) -> std::result::Result<(), EarlyEnd> {
-        let Live { machine, guest, .. } = live;
-        let guest = session(guest.as_ref())?;
+        let (machine, guest, _) = live.split()?;
         for module in &self.of.modules {
             let doing = format!("copying {} into the guest", module.name);
             let outcome = guest.put_module(&module.name, &module.path).await?;
@@ -75,13 +74,7 @@ impl Attempt<'_> {
         step: &Step,
         played: &mut Played,
     ) -> std::result::Result<(), EarlyEnd> {
-        let Live {
-            machine,
-            guest,
-            log,
-            ..
-        } = live;
-        let guest = session(guest.as_ref())?;
+        let (machine, guest, log) = live.split()?;
         log.begin_step();
         let begun = Instant::now();
         if self.of.options.record
@@ -195,13 +188,7 @@ impl Attempt<'_> {
     ) -> std::result::Result<Verdict, EarlyEnd> {
         let number = played.states.len();
         let names = Names::of(&self.of.scenario);
-        let Live {
-            machine,
-            guest,
-            log,
-            ..
-        } = live;
-        let guest = session(guest.as_ref())?;
+        let (machine, guest, log) = live.split()?;
         let tail = machine.console.tail(25);
         let evidence = forensics::of_stall(machine, guest, log, &names).await;
         let doing = format!("step {number} ({})", step.action.label());

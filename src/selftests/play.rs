@@ -297,8 +297,13 @@ fn lost(cases: &[String], verdict: &Verdict) -> Vec<Case> {
     cases.iter().map(case).collect()
 }
 
+/// Why there is no answer of a guest that plays no script yet.
 fn silent(silence: Silence) -> Error {
-    Error::new(Blame::Guest, silence.to_string())
+    let blame = match &silence {
+        Silence::Starved(_) => Blame::Host,
+        _ => Blame::Guest,
+    };
+    Error::new(blame, silence.to_string())
 }
 
 /// Logs in and puts everything into place. What fails here is not about the kernel's livepatching.
@@ -320,13 +325,6 @@ async fn log_in(
         }));
     }
     let port = machine.ssh_port().await?;
-    let silent = |silence: Silence| {
-        let blame = match &silence {
-            Silence::Starved(_) => Blame::Host,
-            _ => Blame::Guest,
-        };
-        Error::new(blame, silence.to_string())
-    };
     let guest = Guest::connect(port, keys, machine.vitals(), limits.answer)
         .await?
         .map_err(silent)?;
