@@ -36,7 +36,11 @@ steps:
   - load: shop
   - {{ write: /dev/kmsg, data: \"{filler}\" }}
   - {{ write: /dev/kmsg, data: \"{filler}\" }}
+  # So that at least one try fails.
+  - hold: shop.price
   - load: pricing
+    transition: held
+  - release: shop.price
     expect: {{ calls: {{ shop.price: 11 }} }}
 "
     )
@@ -47,7 +51,7 @@ fn a_slow_console_holds_up_no_transition() {
     let project = Project::new();
     project.write("scenarios/slow.yaml", &scenario());
     let args = ["run", "scenarios/slow.yaml", "--kernel=mainline", "--cold"];
-    let args = [&args[..], &["--accel=tcg", "--accept"]].concat();
+    let args = [&args[..], &["--accel=tcg", "--patient", "--accept"]].concat();
     let path = with_slow_console(&project);
     let output = project.lab_with(&args, &[("PATH", &path)]);
     assert_is(&SLOW_CONSOLE, &output);
