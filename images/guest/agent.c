@@ -16,6 +16,7 @@
 #define _GNU_SOURCE
 #include <ctype.h>
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -36,7 +37,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROTOCOL "2"
+#define PROTOCOL "3"
 #define LIVEPATCH "/sys/kernel/livepatch"
 #define CALLS "/sys/kernel/debug"
 #define CALLS_PREFIX "lab-"
@@ -417,6 +418,292 @@ static int do_settle(long timeout_ms)
 	}
 	emit("%s", what);
 	return ETIMEDOUT;
+}
+
+/* ---- what is pending in modules -------------------------------------------------------------- */
+
+/*
+ * A timer or an RCU callback of a module that is gone is an oops to come. The kernel's own lists of
+ * them are read through /proc/kcore: the timer wheels and the hrtimers of each CPU, and its RCU
+ * callbacks. The layout of their entries has been the same for years: the links come first. What is
+ * taken for an entry and is none costs some waiting, and nothing else.
+ */
+
+/* Lines of System.map with the symbols below, each with the line after it. From the host. */
+#define SYMBOLS "/lab/symbols"
+#define KALLSYMS "/proc/kallsyms"
+#define KCORE "/proc/kcore"
+#define ENTRIES_MAX 1024
+#define SEGMENTS_MAX 64
+/* A stack is aligned to its size. */
+#define STACK_SIZE 16384UL
+#define LOOK_MS 50
+
+static struct symbol {
+	const char *name;
+	/* The next symbol's address ends it. */
+	unsigned long address, end;
+} symbols[] = {
+	{ .name = "_text" },
+	{ .name = "_end" },
+	{ .name = "__per_cpu_offset" },
+	{ .name = "process_timeout" },
+	{ .name = "hrtimer_wakeup" },
+	{ .name = "timer_bases" },
+	{ .name = "hrtimer_bases" },
+	{ .name = "rcu_data" },
+};
+enum { TEXT, END, PER_CPU_OFFSET, PROCESS_TIMEOUT, HRTIMER_WAKEUP, TIMERS, HRTIMERS, CALLBACKS };
+
+/* How the entries of a list look, in words from the entry's address. */
+static const struct list {
+	int symbol;
+	const char *what;
+	/* Where a module's address can be: a delayed work's function is in front of its timer. */
+	int from, to;
+	/* The links that are followed. */
+	int first_link, last_link;
+} lists[] = {
+	/* struct timer_list { struct hlist_node entry; expires; function; … } */
+	{ TIMERS, "timer", -5, 5, 0, 0 },
+	/* struct hrtimer { struct rb_node … } */
+	{ HRTIMERS, "hrtimer", 0, 14, 1, 2 },
+	/* struct callback_head { next; func; } */
+	{ CALLBACKS, "RCU callback", 0, 2, 0, 0 },
+};
+
+static struct segment {
+	unsigned long address, size;
+	off_t offset;
+} segments[SEGMENTS_MAX];
+static int segment_count;
+static int kcore = -1;
+
+/* Finds the symbols among lines "ADDRESS TYPE NAME" that are in the order of the addresses. */
+static void read_symbols(const char *path, int text_only)
+{
+	const size_t count = sizeof(symbols) / sizeof(*symbols);
+	FILE *file = fopen(path, "re");
+	char line[1024], name[512];
+	unsigned long address;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		symbols[i].address = symbols[i].end = 0;
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx %*c %511s", &address, name) != 2)
+			continue;
+		for (i = 0; i < count; i++) {
+			struct symbol *symbol = &symbols[i];
+
+			if (!symbol->address && !strcmp(symbol->name, name))
+				symbol->address = address;
+			else if (symbol->address && !symbol->end && address > symbol->address)
+				symbol->end = address;
+		}
+		if (text_only && symbols[TEXT].address)
+			break;
+	}
+	if (file)
+		fclose(file);
+}
+
+/* Of the host's symbols, if the kernel is where they say; else of the kernel's own. */
+static int find_symbols(void)
+{
+	static int are_found;
+	unsigned long text;
+
+	if (are_found)
+		return 0;
+	read_symbols(KALLSYMS, 1);
+	text = symbols[TEXT].address;
+	read_symbols(SYMBOLS, 0);
+	if (!symbols[TIMERS].end || symbols[TEXT].address != text)
+		read_symbols(KALLSYMS, 0);
+	are_found = symbols[TIMERS].end && symbols[END].address;
+	return are_found ? 0 : ENOENT;
+}
+
+static int open_kcore(void)
+{
+	Elf64_Ehdr header;
+	Elf64_Phdr entry;
+	int i;
+
+	if (kcore >= 0)
+		return 0;
+	kcore = open(KCORE, O_RDONLY | O_CLOEXEC);
+	if (kcore < 0)
+		return errno;
+	if (pread(kcore, &header, sizeof(header), 0) != sizeof(header))
+		return EIO;
+	for (i = 0; i < header.e_phnum && segment_count < SEGMENTS_MAX; i++) {
+		off_t at = header.e_phoff + (off_t)i * sizeof(entry);
+
+		if (pread(kcore, &entry, sizeof(entry), at) != sizeof(entry))
+			return EIO;
+		if (entry.p_type == PT_LOAD)
+			segments[segment_count++] = (struct segment){
+				entry.p_vaddr, entry.p_memsz, entry.p_offset
+			};
+	}
+	return 0;
+}
+
+/* Reads kernel memory; what is not there is zero. */
+static void peek(unsigned long address, void *buf, size_t len)
+{
+	int i;
+
+	memset(buf, 0, len);
+	for (i = 0; i < segment_count; i++) {
+		const struct segment *segment = &segments[i];
+		unsigned long in = address - segment->address;
+
+		if (address < segment->address || in >= segment->size)
+			continue;
+		if (len > segment->size - in)
+			len = segment->size - in;
+		if (pread(kcore, buf, len, segment->offset + (off_t)in) < 0)
+			memset(buf, 0, len);
+		return;
+	}
+}
+
+/* Whether it is an address of memory that modules are put into, those that are gone too. */
+static int is_of_modules(unsigned long word)
+{
+	const unsigned long text = symbols[TEXT].address, end = symbols[END].address;
+
+#ifdef __x86_64__
+	(void)text;
+	return word >= end && word < 0xffffffffff000000UL;
+#else
+	/* Below the kernel; around it if its place is random (arm64: module_init_limits()). */
+	if (text == 0xffff800080000000UL)
+		return word < text && word >= end - (2UL << 30);
+	return (word < text || word >= end) && word - (text - (128UL << 20)) < (256UL << 20);
+#endif
+}
+
+static int can_be_entry(unsigned long word)
+{
+	return (long)word < 0 && !(word & 7) && word < -4096UL &&
+	       (word < symbols[TEXT].address || word >= symbols[END].address);
+}
+
+/* A module's address in the frames of the task whose timer is on its own stack at `timer`. */
+static unsigned long in_stack(unsigned long timer)
+{
+	static unsigned long words[STACK_SIZE / sizeof(long)];
+	size_t len = STACK_SIZE - (timer & (STACK_SIZE - 1)), i;
+
+	peek(timer, words, len);
+	for (i = 0; i < len / sizeof(long); i++)
+		if (is_of_modules(words[i]))
+			return words[i];
+	return 0;
+}
+
+/* The module's address that an entry of a list has to do with, or 0. Adds what it links to. */
+static unsigned long look_at(const struct list *list, unsigned long entry, unsigned long *next,
+			     int *count)
+{
+	unsigned long words[24], found = is_of_modules(entry) ? entry : 0;
+	int i, sleeps = 0;
+
+	peek(entry + list->from * (long)sizeof(long), words,
+	     (list->to - list->from) * sizeof(long));
+	for (i = list->from; i < list->to; i++) {
+		unsigned long word = words[i - list->from];
+
+		if (!found && is_of_modules(word))
+			found = word;
+		if (word && i >= 0 && (word == symbols[PROCESS_TIMEOUT].address ||
+				       word == symbols[HRTIMER_WAKEUP].address))
+			sleeps = 1;
+		if (i >= list->first_link && i <= list->last_link && can_be_entry(word) &&
+		    *count < ENTRIES_MAX)
+			next[(*count)++] = word;
+	}
+	return found || !sleeps ? found : in_stack(entry);
+}
+
+/* Names the entries of a list of one CPU that have to do with modules. */
+static void look_through(const struct list *list, unsigned long per_cpu)
+{
+	static unsigned long next[ENTRIES_MAX], seen[ENTRIES_MAX], head[65536 / sizeof(long)];
+	const struct symbol *symbol = &symbols[list->symbol];
+	size_t len = symbol->end - symbol->address, i;
+	int count = 0, known = 0, j;
+
+	if (!symbol->end)
+		return;
+	if (len > sizeof(head))
+		len = sizeof(head);
+	peek(symbol->address + per_cpu, head, len);
+	for (i = 0; i < len / sizeof(long) && count < ENTRIES_MAX; i++)
+		if (can_be_entry(head[i]))
+			next[count++] = head[i];
+	while (count) {
+		unsigned long entry = next[--count], found;
+
+		for (j = 0; j < known && seen[j] != entry; j++)
+			;
+		if (j < known)
+			continue;
+		if (known == ENTRIES_MAX)
+			break;
+		seen[known++] = entry;
+		found = look_at(list, entry, next, &count);
+		if (found)
+			emit("%s\t%#lx\n", list->what, found);
+	}
+}
+
+static int look_for_pending(void)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_CONF), cpu;
+	int err = find_symbols();
+	size_t i;
+
+	if (!err)
+		err = open_kcore();
+	if (err)
+		return err;
+	for (cpu = 0; cpu < cpus; cpu++) {
+		unsigned long per_cpu = 0;
+
+		if (symbols[PER_CPU_OFFSET].address)
+			peek(symbols[PER_CPU_OFFSET].address + cpu * sizeof(long), &per_cpu,
+			     sizeof(per_cpu));
+		for (i = 0; i < sizeof(lists) / sizeof(*lists); i++)
+			look_through(&lists[i], per_cpu);
+	}
+	return 0;
+}
+
+/*
+ * Waits as long as something is pending in modules, and says what still is. A guest that cannot
+ * tell waits for `blind_ms`.
+ */
+static int do_quiet(long limit_ms, long blind_ms)
+{
+	long started = now_ms();
+
+	for (;; pause_ms(LOOK_MS)) {
+		int err;
+
+		reply_len = 0;
+		err = look_for_pending();
+		if (err && now_ms() - started >= blind_ms)
+			return err;
+		if (!err && !reply_len)
+			return 0;
+		if (!err && now_ms() - started >= limit_ms)
+			return ETIMEDOUT;
+	}
 }
 
 /* ---- tasks that hold a transition open ------------------------------------------------------ */
@@ -1039,6 +1326,8 @@ int main(int count, char **words)
 			err = do_switch(argv[1], argv[2], strtol(argv[3], NULL, 10));
 		else if (!strcmp(argv[0], "settle"))
 			err = do_settle(strtol(argv[1], NULL, 10));
+		else if (!strcmp(argv[0], "quiet"))
+			err = do_quiet(strtol(argv[1], NULL, 10), strtol(argv[2], NULL, 10));
 		else if (!strcmp(argv[0], "held"))
 			err = do_held(strtol(argv[1], NULL, 10), argv[2]);
 		else if (!strcmp(argv[0], "stat"))

@@ -7,6 +7,7 @@
 
 pub mod entrance;
 mod operations;
+mod quiet;
 pub mod ssh;
 pub mod terminal;
 
@@ -27,10 +28,13 @@ use ssh::Link;
 
 /// The version of the agent's protocol, as `images/guest/agent.c` has it. It counts up with each change
 /// of a verb, of its arguments or of the lines of a reply.
-const PROTOCOL: &str = "2";
+const PROTOCOL: u32 = 3;
 /// Earlier versions that are understood, of agents in the images of earlier bundles: version 1 has no
-/// `log`, its messages have no number and no time, and nothing shortens a transition.
-const EARLIER: [&str; 1] = ["1"];
+/// `log`, its messages have no number and no time, and nothing shortens a transition; version 2 has no
+/// `quiet`.
+const EARLIER: [u32; 2] = [1, 2];
+/// The first version that knows how to shorten transitions.
+const HAMMERS: u32 = 2;
 /// How long the agent may keep the guest's other CPUs busy for a call that begins a transition. It
 /// ends with the call: this bounds one that sleeps in a callback. Loads take some 100 ms on a busy host.
 const HAMMERING: Duration = Duration::from_millis(500);
@@ -99,9 +103,9 @@ impl Executed {
 pub struct Guest {
     link: Link,
     limit: Duration,
-    /// Whether the agent knows how to shorten transitions.
-    can_hammer: bool,
-    /// Whether it does so.
+    /// The version of the protocol that the agent speaks.
+    protocol: u32,
+    /// Whether transitions go at the kernel's own pace.
     patient: bool,
 }
 
@@ -128,14 +132,14 @@ impl Guest {
             Ok(link) => Self {
                 link,
                 limit,
-                can_hammer: false,
+                protocol: PROTOCOL,
                 patient: true,
             },
             Err(silence) => return Ok(Err(silence)),
         };
         match guest.ask("protocol", &[], &[], limit).await {
             Ok((errno, version)) => {
-                guest.can_hammer = speaks_protocol(errno, &version)? == PROTOCOL
+                guest.protocol = speaks_protocol(errno, &version)?;
             }
             Err(silence) => return Ok(Err(silence)),
         }
@@ -146,7 +150,7 @@ impl Guest {
     /// keeps those CPUs busy while a call begins one. An agent of an earlier version cannot.
     #[must_use]
     pub fn hurried(mut self) -> Self {
-        self.patient = !self.can_hammer;
+        self.patient = self.protocol < HAMMERS;
         self
     }
 
@@ -313,14 +317,14 @@ const ENOSYS: i32 = 38;
 
 /// The version of an agent with this answer to `protocol`, if it can be understood. One from before
 /// there were versions, as in a bundle's image, does not know the verb; it speaks version 1.
-fn speaks_protocol(errno: i32, version: &str) -> Result<&'static str> {
+fn speaks_protocol(errno: i32, version: &str) -> Result<u32> {
     let version = match errno {
         0 => version,
         ENOSYS => "1",
         _ => "unknown",
     };
     let known = EARLIER.into_iter().chain([PROTOCOL]);
-    if let Some(known) = known.into_iter().find(|known| *known == version) {
+    if let Some(known) = known.into_iter().find(|known| known.to_string() == version) {
         return Ok(known);
     }
     let version = visible(&version[..version.floor_char_boundary(VERSION_MAX)]);
@@ -342,14 +346,15 @@ mod tests {
     fn the_agent_speaks_this_version() {
         let agent = include_str!("../../images/guest/agent.c");
         assert!(agent.contains(&format!("\n#define PROTOCOL \"{PROTOCOL}\"\n")));
-        assert_eq!(speaks_protocol(0, PROTOCOL).unwrap(), PROTOCOL);
+        assert_eq!(speaks_protocol(0, &PROTOCOL.to_string()).unwrap(), PROTOCOL);
     }
 
     #[test]
     fn agents_of_earlier_bundles_are_understood() {
         // The first ones do not know the verb.
-        assert_eq!(speaks_protocol(ENOSYS, "").unwrap(), "1");
-        assert_eq!(speaks_protocol(0, "1").unwrap(), "1");
+        assert_eq!(speaks_protocol(ENOSYS, "").unwrap(), 1);
+        assert_eq!(speaks_protocol(0, "1").unwrap(), 1);
+        assert_eq!(speaks_protocol(0, "2").unwrap(), 2);
     }
 
     #[test]
@@ -360,7 +365,7 @@ mod tests {
             assert!(error.help.unwrap().contains("agent.c"));
             error.what
         };
-        assert!(said(0, "3").contains("speaks version 3 of its protocol, this lab version 2"));
+        assert!(said(0, "4").contains("speaks version 4 of its protocol, this lab version 3"));
         assert!(said(5, "").contains("speaks version unknown "));
         let hostile = said(0, &"\u{1b}[2J".repeat(1000));
         assert!(

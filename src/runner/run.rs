@@ -30,6 +30,8 @@ use crate::vm::console::first_splat;
 use crate::vm::machine::{Gone, Machine};
 use crate::vm::progress::Share;
 
+/// When the guest goes on by itself.
+const AFTER: &str = "after the last step";
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";
 /// What to do about a guest that hangs and does not say why. Its console is written by a task.
@@ -214,7 +216,7 @@ impl Attempt<'_> {
         }
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
-            (Ok(()), Some(splat)) => Ok(judge::of_splat(&splat, "after the last step")),
+            (Ok(()), Some(splat)) => Ok(judge::of_splat(&splat, AFTER)),
             (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
             (Err(EarlyEnd::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)
@@ -458,7 +460,7 @@ impl Attempt<'_> {
         let doing = match (done, self.of.scenario.steps.get(done)) {
             _ if live.guest.is_none() => "booting".to_owned(),
             (_, Some(step)) => format!("during step {} ({})", done + 1, step.action.label()),
-            (_, None) => "after the last step".to_owned(),
+            (_, None) => AFTER.to_owned(),
         };
         let why = format!("the run took longer than --timeout {limit:?}\n{share}");
         let gone = match live.machine.why_silent(why).await {
@@ -511,7 +513,24 @@ impl Attempt<'_> {
             after: live.played.last().cloned(),
         });
         self.steps(ctx, live, played).await?;
-        self.drain(live, "after the last step").await
+        self.quiet(ctx, live).await?;
+        self.drain(live, AFTER).await
+    }
+
+    /// Lets the guest go on as long as modules have left something pending, which may be an oops to
+    /// come.
+    async fn quiet(&self, ctx: &Context, live: &mut Live) -> std::result::Result<(), EarlyEnd> {
+        let (machine, guest, _) = live.split()?;
+        let map = std::fs::read_to_string(self.of.tree.join("build/System.map"));
+        let map = map.unwrap_or_default();
+        let pending = self.ask(machine, AFTER, guest.quiet(&map)).await?;
+        if let Some(pending) = pending {
+            ctx.events.note(format!(
+                "{}: still pending in modules {AFTER}: {pending}; what comes of it is not seen",
+                self.of.run
+            ));
+        }
+        Ok(())
     }
 
     /// Waits until the guest is up, and asks it who it is. Returns the milliseconds from `started`

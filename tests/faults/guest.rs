@@ -68,6 +68,13 @@ const fn panic(scenario: &'static str, what: &'static str) -> Fault {
     fault
 }
 
+/// What a livepatch leaves behind when it goes: an oops long after the last step.
+const fn late(scenario: &'static str, what: &'static str, outcome: Outcome) -> Fault {
+    let mut fault = splat(scenario, what, SplatKind::Oops, "after the last step: ");
+    fault.outcome = outcome;
+    fault
+}
+
 const fn gone(
     scenario: &'static str,
     what: &'static str,
@@ -90,7 +97,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
 }
 
 /// Some end as others do.
-pub const FAULTS: [Fault; 23] = [
+pub const FAULTS: [Fault; 28] = [
     splat(
         "warn",
         "WARN() in a patched function",
@@ -123,6 +130,31 @@ pub const FAULTS: [Fault; 23] = [
         fault
     },
     panic("late-panic", "a panic right after the last step"),
+    late(
+        "late-timer",
+        "a timer of a livepatch that is gone",
+        Outcome::Panicked,
+    ),
+    late(
+        "late-hrtimer",
+        "a high resolution timer with a function of a livepatch that is gone",
+        Outcome::Panicked,
+    ),
+    late(
+        "late-work",
+        "delayed work with a function of a livepatch that is gone",
+        Outcome::Splat,
+    ),
+    late(
+        "late-sleeper",
+        "a task that sleeps in a function of a livepatch that is gone",
+        Outcome::Splat,
+    ),
+    late(
+        "late-callback",
+        "an RCU callback of a livepatch that is gone",
+        Outcome::Panicked,
+    ),
     stuck(
         "hung-task",
         "a task that sleeps for ever",
