@@ -52,10 +52,12 @@ impl Again {
         self.came.iter().filter(|(_, is_same)| *is_same).count()
     }
 
-    /// Whether nothing but the lab or the host kept it from ending in the same way.
+    /// Whether nothing but the lab, the host or a limit kept it from ending in the same way.
     pub fn could_not_run(&self) -> bool {
-        let infra = |(manner, _): &(Manner, bool)| manner.outcome == Outcome::Infra;
-        self.same() == 0 && self.came.iter().any(infra)
+        let unknown = |(manner, _): &(Manner, bool)| {
+            matches!(manner.outcome, Outcome::Infra | Outcome::TimedOut)
+        };
+        self.same() == 0 && self.came.iter().any(unknown)
     }
 
     /// What became of it, in words.

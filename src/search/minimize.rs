@@ -464,17 +464,14 @@ fn is_of(ended: &Ended, name: &str) -> bool {
 
 /// Whether there is something to keep: a flaky run has failed and passed.
 fn fails(verdict: &Verdict) -> bool {
-    !matches!(
-        verdict.outcome,
-        Outcome::Passed | Outcome::Flaky | Outcome::Infra | Outcome::Cancelled
-    )
+    verdict.outcome.is_settled() && !matches!(verdict.outcome, Outcome::Passed | Outcome::Flaky)
 }
 
 fn nothing_to_keep(subject: &Subject<'_>, ended: &[Ended]) -> Error {
     let (name, kernel, arch) = (subject.name, &subject.kernel.name, subject.arch);
     let infra = ended
         .iter()
-        .find(|ended| ended.verdict.outcome == Outcome::Infra);
+        .find(|ended| matches!(ended.verdict.outcome, Outcome::Infra | Outcome::TimedOut));
     if let Some(ended) = infra {
         let blame = ended.verdict.blame.unwrap_or(Blame::Lab);
         let what = format!("{name} could not be played on {kernel} ({arch})");
