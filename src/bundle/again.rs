@@ -158,10 +158,16 @@ mod tests {
     #[test]
     fn a_run_that_could_not_be_played_is_no_answer() {
         let recorded = manner(Outcome::Failed, Some("x"));
-        let mut again = Again::new(recorded.clone());
-        again.add(manner(Outcome::Infra, None), true);
-        assert!(again.could_not_run());
-        again.add(recorded, true);
-        assert!(!again.could_not_run());
+        for outcome in [Outcome::Infra, Outcome::TimedOut] {
+            let mut again = Again::new(recorded.clone());
+            again.add(manner(outcome, None), true);
+            assert!(again.could_not_run());
+            again.add(recorded.clone(), true);
+            assert!(!again.could_not_run());
+        }
+        // One that met its limit may do so again.
+        let mut again = Again::new(manner(Outcome::TimedOut, Some("x")));
+        again.add(manner(Outcome::TimedOut, Some("x")), true);
+        assert_eq!((again.same(), again.could_not_run()), (1, false));
     }
 }

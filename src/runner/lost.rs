@@ -82,7 +82,11 @@ impl Attempt<'_> {
     async fn ask_from_outside(&self, live: &mut Live, mut verdict: Verdict) -> Verdict {
         let names = Names::of(&self.of.scenario);
         let found = forensics::of_silence(live, &names, &self.of.tree).await;
-        verdict.evidence.splice(..0, found.evidence);
+        // A transition that has one line is a reason, and no evidence of it.
+        let said = found.transition.as_deref();
+        let evidence = found.evidence.into_iter();
+        let evidence = evidence.filter(|piece| Some(piece.text.trim_end()) != said);
+        verdict.evidence.splice(..0, evidence);
         verdict.reasons.extend(found.transition);
         let silent = verdict.outcome == Outcome::Hung && verdict.splat.is_none();
         let other = match verdict.outcome {

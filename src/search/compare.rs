@@ -376,6 +376,9 @@ mod tests {
         let two = comparison(vec![good.clone(), infra.clone()]);
         assert!(!two.is_one());
         assert!(any_infra(std::slice::from_ref(&two)));
+        let late = column("rfc", Outcome::TimedOut, "it took longer", &[SHOP]);
+        let late = comparison(vec![good.clone(), late]);
+        assert!(!late.is_one() && any_infra(std::slice::from_ref(&late)));
         insta::assert_snapshot!(two.render(false), @r"
         tagged-window (x86_64)
           tags      passed

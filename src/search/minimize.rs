@@ -496,3 +496,22 @@ fn nothing_to_keep(subject: &Subject<'_>, ended: &[Ended]) -> Error {
          tries. A difference from the snapshot is no failure here",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_was_met_is_no_failure_to_keep() {
+        let of = |outcome| Verdict::against(outcome, Blame::Kernel, "x");
+        assert!(fails(&of(Outcome::Hung)) && fails(&of(Outcome::StalledTransition)));
+        for outcome in [
+            Outcome::TimedOut,
+            Outcome::Infra,
+            Outcome::Cancelled,
+            Outcome::Passed,
+        ] {
+            assert!(!fails(&of(outcome)), "{outcome:?}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use super::observed::Names;
 use super::transition::{self, Phase, Transition};
+use crate::visible::visible;
 
 /// Tasks that are shown, and lines of a stack.
 const TASKS_MAX: usize = 20;
@@ -89,7 +90,9 @@ impl Stall {
                 [frame] if stall.blocked <= TASKS_MAX => {
                     if let Some(task) = stall.tasks.last_mut() {
                         let frame = frame.trim_start_matches("[<0>]").trim();
-                        task.frames.push(frame.to_owned());
+                        // The stack of a task that runs is an empty line.
+                        task.frames
+                            .extend((!frame.is_empty()).then(|| frame.to_owned()));
                     }
                 }
                 _ => {}
@@ -188,7 +191,7 @@ impl Stall {
             return Some(of_phase(transition));
         }
         let reason = self.tasks.iter().find_map(|task| self.reason(task))?;
-        Some(format!("{reason}. {ENDS}"))
+        Some(format!("{}. {ENDS}", in_a_line(&reason)))
     }
 
     /// Why a task does not switch, and what would change it.
@@ -238,16 +241,21 @@ const ENDS: &str = "`timeout:` gives it more time, `reverse:` takes it back, `fo
 /// What to do about a transition in which no task can switch yet, or none has to any more.
 pub fn of_phase(transition: &Transition) -> String {
     match transition.stuck_in() {
-        Some((kind, object)) => format!(
+        Some((kind, object)) => in_a_line(&format!(
             "see what {kind} of {object} waits for: until it returns, no livepatch can be loaded, enabled \
              or disabled, since callbacks run with the livepatch core's lock held"
-        ),
+        )),
         None => {
             "see what the task waits for that loads, enables or disables it: the livepatch core's \
                  lock is held meanwhile"
                 .to_owned()
         }
     }
+}
+
+/// A guest chooses the names of tasks and modules.
+fn in_a_line(text: &str) -> String {
+    visible(text).replace('\n', "\\n")
 }
 
 /// `… livepatch: klp_try_switch_task: kthreadd:2 is sleeping on function kthreadd`: its last words
@@ -308,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_task_that_never_sleeps_is_where_its_cpu_is() {
-        let stall = of_task('R', "is running", Some("net_kthread+0x9/0x20 [busy]"), "");
+        let stall = of_task('R', "is running", Some("net_kthread+0x9/0x20 [busy]"), "\n");
         insta::assert_snapshot!(stall.text(), @r"
         net_fix is being enabled; tasks that have not switched to patch_state 1: 1 of 37
 
@@ -346,6 +354,13 @@ mod tests {
             assert!(all.iter().all(|word| help.contains(word)), "{help}");
         }
         assert_eq!(help('S', "", None, other), None);
+        // Whatever a task calls itself.
+        let dump = "transition\tfix\t1\ntask\t7\tR\t0\tx\u{1b}[2J\ntasks\t9\n";
+        let help = Stall::parse(dump, "", &Names::default()).help().unwrap();
+        assert!(
+            !help.contains('\u{1b}') && help.contains("[2J never sleeps"),
+            "{help}"
+        );
     }
 
     #[test]

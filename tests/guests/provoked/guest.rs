@@ -206,11 +206,23 @@ fn compare(fault: &Fault, run: &RunResult) -> Option<String> {
         .collect();
     let has = |title: &&str| titles.iter().any(|found| found.starts_with(title));
     let all = fault.evidence.iter().all(has);
+    let texts = verdict.evidence.iter().map(|piece| &piece.text);
+    let texts: Vec<_> = verdict
+        .reasons
+        .iter()
+        .chain(&verdict.help)
+        .chain(texts)
+        .collect();
+    let is_said = |part: &&&str| texts.iter().any(|text| text.contains(**part));
+    let unsaid: Vec<_> = fault.says.iter().filter(|part| !is_said(part)).collect();
+    // A failed expectation says by itself what to do.
+    let is_next =
+        matches!(fault.outcome, Outcome::Passed | Outcome::Failed) || verdict.help.is_some();
     let right = found == wanted && reason.contains(fault.reason) && all;
-    (!right).then(|| {
+    (!right || !unsaid.is_empty() || !is_next).then(|| {
         format!(
-            "{}: {found:?}, not {wanted:?}: {reason}: {titles:?}",
-            run.run
+            "{}: {found:?}, not {wanted:?}: {reason}: {titles:?}; not said: {unsaid:?}; next: {:?}",
+            run.run, verdict.help
         )
     })
 }
