@@ -218,7 +218,10 @@ impl Attempt<'_> {
 fn of_share(mut verdict: Verdict, share: Share) -> Verdict {
     if share.is_hosts() {
         verdict.reasons.push(share.to_string());
-        verdict.help = Some(SLOW_HOST.to_owned());
+        let help = verdict
+            .help
+            .map(|help| format!("{help}. Besides, {SLOW_HOST}"));
+        verdict.help = help.or_else(|| Some(SLOW_HOST.to_owned()));
     }
     verdict
 }

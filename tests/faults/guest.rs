@@ -93,7 +93,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
 }
 
 /// Some end as others do.
-pub const FAULTS: [Fault; 27] = [
+pub const FAULTS: [Fault; 28] = [
     splat(
         "warn",
         "WARN() in a patched function",
@@ -281,14 +281,31 @@ pub const FAULTS: [Fault; 27] = [
         let mut fault = gone(
             "callback-spins",
             "a pre_patch callback that keeps the only CPU",
-            Outcome::Hung,
-            "no answer to `load /lab/culprit.ko` within ",
+            Outcome::Splat,
+            "in the kernel's log, not on its console: watchdog: BUG: soft lockup - CPU#0",
         );
-        fault.evidence = &[CPUS, TAIL, DEBUG, QEMU];
+        fault.kind = Some(SplatKind::Lockup);
+        fault.evidence = &[CPUS, SAID, TAIL, DEBUG, QEMU];
         fault.says = &[
             "CPU 0 at lab_pre_patch_0+0x",
             " [culprit]",
             "culprit is being enabled: its pre_patch callback of shop has not returned",
+        ];
+        fault
+    },
+    {
+        let mut fault = splat(
+            "stale-int3",
+            "QEMU executes an int3 that is no longer in memory (tried again once)",
+            SplatKind::Oops,
+            "Oops: int3: 0000 [#1] SMP NOPTI in crate_update",
+        );
+        fault.outcome = Outcome::Infra;
+        fault.blame = Some(Blame::Host);
+        fault.code = 3;
+        fault.says = &[
+            "QEMU made this: there is no int3 in memory before RIP (0f <1f> 44 00 00)",
+            "With one CPU (--cpus 1), or under KVM, it does not happen",
         ];
         fault
     },
