@@ -26,6 +26,8 @@ pub enum Blame {
     Host,
     /// The lab itself.
     Lab,
+    /// A limit of the user's: `--timeout`.
+    Limit,
     /// Nobody: the user pressed Ctrl-C.
     Interrupted,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Blame {
             Blame::Guest => "guest",
             Blame::Host => "host",
             Blame::Lab => "lab",
+            Blame::Limit => "limit",
             Blame::Interrupted => "interrupted",
         })
     }

@@ -21,8 +21,9 @@ use livepatch_lab::state::{Names, Observed, diff, witness};
 use livepatch_lab::visible::{is_hidden, visible};
 use livepatch_lab::vm::console::first_splat;
 use livepatch_lab::vm::kernel_log;
+use livepatch_lab::vm::modules::{Header, Modules, Table};
 use livepatch_lab::vm::qmp::{Lines, Message};
-use livepatch_lab::vm::registers;
+use livepatch_lab::vm::registers::{self, Symbols};
 use livepatch_lab::vm::ring::{self, Ring};
 
 /// What is done with an input. It panics if something is wrong.
@@ -122,12 +123,39 @@ fn state(data: &[u8]) {
     memory(data);
     let stall = Stall::parse(&text, &text, &names);
     assert!(stall.tasks.len() <= 20 && stall.text().lines().count() < 2000);
+    if let Some(help) = stall.help() {
+        assert_shows(&help);
+        assert!(!help.contains('\n'), "{help:?}");
+    }
     assert_shows(&visible(&text));
     assert_eq!(visible(&visible(&text)), visible(&text));
 }
 
+/// What is where a guest's memory should have a module and its symbols.
+fn modules(data: &[u8]) -> Modules {
+    let mut modules = Modules::default();
+    if let Some(table) = Table::parse(data) {
+        assert!(table.symbols.1 <= 4 << 20 && table.strings.1 <= 4 << 20);
+    }
+    let mut head = [0; 24].to_vec();
+    head.extend(b"shop\0");
+    head.resize(80, 0);
+    head.extend(data);
+    if let Some(header) = Header::parse(&head) {
+        assert_eq!(header.name, "shop");
+        modules.add(header, &[(data.to_vec(), data.to_vec())]);
+    }
+    modules
+}
+
 /// What is where a guest's memory should have its log.
 fn memory(data: &[u8]) {
+    let found = modules(data);
+    let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+    for place in data.chunks(8).filter_map(|word8| found.place(word(word8))) {
+        assert!(place.ends_with(" [shop]"), "{place}");
+        assert_shows(&place);
+    }
     assert!(Ring::parse(data).is_none() || data.len() >= ring::HEAD);
     // A ring of 32 descriptors and 1 KiB, with anything in it.
     let word = |word: u64| word.to_le_bytes();
@@ -197,7 +225,7 @@ fn qmp(data: &[u8]) {
         if let Message::Event(_) = Message::parse(&text) {
             assert!(text.contains("event"));
         }
-        for place in registers::places(&text, MAP) {
+        for place in registers::places(&text, &Symbols::new(MAP, modules(line))) {
             assert!(place.starts_with("CPU ") && !place.contains('\n'));
         }
     }

@@ -52,10 +52,12 @@ impl Again {
         self.came.iter().filter(|(_, is_same)| *is_same).count()
     }
 
-    /// Whether nothing but the lab or the host kept it from ending in the same way.
+    /// Whether nothing but the lab, the host or a limit kept it from ending in the same way.
     pub fn could_not_run(&self) -> bool {
-        let infra = |(manner, _): &(Manner, bool)| manner.outcome == Outcome::Infra;
-        self.same() == 0 && self.came.iter().any(infra)
+        let unknown = |(manner, _): &(Manner, bool)| {
+            matches!(manner.outcome, Outcome::Infra | Outcome::TimedOut)
+        };
+        self.same() == 0 && self.came.iter().any(unknown)
     }
 
     /// What became of it, in words.
@@ -156,10 +158,16 @@ mod tests {
     #[test]
     fn a_run_that_could_not_be_played_is_no_answer() {
         let recorded = manner(Outcome::Failed, Some("x"));
-        let mut again = Again::new(recorded.clone());
-        again.add(manner(Outcome::Infra, None), true);
-        assert!(again.could_not_run());
-        again.add(recorded, true);
-        assert!(!again.could_not_run());
+        for outcome in [Outcome::Infra, Outcome::TimedOut] {
+            let mut again = Again::new(recorded.clone());
+            again.add(manner(outcome, None), true);
+            assert!(again.could_not_run());
+            again.add(recorded.clone(), true);
+            assert!(!again.could_not_run());
+        }
+        // One that met its limit may do so again.
+        let mut again = Again::new(manner(Outcome::TimedOut, Some("x")));
+        again.add(manner(Outcome::TimedOut, Some("x")), true);
+        assert_eq!((again.same(), again.could_not_run()), (1, false));
     }
 }

@@ -275,7 +275,7 @@ impl Guest {
             request.push('\t');
             request.push_str(arg);
         }
-        let what = request.replace('\t', " ");
+        let what = asked(verb, args);
         request.push('\n');
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(payload);
@@ -303,6 +303,14 @@ pub async fn why(machine: &mut Machine, silence: &Silence) -> Gone {
         (Gone::Silent(why), Silence::Starved(_)) => Gone::Starved(why),
         (gone, _) => gone,
     }
+}
+
+/// A request as people read it: `load /lab/fix.ko`. Lengths and limits are left out.
+fn asked(verb: &str, args: &[&str]) -> String {
+    let is_number = |arg: &&str| arg.bytes().all(|c| c.is_ascii_digit());
+    let words = args.iter().copied().filter(|arg| !is_number(arg));
+    let all: Vec<_> = std::iter::once(verb).chain(words).collect();
+    all.join(" ")
 }
 
 fn module_path(name: &str) -> String {
@@ -347,6 +355,16 @@ mod tests {
         let agent = include_str!("../../images/guest/agent.c");
         assert!(agent.contains(&format!("\n#define PROTOCOL \"{PROTOCOL}\"\n")));
         assert_eq!(speaks_protocol(0, &PROTOCOL.to_string()).unwrap(), PROTOCOL);
+    }
+
+    #[test]
+    fn a_request_is_said_without_what_is_the_labs() {
+        assert_eq!(
+            asked("load", &["/lab/fix.ko", "", "500"]),
+            "load /lab/fix.ko"
+        );
+        assert_eq!(asked("exec", &["9000", "/", "ls -l"]), "exec / ls -l");
+        assert_eq!(asked("state", &[]), "state");
     }
 
     #[test]

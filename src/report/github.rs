@@ -82,7 +82,7 @@ fn mark(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed | Outcome::ExpectedFailure => "✅",
         Outcome::Flaky => "⚠️",
-        Outcome::Infra | Outcome::Cancelled => "❔",
+        Outcome::Infra | Outcome::Cancelled | Outcome::TimedOut => "❔",
         _ => "❌",
     }
 }

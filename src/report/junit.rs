@@ -150,9 +150,9 @@ fn rerun(attempt: &Finished) -> TestRerun {
 
 /// A failure speaks about the kernel or the scenario; an error says that nobody knows.
 fn kind(outcome: Outcome) -> NonSuccessKind {
-    match outcome {
-        Outcome::Infra | Outcome::Cancelled => NonSuccessKind::Error,
-        _ => NonSuccessKind::Failure,
+    match outcome.is_settled() {
+        false => NonSuccessKind::Error,
+        true => NonSuccessKind::Failure,
     }
 }
 

@@ -215,7 +215,7 @@ fn verdict_directive(verdict: &Verdict) -> String {
 /// The directive of an outcome that is not as expected.
 fn keyword(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Hung | Outcome::StalledTransition => " # TIMEOUT",
+        Outcome::Hung | Outcome::StalledTransition | Outcome::TimedOut => " # TIMEOUT",
         Outcome::Infra | Outcome::Cancelled => " # ERROR",
         _ => "",
     }

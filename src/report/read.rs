@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn of_several_verdicts_the_settled_and_later_one_counts() {
-        use Outcome::{Cancelled, Failed, Flaky, Infra, Panicked, Passed};
+        use Outcome::{Cancelled, Failed, Flaky, Infra, Panicked, Passed, TimedOut};
         let of = |outcomes: &[Outcome]| {
             let outcomes: Vec<_> = outcomes.iter().copied().map(Some).collect();
             let (outcome, record) = merged(&outcomes);
@@ -452,6 +452,10 @@ mod tests {
         assert_eq!(of(&[Failed, Passed]), (Flaky, "record-0".into()));
         assert_eq!(of(&[Passed, Infra, Failed]), (Flaky, "record-2".into()));
         assert_eq!(of(&[Flaky, Passed]), (Flaky, "record-0".into()));
+        // A limit says nothing about the kernel: what did not meet one counts.
+        assert_eq!(of(&[TimedOut, Passed]), (Passed, "record-1".into()));
+        assert_eq!(of(&[Failed, TimedOut]), (Failed, "record-0".into()));
+        assert_eq!(of(&[Infra, TimedOut]), (TimedOut, "record-1".into()));
         assert_eq!(
             merged(&[Some(Infra), None]),
             (Some(Infra), "record-0".into())

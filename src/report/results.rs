@@ -107,10 +107,11 @@ impl RunResult {
         }
     }
 
-    /// Whether it needs no further run: a verdict on the kernel or the scenario, not on the lab.
+    /// Whether it needs no further run: a verdict on the kernel or the scenario, not on the lab or
+    /// on a limit.
     pub fn is_settled(&self) -> bool {
         self.verdict()
-            .is_some_and(|verdict| !matches!(verdict.outcome, Outcome::Infra | Outcome::Cancelled))
+            .is_some_and(|verdict| verdict.outcome.is_settled())
     }
 }
 

@@ -4,6 +4,7 @@
 use super::attempt::{Attempt, EarlyEnd};
 use super::judge;
 use super::live::Live;
+use super::next;
 use crate::error::Blame;
 use crate::guest::{self, Answer, Silence};
 use crate::state::witness;
@@ -47,6 +48,7 @@ impl Attempt<'_> {
         if let Silence::Nonsense(_) = &silence {
             let reason = format!("{doing}: {silence}");
             return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
+                .help(next::NONSENSE)
                 .with("the console's last lines", &machine.console.tail(25))
                 .into());
         }
@@ -83,6 +85,7 @@ impl Attempt<'_> {
                     "{doing}: the kernel is tainted ({flags}) without a message on the console"
                 );
                 let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
+                let verdict = verdict.help(next::TAINTED);
                 return Err(verdict
                     .with("the console's last lines", &machine.console.tail(25))
                     .into());

@@ -60,6 +60,8 @@ pub(super) struct Drive<'a> {
     running: HashMap<Id, Running>,
     /// What ended of the runs that have no verdict yet.
     attempts: BTreeMap<RunIndex, Vec<Attempted>>,
+    /// The attempts that the emulator broke, which are not among those.
+    broken: BTreeMap<RunIndex, u32>,
     questions: (UnboundedSender<Question>, UnboundedReceiver<Question>),
     answers: BTreeMap<RunIndex, oneshot::Sender<bool>>,
     /// The guests between two runs.
@@ -97,6 +99,7 @@ impl<'a> Drive<'a> {
             tasks: JoinSet::new(),
             running: HashMap::new(),
             attempts: BTreeMap::new(),
+            broken: BTreeMap::new(),
             questions: unbounded_channel(),
             answers: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -138,6 +141,9 @@ impl<'a> Drive<'a> {
             }
         }
         while self.stopping.join_next().await.is_some() {}
+        if let Some(note) = of_broken(self.broken.values().sum()) {
+            self.ctx.events.note(note);
+        }
     }
 
     /// The most guests that ran at the same time.
@@ -241,7 +247,7 @@ impl<'a> Drive<'a> {
                     self.stop(live);
                 }
             }
-            Action::FailAttempt { run } => self.fail_attempt(run),
+            Action::FailAttempt { run, counts } => self.fail_attempt(run, counts),
             Action::Finish {
                 run,
                 shown,
@@ -316,13 +322,25 @@ impl<'a> Drive<'a> {
         });
     }
 
-    /// Keeps the verdict on an attempt that another one follows.
-    fn fail_attempt(&mut self, run: RunIndex) {
+    /// Keeps the verdict on an attempt that another one follows. One that does not count is forgotten
+    /// then.
+    fn fail_attempt(&mut self, run: RunIndex, counts: bool) {
+        self.report_attempt(run);
+        if !counts {
+            self.attempts.get_mut(&run).and_then(Vec::pop);
+            *self.broken.entry(run).or_default() += 1;
+        }
+    }
+
+    fn report_attempt(&self, run: RunIndex) {
         let made = self.attempts.get(&run);
         let Some((number, made)) = made.and_then(|made| Some((made.len(), made.last()?))) else {
             return;
         };
-        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let broken = self.broken.get(&run).copied().unwrap_or_default();
+        let number = u32::try_from(number)
+            .unwrap_or(u32::MAX)
+            .saturating_add(broken);
         let (id, verdict) = (self.runs[run].id(), &made.verdict);
         let Some(record) = &made.record else {
             // Without a record, the verdict is in the events only.
@@ -414,8 +432,22 @@ fn end_of(verdict: &Verdict) -> End {
     match verdict.outcome {
         _ if verdict.is_as_expected() => End::AsExpected,
         Outcome::Failed | Outcome::UnexpectedlyPassed => End::Differs,
+        _ if verdict.is_emulators() => End::Emulator,
         _ => End::Broken,
     }
+}
+
+/// What is said at the end of attempts that the emulator broke.
+fn of_broken(attempts: u32) -> Option<String> {
+    let times = match attempts {
+        0 => return None,
+        1 => "once".to_owned(),
+        times => format!("{times} times"),
+    };
+    Some(format!(
+        "QEMU executed a translation that was out of date {times}: such an attempt counts as none, and was \
+         made again"
+    ))
 }
 
 /// A verdict with what the lab could not do afterwards. That replaces no failure; what passed is not
@@ -430,4 +462,24 @@ fn with_trouble(verdict: Verdict, title: &str, error: &Error) -> Verdict {
         verdict.help.clone_from(&error.help);
     }
     verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_emulator_broke_is_counted() {
+        assert_eq!(of_broken(0), None);
+        assert!(of_broken(1).unwrap().contains(" once: "));
+        assert!(of_broken(3).unwrap().contains(" 3 times: "));
+        let mut verdict = Verdict::infra(&Error::host("x"));
+        assert_eq!(end_of(&verdict), End::Broken);
+        verdict.splat = Some(crate::verdict::Complaint {
+            kind: crate::verdict::SplatKind::Oops,
+            title: "Oops: int3: 0000 [#1] SMP".into(),
+            code: None,
+        });
+        assert_eq!(end_of(&verdict), End::Emulator);
+    }
 }

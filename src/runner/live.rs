@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::attempt::PreparedRun;
 use super::log::KernelLog;
@@ -20,6 +20,10 @@ use crate::vm::args::Parts;
 use crate::vm::console::CONSOLE_MAX;
 use crate::vm::machine::{Gone, Machine};
 use crate::vm::template::{self, Found, Making, Template};
+
+/// A run's console in its record, and in that of a guest's first run the console of all of its runs.
+const CONSOLE: &str = "console.log";
+const WHOLE_CONSOLE: &str = "whole-console.log";
 
 /// What guests must have in common so that one can play the runs of the other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,7 +230,6 @@ impl Live {
     /// Goes over to the next run.
     pub(super) fn hand_on(&mut self, played: &RunId) {
         self.played.push(played.clone());
-        self.console_from = self.machine.console.len();
     }
 
     /// Whether another run was played in it before.
@@ -244,28 +247,21 @@ impl Live {
         record.write("qemu.sh", &self.script.replacen('\n', &with, 1))
     }
 
-    /// Keeps in the record of a later run what the console said meanwhile. The first run's record
-    /// has QEMU's own file.
-    pub(super) fn record_console(&self, record: &Record) -> Result<()> {
-        if !self.is_shared() {
+    /// Keeps in the record what the console said in this run. As long as the guest has played one run, that
+    /// is QEMU's own file; once it goes on, that has the runs of all.
+    pub(super) fn record_console(&mut self, record: &Record, goes_on: bool) -> Result<()> {
+        let is_first = !self.is_shared();
+        if is_first && !goes_on {
             return Ok(());
         }
-        let from = self.machine.console.path();
-        let to = record.dir().join("console.log");
-        let mut console = File::open(from).at("read", from)?;
-        console
-            .seek(SeekFrom::Start(self.console_from))
-            .at("read", from)?;
-        let mut copy = File::create(&to).at("create", &to)?;
-        let mut part = console.take(CONSOLE_MAX);
-        let mut block = vec![0; 1 << 16];
-        loop {
-            let length = part.read(&mut block).at("read", from)?;
-            if length == 0 {
-                return Ok(());
-            }
-            copy.write_all(&block[..length]).at("write", &to)?;
+        let console = &self.machine.console;
+        if is_first {
+            console.move_to(record.dir().join(WHOLE_CONSOLE))?;
         }
+        let to = record.dir().join(CONSOLE);
+        let (from, is_last) = (self.console_from, !goes_on);
+        self.console_from += copy_part(console.path(), from, &to, is_last)?;
+        Ok(())
     }
 
     /// Ends it: the session, then QEMU.
@@ -277,6 +273,40 @@ impl Live {
         self.machine.stop().await?;
         closed
     }
+}
+
+/// Copies a run's part of a console, which begins at `from`, and says in it where the rest is. Returns the
+/// bytes of the part.
+fn copy_part(whole: &Path, from: u64, to: &Path, is_last: bool) -> Result<u64> {
+    let mut console = File::open(whole).at("read", whole)?;
+    console.seek(SeekFrom::Start(from)).at("read", whole)?;
+    let mut copy = File::create(to).at("create", to)?;
+    let record = whole.parent().and_then(Path::file_name).unwrap_or_default();
+    let place = format!("../{}/{WHOLE_CONSOLE}", record.display());
+    let say = |copy: &mut File, what: &str| writeln!(copy, "{what}").at("write", to);
+    if from > 0 {
+        let what =
+            format!("lab: this run's part of its guest's console, from byte {from} of {place}");
+        say(&mut copy, &what)?;
+    }
+    let mut part = console.take(CONSOLE_MAX);
+    let mut block = vec![0; 1 << 16];
+    let mut copied = 0;
+    loop {
+        let length = part.read(&mut block).at("read", whole)?;
+        if length == 0 {
+            break;
+        }
+        copy.write_all(&block[..length]).at("write", to)?;
+        copied += length as u64;
+    }
+    if !is_last {
+        say(
+            &mut copy,
+            &format!("lab: its guest played other runs then: {place}"),
+        )?;
+    }
+    Ok(copied)
 }
 
 /// How QEMU was started, as the record has it.
@@ -291,4 +321,45 @@ fn give_up(ctx: &Context, template: &Template, why: &str) -> Result<()> {
         "a template's fork does not answer ({why}): booting a guest instead"
     ));
     template.discard()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_console_has_no_other_runs_lines_and_says_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = dir.path().join("one");
+        std::fs::create_dir(&first).unwrap();
+        let whole = first.join(WHOLE_CONSOLE);
+        let append = |text: &str| {
+            let mut file = File::options()
+                .create(true)
+                .append(true)
+                .open(&whole)
+                .unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        let (to, mut from) = (dir.path().join(CONSOLE), 0);
+        let mut part = |said: &str, is_last| {
+            append(said);
+            from += copy_part(&whole, from, &to, is_last).unwrap();
+            std::fs::read_to_string(&to).unwrap()
+        };
+        assert_eq!(
+            part("boot\n", false),
+            "boot\nlab: its guest played other runs then: ../one/whole-console.log\n"
+        );
+        assert_eq!(
+            part("second\n", false),
+            "lab: this run's part of its guest's console, from byte 5 of ../one/whole-console.log\n\
+             second\nlab: its guest played other runs then: ../one/whole-console.log\n"
+        );
+        assert_eq!(
+            part("[ 1.0] BUG: x\n", true),
+            "lab: this run's part of its guest's console, from byte 12 of ../one/whole-console.log\n\
+             [ 1.0] BUG: x\n"
+        );
+    }
 }

@@ -5,38 +5,30 @@
 //! which then answers for what the kernel says from there on.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::SemaphorePermit;
 
 use super::attempt::{Attempt, EarlyEnd, Played, PreparedRun};
-use super::forensics;
 use super::handover::Handover;
 use super::judge;
 use super::live::{Live, Start};
-use super::log::LAST_DEBUG;
 use super::paused::{Paused, expiry};
 use super::record::Record;
 use crate::context::Context;
-use crate::error::{Blame, Error, Result};
+use crate::error::{Error, Result};
 use crate::event::{Event, RunId, millis};
 use crate::guest::Guest;
 use crate::image::keys::RunKeys;
 use crate::replay::{Mark, Recorded};
-use crate::state::Names;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::args::Parts;
-use crate::vm::console::first_splat;
 use crate::vm::machine::{Gone, Machine};
-use crate::vm::progress::Share;
 
 /// When the guest goes on by itself.
 const AFTER: &str = "after the last step";
 /// The title of the evidence of a guest that could not be stopped.
 const UNSTOPPED: &str = "the guest could not be stopped";
-/// What to do about a guest that hangs and does not say why. Its console is written by a task.
-const ONE_CPU: &str =
-    "a stuck CPU writes nothing: with --cpus 2 the other one writes the kernel's complaint";
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -209,14 +201,16 @@ impl Attempt<'_> {
                 .end(ctx, &mut live, &mut played, &result, started)
                 .await;
         }
-        let recorded = live.record_console(&self.record);
+        let recorded = live.record_console(&self.record, hand_on);
         let splat = live.machine.console.splat(&self.allowed());
         if hand_on {
             live.hand_on(&self.of.run);
         }
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
-            (Ok(()), Some(splat)) => Ok(judge::of_splat(&splat, AFTER)),
+            (Ok(()), Some(splat)) => {
+                Ok(self.as_executed(judge::of_splat(&splat, AFTER)))
+            }
             (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
             (Err(EarlyEnd::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)
@@ -228,14 +222,16 @@ impl Attempt<'_> {
         match verdict {
             Ok(mut verdict) => {
                 verdict.failing = self.failing(&verdict, &played, booted);
-                let mut verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                let verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                let mut verdict = judge::with_earlier(verdict, &played.problems);
                 verdict.problems = played.problems;
                 (verdict, hand_on.then_some(live))
             }
             Err(error) => {
                 let left = hand_on.then_some(live);
                 let verdict = self.without_steps(error, left).await;
-                let mut verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                let verdict = verdict.with(UNSTOPPED, &remains.unstopped);
+                let mut verdict = judge::with_earlier(verdict, &played.problems);
                 verdict.problems = played.problems;
                 (verdict, None)
             }
@@ -264,34 +260,9 @@ impl Attempt<'_> {
                 let verdict = self.expired(live, played, limit, share).await?;
                 Err(verdict.into())
             }
-            Err(EarlyEnd::Verdict(verdict)) => {
-                let verdict = self.last_messages(live, *verdict).await?;
-                if verdict.is_stuck() && live.machine.gone().is_none() {
-                    return Err(self.ask_from_outside(live, verdict).await.into());
-                }
-                Err(verdict.into())
-            }
+            Err(EarlyEnd::Verdict(verdict)) => Err(self.on_loss(live, *verdict).await?.into()),
             other => other,
         }
-    }
-
-    /// Reads what the kernel has said in the step that was the last one, whether or not the guest
-    /// answers.
-    async fn last_messages(&self, live: &mut Live, mut verdict: Verdict) -> Result<Verdict> {
-        let Live { machine, log, .. } = live;
-        // A guest in a QEMU that has ended has no memory, and one that was stopped gives none.
-        let is_there = matches!(machine.gone(), None | Some(Gone::Panicked | Gone::Flooded));
-        if is_there && verdict.blame != Some(Blame::Host) {
-            let said = log.take_from_memory(machine, &self.of.tree).await?;
-            // A task writes to the console, and gets no CPU where the only one is stuck.
-            if verdict.outcome == Outcome::Hung
-                && verdict.splat.is_none()
-                && let Some(splat) = first_splat(said.as_bytes(), &self.allowed())
-            {
-                verdict = judge::of_silent_splat(verdict, &splat);
-            }
-        }
-        Ok(verdict.with(LAST_DEBUG, &log.last_debug()))
     }
 
     /// Pauses a run that has failed, for somebody who may want to look at its guest.
@@ -447,50 +418,6 @@ impl Attempt<'_> {
         fit && handover.is_wanted().await
     }
 
-    /// The verdict on a run that took longer than `--timeout`: what it was doing, and what the
-    /// guest says of itself. A host that gave the guest a small `share` of the time is to blame.
-    async fn expired(
-        &self,
-        live: &mut Live,
-        played: &Played,
-        limit: Duration,
-        share: Share,
-    ) -> Result<Verdict> {
-        let done = played.states.len();
-        let doing = match (done, self.of.scenario.steps.get(done)) {
-            _ if live.guest.is_none() => "booting".to_owned(),
-            (_, Some(step)) => format!("during step {} ({})", done + 1, step.action.label()),
-            (_, None) => AFTER.to_owned(),
-        };
-        let why = format!("the run took longer than --timeout {limit:?}\n{share}");
-        let gone = match live.machine.why_silent(why).await {
-            Gone::Silent(why) if share.is_hosts() => Gone::Starved(why),
-            gone => gone,
-        };
-        let verdict = self.gone(&live.machine, &gone, &doing);
-        if matches!(gone, Gone::Qemu(_)) {
-            return Ok(verdict);
-        }
-        let verdict = self.last_messages(live, verdict).await?;
-        if !verdict.is_stuck() {
-            return Ok(verdict);
-        }
-        let verdict = self.ask_from_outside(live, verdict).await;
-        Ok(verdict.help("give it more time with --timeout, or find out what it waits for"))
-    }
-
-    /// Adds what a guest that does not answer says all the same.
-    async fn ask_from_outside(&self, live: &mut Live, mut verdict: Verdict) -> Verdict {
-        let names = Names::of(&self.of.scenario);
-        let evidence = forensics::of_silence(live, &names, &self.of.tree).await;
-        verdict.evidence.splice(..0, evidence);
-        let silent = verdict.outcome == Outcome::Hung && verdict.splat.is_none();
-        match silent && self.of.size.cpus == 1 {
-            true => verdict.help(ONE_CPU),
-            false => verdict,
-        }
-    }
-
     async fn play_on(
         &self,
         ctx: &Context,
@@ -544,9 +471,13 @@ impl Attempt<'_> {
         if let Err(gone) = live.ready(ctx, &self.parts()).await? {
             tokio::time::sleep(live.machine.deadlines.last_words).await;
             let verdict = self.gone(&live.machine, &gone, "booting");
-            return Err(verdict
-                .help("the whole console is in the run record: console.log")
-                .into());
+            return Err(match verdict.outcome {
+                Outcome::Hung | Outcome::Panicked => {
+                    verdict.help("the whole console is in the run record: console.log")
+                }
+                _ => verdict,
+            }
+            .into());
         }
         let ready_ms = millis(started.elapsed());
         let machine = &mut live.machine;

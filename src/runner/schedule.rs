@@ -5,7 +5,8 @@
 //!
 //! Of the runs that are prepared, the longest starts first. A guest that is as it was after its boot
 //! plays the next run of its kind; a new one is booted only while more runs wait than guests are
-//! about to be free. What fails in a guest that others have used is tried once more in its own.
+//! about to be free. What fails in a guest that others have used is tried once more in its own, and what
+//! the emulator broke once more as well; that attempt counts as none.
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ pub(super) enum End {
     /// The kernel complained, the guest was lost, or the lab could not go on. An own guest would
     /// prove nothing.
     Broken,
+    /// The emulator broke the guest, which says nothing about the run.
+    Emulator,
     /// It was cancelled before it began.
     NotBegun,
 }
@@ -107,6 +110,8 @@ pub(super) enum Action {
     FailAttempt {
         /// At this run.
         run: RunIndex,
+        /// Whether it counts as one.
+        counts: bool,
     },
     /// Give the verdict on a run.
     Finish {
@@ -115,7 +120,7 @@ pub(super) enum Action {
         /// The attempt to show, from 1, or 0 if there was none. If it is not the last one, the run
         /// is flaky.
         shown: u32,
-        /// How many attempts there were.
+        /// How many attempts there were that count.
         attempts: u32,
     },
     /// Say that a run is left out.
@@ -149,6 +154,8 @@ struct Playing<K> {
     attempt: u32,
     /// How many attempts it may have.
     attempts: u32,
+    /// How many of them the emulator broke, and count as none.
+    broken: u32,
     /// The run that goes on in the guest.
     next: Option<Waiting<K>>,
 }
@@ -259,6 +266,7 @@ impl<K: Ord + Clone> Schedule<K> {
             used,
             attempt: 1,
             attempts: self.limits.attempts.max(1),
+            broken: 0,
             next: None,
         };
         self.playing.insert(run, playing);
@@ -290,7 +298,12 @@ impl<K: Ord + Clone> Schedule<K> {
         if end == End::Differs && playing.used {
             playing.attempts += 1;
         }
-        let failed = matches!(end, End::Differs | End::Broken);
+        // Once: what it breaks again and again is to be seen.
+        let excused = end == End::Emulator && playing.broken == 0;
+        if excused {
+            playing.attempts += 1;
+        }
+        let failed = matches!(end, End::Differs | End::Broken | End::Emulator);
         let again = failed && playing.attempt < playing.attempts && !self.cancelled;
         let next = playing.next.take();
         let goes_on = kept && !again && !self.cancelled;
@@ -313,7 +326,11 @@ impl<K: Ord + Clone> Schedule<K> {
             playing.attempt += 1;
             playing.used = false;
             playing.guest = self.new_guest();
-            actions.push(Action::FailAttempt { run });
+            playing.broken += u32::from(excused);
+            actions.push(Action::FailAttempt {
+                run,
+                counts: !excused,
+            });
             actions.push(Action::Start {
                 run,
                 attempt: playing.attempt,
@@ -322,7 +339,7 @@ impl<K: Ord + Clone> Schedule<K> {
             });
             self.playing.insert(run, playing);
         } else {
-            self.finish(run, end, playing.attempt, actions);
+            self.finish(run, end, playing.attempt - playing.broken, actions);
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::attempt::{Attempt, EarlyEnd, Played};
 use super::forensics;
 use super::live::Live;
+use super::next;
 use super::tree::Tree;
 use crate::context::Context;
 use crate::error::{Blame, Error};
@@ -26,6 +27,9 @@ const SAID_MAX: usize = 8 << 20;
 const PROBLEM_MAX: usize = 16 << 10;
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
+/// What to do about a transition whose tasks do not say why they have not switched.
+const STALLED: &str = "a task stays in a function that changes (▶), or its stack is not reliable; a step's \
+                       `timeout:` gives a transition more time";
 /// What to do about a transition that did not end on a slow host.
 const SLOW_HOST: &str =
     "the host had too little time for the guest: run it again with fewer guests at once (--jobs 1)";
@@ -145,14 +149,15 @@ impl Attempt<'_> {
         let parsed = Observed::parse(dump, &Names::of(&self.of.scenario));
         let mut state = parsed.map_err(|unknown| {
             let reason = format!("{}: {unknown}", doing(step, played));
-            Verdict::against(Outcome::Hung, Blame::Guest, reason)
+            Verdict::against(Outcome::Hung, Blame::Guest, reason).help(next::NONSENSE)
         })?;
         state.result.clone_from(&done.result);
         played.said += dump.len() + state.result.as_ref().map_or(0, String::len);
         if played.said > SAID_MAX {
             let doing = doing(step, played);
             let reason = format!("{doing}: the guest's states have more than {SAID_MAX} bytes");
-            return Err(Verdict::against(Outcome::Flooded, Blame::Guest, reason).into());
+            let verdict = Verdict::against(Outcome::Flooded, Blame::Guest, reason);
+            return Err(verdict.help(next::STATES).into());
         }
         let mut problems = done.problems.clone();
         if let Some(expect) = &step.expect
@@ -190,9 +195,9 @@ impl Attempt<'_> {
         let names = Names::of(&self.of.scenario);
         let (machine, guest, log) = live.split()?;
         let tail = machine.console.tail(25);
-        let evidence = forensics::of_stall(machine, guest, log, &names).await;
+        let found = forensics::of_stall(machine, guest, log, &names, &self.of.tree).await;
         let doing = format!("step {number} ({})", step.action.label());
-        let evidence = self.answered(machine, &doing, evidence).await?;
+        let found = self.answered(machine, &doing, found).await?;
         let limit = step.timeout.unwrap_or(machine.deadlines.transition);
         let livepatch = names.of_module(livepatch);
         let what = format!("the transition of {livepatch} did not end in {limit:?}");
@@ -200,13 +205,11 @@ impl Attempt<'_> {
         let reason = problem.to_string();
         played.problems.push(problem);
         let mut verdict = Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason);
-        verdict.evidence = evidence;
+        verdict.evidence = found.evidence;
+        let help = found.help.unwrap_or_else(|| STALLED.to_owned());
         Ok(verdict
             .with("the console's last lines before that", &tail)
-            .help(
-                "a task stays in a function that changes (▶), or its stack is not reliable; a \
-                 step's `timeout:` gives a transition more time",
-            ))
+            .help(help))
     }
 }
 
@@ -215,7 +218,10 @@ impl Attempt<'_> {
 fn of_share(mut verdict: Verdict, share: Share) -> Verdict {
     if share.is_hosts() {
         verdict.reasons.push(share.to_string());
-        verdict.help = Some(SLOW_HOST.to_owned());
+        let help = verdict
+            .help
+            .map(|help| format!("{help}. Besides, {SLOW_HOST}"));
+        verdict.help = help.or_else(|| Some(SLOW_HOST.to_owned()));
     }
     verdict
 }

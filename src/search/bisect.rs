@@ -251,6 +251,10 @@ impl<'a> Judge<'a> {
                     Tries::Nothing(one_line(&format!("{reason}{why}")))
                 }
                 Outcome::Cancelled => return Err(Error::interrupted()),
+                Outcome::TimedOut => {
+                    let reason = verdict.reasons.first().map_or("", String::as_str);
+                    Tries::Nothing(one_line(&format!("it timed out: {reason}")))
+                }
                 Outcome::Flaky => Tries::Nothing("it fails and passes in turn".to_owned()),
                 _ => Tries::Fail(Manner::of(verdict)),
             };

@@ -106,7 +106,9 @@ fn column(scenario: &Scenario, ended: &Ended) -> Column {
 fn manner(verdict: &Verdict) -> String {
     match verdict.outcome {
         Outcome::Passed => String::new(),
-        Outcome::Infra => one_line(verdict.reasons.first().map_or("", String::as_str)),
+        Outcome::Infra | Outcome::TimedOut => {
+            one_line(verdict.reasons.first().map_or("", String::as_str))
+        }
         _ => one_line(&Manner::of(verdict).details()),
     }
 }
@@ -144,7 +146,7 @@ fn comparable(state: &str) -> String {
 impl Comparison {
     /// Those that have something to compare.
     fn played(&self) -> Vec<&Column> {
-        let played = |column: &&Column| column.outcome != Outcome::Infra;
+        let played = |column: &&Column| !is_unknown(column.outcome);
         self.columns.iter().filter(played).collect()
     }
 
@@ -258,7 +260,12 @@ pub fn any_infra(comparisons: &[Comparison]) -> bool {
     let mut columns = comparisons
         .iter()
         .flat_map(|comparison| &comparison.columns);
-    columns.any(|column| column.outcome == Outcome::Infra)
+    columns.any(|column| is_unknown(column.outcome))
+}
+
+/// Whether it says nothing about the kernel: it could not be played, or met a limit.
+fn is_unknown(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Infra | Outcome::TimedOut)
 }
 
 #[cfg(test)]
@@ -369,6 +376,9 @@ mod tests {
         let two = comparison(vec![good.clone(), infra.clone()]);
         assert!(!two.is_one());
         assert!(any_infra(std::slice::from_ref(&two)));
+        let late = column("rfc", Outcome::TimedOut, "it took longer", &[SHOP]);
+        let late = comparison(vec![good.clone(), late]);
+        assert!(!late.is_one() && any_infra(std::slice::from_ref(&late)));
         insta::assert_snapshot!(two.render(false), @r"
         tagged-window (x86_64)
           tags      passed

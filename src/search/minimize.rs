@@ -464,17 +464,14 @@ fn is_of(ended: &Ended, name: &str) -> bool {
 
 /// Whether there is something to keep: a flaky run has failed and passed.
 fn fails(verdict: &Verdict) -> bool {
-    !matches!(
-        verdict.outcome,
-        Outcome::Passed | Outcome::Flaky | Outcome::Infra | Outcome::Cancelled
-    )
+    verdict.outcome.is_settled() && !matches!(verdict.outcome, Outcome::Passed | Outcome::Flaky)
 }
 
 fn nothing_to_keep(subject: &Subject<'_>, ended: &[Ended]) -> Error {
     let (name, kernel, arch) = (subject.name, &subject.kernel.name, subject.arch);
     let infra = ended
         .iter()
-        .find(|ended| ended.verdict.outcome == Outcome::Infra);
+        .find(|ended| matches!(ended.verdict.outcome, Outcome::Infra | Outcome::TimedOut));
     if let Some(ended) = infra {
         let blame = ended.verdict.blame.unwrap_or(Blame::Lab);
         let what = format!("{name} could not be played on {kernel} ({arch})");
@@ -498,4 +495,23 @@ fn nothing_to_keep(subject: &Subject<'_>, ended: &[Ended]) -> Error {
         "name the kernel on which it fails with --kernel; with --times N each candidate gets N \
          tries. A difference from the snapshot is no failure here",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_was_met_is_no_failure_to_keep() {
+        let of = |outcome| Verdict::against(outcome, Blame::Kernel, "x");
+        assert!(fails(&of(Outcome::Hung)) && fails(&of(Outcome::StalledTransition)));
+        for outcome in [
+            Outcome::TimedOut,
+            Outcome::Infra,
+            Outcome::Cancelled,
+            Outcome::Passed,
+        ] {
+            assert!(!fails(&of(outcome)), "{outcome:?}");
+        }
+    }
 }

@@ -42,9 +42,8 @@ impl Word {
 
     /// A scenario's word. One that was planned and ended without a verdict says nothing.
     pub fn of_verdict(verdict: &Verdict) -> Self {
-        use crate::verdict::Outcome::{Cancelled, Infra};
         match verdict.outcome {
-            Infra | Cancelled => Word::Nothing,
+            outcome if !outcome.is_settled() => Word::Nothing,
             _ if verdict.is_as_expected() => Word::Ok,
             _ => Word::NotOk,
         }

@@ -199,7 +199,10 @@ impl<'a> Player<'a> {
                 (_, Some(gone), _) => Ok(gone.clone()),
                 (Ending::NotOk(said), _, None) => Ok(not_ok(name, said)),
                 (Ending::Ok, _, None) => Ok(Verdict::passed()),
-                (_, _, Some(splat)) => Ok(judge::of_splat(splat, &format!("while {name} ran"))),
+                (_, _, Some(splat)) => {
+                    let verdict = judge::of_splat(splat, &format!("while {name} ran"));
+                    Ok(judge::as_executed(verdict, of.accel, of.size.cpus))
+                }
             };
             let exit_code = verdict.as_ref().map_or(0, |verdict| verdict.exit_code);
             let record = self.record.shown();
@@ -274,7 +277,7 @@ async fn verdict_on(gone: &Gone, doing: &str, of: &Originals, machine: &mut Mach
             .evidence
             .extend(forensics::places(machine, &of.tree).await);
     }
-    verdict
+    judge::as_executed(verdict, of.accel, of.size.cpus)
 }
 
 /// The verdict on a case that is not ok.

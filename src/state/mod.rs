@@ -8,6 +8,7 @@ pub mod observed;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stall;
+pub mod transition;
 pub mod witness;
 
 pub use observed::{Livepatch, Names, Object, Observed};

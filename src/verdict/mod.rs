@@ -76,10 +76,16 @@ impl Verdict {
     pub fn is_stuck(&self) -> bool {
         let kind = self.splat.as_ref().map(|splat| splat.kind);
         match self.outcome {
-            Outcome::Hung => true,
+            Outcome::Hung | Outcome::TimedOut => true,
             Outcome::Splat => kind.is_some_and(SplatKind::is_stall),
             _ => false,
         }
+    }
+
+    /// Whether the emulator made what the kernel complains of. Nothing else of the host's has the
+    /// kernel's words.
+    pub fn is_emulators(&self) -> bool {
+        self.outcome == Outcome::Infra && self.splat.is_some()
     }
 
     /// Whether it ended as the scenario says, at whichever attempt: exit code 0.
@@ -99,12 +105,16 @@ impl Verdict {
         flaky.exit_code = 0;
         let attempt = |reason: &String| format!("attempt 1 of {attempts}: {reason}");
         flaky.reasons = first.reasons.iter().map(attempt).collect();
+        let how = match first.outcome {
+            Outcome::UnexpectedlyPassed => "passed unexpectedly",
+            outcome => outcome.name(),
+        };
+        let next = match first.outcome {
+            Outcome::TimedOut => "it needs more time than --timeout now and then",
+            _ => "look for a race before it is trusted",
+        };
         flaky.help = Some(format!(
-            "attempt 1 of {attempts} {}, the last one passed: look for a race before it is trusted",
-            match first.outcome {
-                Outcome::UnexpectedlyPassed => "passed unexpectedly",
-                outcome => outcome.name(),
-            }
+            "attempt 1 of {attempts} {how}, the last one passed: {next}"
         ));
         flaky
     }

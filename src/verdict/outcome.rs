@@ -29,6 +29,8 @@ pub enum Outcome {
     Flooded,
     /// A transition did not end in time.
     StalledTransition,
+    /// The run met `--timeout`.
+    TimedOut,
     /// The lab could not get as far as a verdict on the kernel.
     Infra,
     /// The user pressed Ctrl-C.
@@ -36,6 +38,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether it is a verdict on the kernel or the scenario: not on the lab, and not on how long a
+    /// run may take.
+    pub fn is_settled(self) -> bool {
+        !matches!(self, Self::Infra | Self::Cancelled | Self::TimedOut)
+    }
+
     /// As it is shown.
     pub fn name(self) -> &'static str {
         match self {
@@ -50,6 +58,7 @@ impl Outcome {
             Outcome::Hung => "hung",
             Outcome::Flooded => "flooded",
             Outcome::StalledTransition => "stalled transition",
+            Outcome::TimedOut => "timed out",
             Outcome::Infra => "could not run",
             Outcome::Cancelled => "cancelled",
         }

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::splat::{Finder, Splat};
+use crate::error::{Error, IoContext, Result};
 use crate::visible::is_hidden;
 
 /// A guest may write this much; more is a flood, and ends the run before it fills the disk.
@@ -16,26 +18,45 @@ const TAIL_MAX: u64 = 1 << 20;
 /// Bytes of a line; a longer one is taken for several. printk() writes 1 KiB at once.
 const LINE_MAX: u64 = 4096;
 
-/// A console file.
+/// A console file. Clones are of the same.
 #[derive(Debug, Clone)]
 pub struct Console {
     path: PathBuf,
+    /// Where it is since it was moved.
+    moved: Arc<OnceLock<PathBuf>>,
 }
 
 impl Console {
     /// The console that is written to `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self {
+            path: path.into(),
+            moved: Arc::default(),
+        }
     }
 
     /// Its file.
     pub fn path(&self) -> &Path {
-        &self.path
+        self.moved.get().unwrap_or(&self.path)
+    }
+
+    /// Renames its file, once. Who writes to it goes on in the same file.
+    ///
+    /// # Errors
+    ///
+    /// `Host` for the disk, and if it was moved before.
+    pub fn move_to(&self, path: PathBuf) -> Result<()> {
+        if self.moved.get().is_some() {
+            return Err(Error::lab("a console is moved twice"));
+        }
+        std::fs::rename(&self.path, &path).at("create", &path)?;
+        let _ = self.moved.set(path);
+        Ok(())
     }
 
     /// Bytes written so far.
     pub fn len(&self) -> u64 {
-        self.path.metadata().map_or(0, |data| data.len())
+        self.path().metadata().map_or(0, |data| data.len())
     }
 
     /// Whether nothing was written so far.
@@ -52,7 +73,7 @@ impl Console {
     /// What was written after byte `from`, as [`Console::text`].
     pub fn text_from(&self, from: u64) -> String {
         let mut bytes = Vec::new();
-        if let Ok(mut file) = File::open(&self.path) {
+        if let Ok(mut file) = File::open(self.path()) {
             let start = self.len().saturating_sub(TAIL_MAX).max(from);
             let _ = file.seek(SeekFrom::Start(start));
             let _ = file.take(TAIL_MAX).read_to_end(&mut bytes);
@@ -64,7 +85,7 @@ impl Console {
     /// with `all`, also what has no end yet.
     pub fn lines_from(&self, from: u64, all: bool) -> (String, u64) {
         let mut bytes = Vec::new();
-        if let Ok(mut file) = File::open(&self.path) {
+        if let Ok(mut file) = File::open(self.path()) {
             let _ = file.seek(SeekFrom::Start(from));
             let _ = file.take(TAIL_MAX).read_to_end(&mut bytes);
         }
@@ -87,7 +108,7 @@ impl Console {
     /// `allowed` parts in it.
     pub fn splat(&self, allowed: &[&str]) -> Option<Splat> {
         // A flood may go on while it is read.
-        let file = File::open(&self.path).ok()?.take(2 * CONSOLE_MAX);
+        let file = File::open(self.path()).ok()?.take(2 * CONSOLE_MAX);
         first_splat(file, allowed)
     }
 }
@@ -124,6 +145,21 @@ mod tests {
         let path = dir.path().join("console");
         std::fs::write(&path, b"a\x1b[2Jb\r\nc\xff\n").unwrap();
         assert_eq!(Console::new(path).text(), "a\u{fffd}[2Jb\nc\u{fffd}\n");
+    }
+
+    #[test]
+    fn a_console_is_followed_where_it_is_moved() {
+        use std::io::Write;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("console");
+        let mut writer = File::create(&path).unwrap();
+        let (console, other) = (Console::new(&path), Console::new(&path).clone());
+        let clone = console.clone();
+        writer.write_all(b"one\n").unwrap();
+        console.move_to(dir.path().join("whole")).unwrap();
+        writer.write_all(b"two\n").unwrap();
+        assert_eq!((clone.text(), clone.len()), ("one\ntwo\n".into(), 8));
+        assert!(clone.move_to(path).is_err() && other.is_empty());
     }
 
     #[test]

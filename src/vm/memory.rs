@@ -5,6 +5,8 @@ use qapi::qmp;
 
 use super::kernel_log::Record;
 use super::machine::{ALIVE, Machine};
+use super::modules::{self, Header, Modules, Table};
+use super::registers::Symbols;
 use super::ring::{self, Ring};
 use crate::error::{Error, Result};
 use crate::files::read_regular;
@@ -21,9 +23,8 @@ impl Machine {
     /// `Host` if QEMU does not answer, or if no log is there.
     pub async fn kernel_log(&mut self, system_map: &str) -> Result<Vec<Record>> {
         let none = || Error::host("the guest's memory has no log where System.map says");
-        let pointer = ring::address(system_map).ok_or_else(none)?;
-        let pointer = self.memory((pointer, 8)).await?;
-        let head = ring::word(&pointer, 0).ok_or_else(none)?;
+        let pointer = ring::address(system_map, ring::SYMBOL).ok_or_else(none)?;
+        let head = self.pointer(pointer).await?;
         let head = self.memory((head, ring::HEAD)).await?;
         let ring = Ring::parse(&head).ok_or_else(none)?;
         let first = self.memory(ring.first_infos()).await?;
@@ -36,6 +37,58 @@ impl Machine {
             self.memory(text).await?,
         ];
         Ok(ring.records(size, &parts))
+    }
+
+    /// The code of its kernel, and of the modules in its memory as far as they can be read: of a kernel
+    /// that was built elsewhere nothing is known.
+    pub async fn symbols(&mut self, system_map: &str) -> Symbols {
+        let mut found = Modules::default();
+        if let Some(list) = ring::address(system_map, modules::SYMBOL) {
+            // What was read counts, also if the rest cannot be.
+            let _ = self.read_modules(list, &mut found).await;
+        }
+        Symbols::new(system_map, found)
+    }
+
+    /// Reads all modules of a list.
+    async fn read_modules(&mut self, list: u64, found: &mut Modules) -> Result<()> {
+        let mut node = self.pointer(list).await?;
+        for _ in 0..modules::MODULES_MAX {
+            if node == list {
+                break;
+            }
+            let address = modules::of_node(node);
+            let bytes = match self.memory((address, modules::STRUCT)).await {
+                Ok(bytes) => bytes,
+                // Its last page may be the last one that is there.
+                Err(_) => self.memory((address, modules::in_page(address))).await?,
+            };
+            let Some(header) = Header::parse(&bytes) else {
+                break;
+            };
+            node = header.next;
+            let mut tables = Vec::from_iter(header.core);
+            if let Some(current) = header.current
+                && let Ok(current) = self.memory(current).await
+            {
+                tables.extend(Table::parse(&current).filter(|it| Some(*it) != header.core));
+            }
+            let mut read = Vec::new();
+            for Table { symbols, strings } in tables {
+                if let Ok(symbols) = self.memory(symbols).await
+                    && let Ok(strings) = self.memory(strings).await
+                {
+                    read.push((symbols, strings));
+                }
+            }
+            found.add(header, &read);
+        }
+        Ok(())
+    }
+
+    async fn pointer(&mut self, address: u64) -> Result<u64> {
+        let bytes = self.memory((address, 8)).await?;
+        ring::word(&bytes, 0).ok_or_else(|| Error::host("QEMU gives no whole word of memory"))
     }
 
     /// A part of the guest's memory, at an address of its kernel's.

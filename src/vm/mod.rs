@@ -5,10 +5,12 @@
 pub mod accel;
 pub mod args;
 pub mod console;
+pub mod emulator;
 pub mod gdb;
 pub mod kernel_log;
 pub mod machine;
 mod memory;
+pub mod modules;
 pub mod progress;
 pub mod qmp;
 mod ready;

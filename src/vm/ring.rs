@@ -152,9 +152,9 @@ impl Ring {
     }
 }
 
-/// Where [`SYMBOL`] is, in the kernel's `System.map`.
-pub fn address(system_map: &str) -> Option<u64> {
-    let ends = format!(" {SYMBOL}");
+/// Where a symbol is, in the kernel's `System.map`.
+pub fn address(system_map: &str, symbol: &str) -> Option<u64> {
+    let ends = format!(" {symbol}");
     let line = system_map.lines().find(|line| line.ends_with(&ends))?;
     u64::from_str_radix(line.split(' ').next()?, 16).ok()
 }
@@ -280,7 +280,8 @@ mod tests {
     #[test]
     fn the_ring_is_where_the_map_says() {
         let map = "ffffffff8182c900 d my_prb\nffffffff8182c928 D prb\nffffffff8182c940 d x\n";
-        assert_eq!(address(map), Some(0xffff_ffff_8182_c928));
-        assert_eq!(address("ffffffffffffffff B The real System.map\n"), None);
+        assert_eq!(address(map, SYMBOL), Some(0xffff_ffff_8182_c928));
+        let other = "ffffffffffffffff B The real System.map\n";
+        assert_eq!(address(other, SYMBOL), None);
     }
 }

@@ -18,6 +18,8 @@ pub struct Fault {
     pub reason: &'static str,
     /// Titles of what shows it.
     pub evidence: &'static [&'static str],
+    /// What the reasons, the evidence and the next step say as well, each somewhere.
+    pub says: &'static [&'static str],
 }
 
 pub const SAID: &str = "what the kernel said";
@@ -43,6 +45,7 @@ const fn splat(
         code: 1,
         reason,
         evidence: &[SAID, QEMU],
+        says: &[],
     }
 }
 
@@ -175,6 +178,7 @@ pub const FAULTS: [Fault; 28] = [
             "in the kernel's log, not on its console: watchdog: BUG: soft lockup - CPU#0",
         );
         fault.evidence = &[CPUS, SAID, TAIL, QEMU];
+        fault.says = &["CPU 0 at lab_new_0_cmdline_proc_show+0x", " [culprit]"];
         fault
     },
     stuck(
@@ -277,6 +281,77 @@ pub const FAULTS: [Fault; 28] = [
     },
     {
         let mut fault = gone(
+            "never-sleeps",
+            "a transition waits for a task that never sleeps, on a CPU of its own",
+            Outcome::StalledTransition,
+            "the transition of culprit did not end in 3s",
+        );
+        fault.evidence = &["the transition", SYSRQ, QEMU];
+        fault.says = &[
+            "▶ net_kthread+0x",
+            " [busy]   net_kthread changes",
+            "net-fix never sleeps and never leaves net_kthread",
+        ];
+        fault
+    },
+    {
+        let mut fault = gone(
+            "callback-hangs",
+            "a pre_patch callback that never returns",
+            Outcome::Hung,
+            "no answer to `load /lab/culprit.ko` within ",
+        );
+        fault.evidence = &[CPUS, SYSRQ, TAIL, DEBUG, QEMU];
+        fault.says = &[
+            "culprit is being enabled: its pre_patch callback of shop has not returned",
+            "lab_pre_patch_0+0x",
+            "see what pre_patch of shop waits for",
+        ];
+        fault
+    },
+    {
+        let mut fault = gone(
+            "callback-spins",
+            "a pre_patch callback that keeps the only CPU",
+            Outcome::Splat,
+            "in the kernel's log, not on its console: watchdog: BUG: soft lockup - CPU#0",
+        );
+        fault.kind = Some(SplatKind::Lockup);
+        fault.evidence = &[CPUS, SAID, TAIL, DEBUG, QEMU];
+        fault.says = &[
+            "CPU 0 at lab_pre_patch_0+0x",
+            " [culprit]",
+            "culprit is being enabled: its pre_patch callback of shop has not returned",
+        ];
+        fault
+    },
+    {
+        let mut fault = splat(
+            "stale-int3",
+            "QEMU executes an int3 that is no longer in memory (tried again once)",
+            SplatKind::Oops,
+            "Oops: int3: 0000 [#1] SMP NOPTI in crate_update",
+        );
+        fault.outcome = Outcome::Infra;
+        fault.blame = Some(Blame::Host);
+        fault.code = 3;
+        fault.says = &[
+            "QEMU made this: there is no int3 in memory before RIP (0f <1f> 44 00 00)",
+            "With one CPU (--cpus 1), or under KVM, it does not happen",
+        ];
+        fault
+    },
+    {
+        let mut fault = panic(
+            "panic-later",
+            "a panic after an expectation that did not hold",
+        );
+        fault.evidence = &[SAID, DEBUG, QEMU];
+        fault.says = &["before that, step 1 (line 15, load culprit): "];
+        fault
+    },
+    {
+        let mut fault = gone(
             "load-errno",
             "a livepatch that the kernel refuses",
             Outcome::Failed,
@@ -331,10 +406,11 @@ pub const BOOT_FAULTS: [(Fault, &str); 3] = [
         {
             let mut fault = gone(
                 "",
-                "a boot that does not end",
-                Outcome::Hung,
+                "a boot that does not end before --timeout",
+                Outcome::TimedOut,
                 "booting: the run took longer than --timeout",
             );
+            fault.blame = Some(Blame::Limit);
             fault.evidence = &[CPUS, TAIL, QEMU];
             fault
         },

@@ -10,6 +10,7 @@ mod bundle;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod consoles;
 #[path = "../faults/mod.rs"]
 mod faults;
 mod hammers;

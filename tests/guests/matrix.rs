@@ -334,8 +334,12 @@ fn a_run_that_takes_too_long_says_what_it_was_doing() {
     let task = "kthreadd, pid 2, sleeping, patch_state 0";
     assert_contains(
         &output.stdout,
-        &["hung  culprit", reason, task, "kthreadd+0x"],
+        &["timed out  culprit", "[limit]", reason, task, "kthreadd+0x"],
     );
+    // What it waits for is known, and --timeout is not what would help.
+    let next = "next: kthreadd sleeps in kthreadd, which changes: ";
+    let stalled = "culprit is being enabled; tasks that have not switched to patch_state 1: 1 of ";
+    assert_contains(&output.stdout, &[next, stalled]);
 }
 
 #[test]

@@ -83,6 +83,10 @@ fn finish(run: RunIndex, shown: u32, attempts: u32) -> Action {
     }
 }
 
+fn failed(run: RunIndex) -> Action {
+    Action::FailAttempt { run, counts: true }
+}
+
 fn answer(run: RunIndex, hand_on: bool) -> Action {
     Action::Answer { run, hand_on }
 }
@@ -200,7 +204,7 @@ fn a_run_is_tried_as_often_as_it_may_be_and_not_once_more() {
     for attempt in [2, 3] {
         let guest = usize::try_from(attempt).unwrap();
         let actions = schedule.on(ended(0, End::Broken));
-        let expected = [Action::FailAttempt { run: 0 }, new(0, attempt, guest)];
+        let expected = [failed(0), new(0, attempt, guest)];
         assert_eq!(actions, expected);
     }
     assert_eq!(schedule.on(ended(0, End::Broken)), [finish(0, 3, 3)]);
@@ -228,7 +232,7 @@ fn a_run_keeps_its_place_among_the_guests_while_it_is_tried_again() {
     schedule.on(prepared_alone(0, "a"));
     assert_eq!(schedule.on(prepared(1, "b", 9)), []);
     let actions = schedule.on(ended(0, End::Differs));
-    assert_eq!(actions, [Action::FailAttempt { run: 0 }, new(0, 2, 2)]);
+    assert_eq!(actions, [failed(0), new(0, 2, 2)]);
     let actions = schedule.on(ended(0, End::AsExpected));
     assert_eq!(actions, [finish(0, 1, 2), new(1, 1, 3)]);
 }
@@ -237,7 +241,7 @@ fn a_run_keeps_its_place_among_the_guests_while_it_is_tried_again() {
 fn what_differs_in_a_used_guest_is_tried_once_more_in_its_own() {
     let mut schedule = second_in_a_used_guest(2, ONE);
     let actions = schedule.on(ended(1, End::Differs));
-    assert_eq!(actions, [Action::FailAttempt { run: 1 }, new(1, 2, 2)]);
+    assert_eq!(actions, [failed(1), new(1, 2, 2)]);
     // There it counts.
     assert_eq!(schedule.on(ended(1, End::Differs)), [finish(1, 2, 2)]);
 
@@ -252,7 +256,7 @@ fn that_attempt_comes_on_top_of_those_that_were_asked_for() {
     for attempt in [2, 3] {
         let guest = usize::try_from(attempt).unwrap();
         let actions = schedule.on(ended(1, End::Differs));
-        let expected = [Action::FailAttempt { run: 1 }, new(1, attempt, guest)];
+        let expected = [failed(1), new(1, attempt, guest)];
         assert_eq!(actions, expected);
     }
     assert_eq!(schedule.on(ended(1, End::Differs)), [finish(1, 3, 3)]);
@@ -269,11 +273,7 @@ fn a_kept_guest_is_stopped_before_its_run_is_tried_again() {
     let mut schedule = second_in_a_used_guest(3, ONE);
     assert_eq!(schedule.on(free(1)), [answer(1, true)]);
     let actions = schedule.on(handed_on(1, End::Differs));
-    let again = [
-        Action::Stop(GuestNumber(1)),
-        Action::FailAttempt { run: 1 },
-        new(1, 2, 2),
-    ];
+    let again = [Action::Stop(GuestNumber(1)), failed(1), new(1, 2, 2)];
     assert_eq!(actions, again);
     // The run that was to go on in it is the next one.
     assert_eq!(schedule.on(free(1)), [answer(1, true)]);
@@ -345,7 +345,7 @@ fn fail_fast_waits_for_the_last_attempt() {
     let mut schedule = schedule(1, limits);
     schedule.on(prepared(0, "a", 1));
     let actions = schedule.on(ended(0, End::Differs));
-    assert_eq!(actions, [Action::FailAttempt { run: 0 }, new(0, 2, 2)]);
+    assert_eq!(actions, [failed(0), new(0, 2, 2)]);
     // A flaky run is as expected.
     assert_eq!(schedule.on(ended(0, End::AsExpected)), [finish(0, 1, 2)]);
 }
@@ -512,4 +512,33 @@ impl Random {
         self.0 = next.wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % end
     }
+}
+
+#[test]
+fn what_the_emulator_broke_is_tried_again_once_and_counts_as_no_attempt() {
+    let broken = Action::FailAttempt {
+        run: 0,
+        counts: false,
+    };
+    // It passes then, and is not flaky.
+    let mut kinds = schedule(1, ONE);
+    kinds.on(prepared_alone(0, "a"));
+    let actions = kinds.on(ended(0, End::Emulator));
+    assert_eq!(actions, [broken, new(0, 2, 2)]);
+    let actions = kinds.on(ended(0, End::AsExpected));
+    assert_eq!(actions, [finish(0, 1, 1)]);
+    // Not without end.
+    let mut kinds = schedule(1, ONE);
+    kinds.on(prepared_alone(0, "a"));
+    kinds.on(ended(0, End::Emulator));
+    let actions = kinds.on(ended(0, End::Emulator));
+    assert_eq!(actions, [finish(0, 1, 1)]);
+    // `--retries` is for what fails.
+    let mut kinds = schedule(1, Limits { attempts: 2, ..ONE });
+    kinds.on(prepared_alone(0, "a"));
+    kinds.on(ended(0, End::Emulator));
+    let actions = kinds.on(ended(0, End::Broken));
+    assert_eq!(actions, [failed(0), new(0, 3, 3)]);
+    let actions = kinds.on(ended(0, End::AsExpected));
+    assert_eq!(actions, [finish(0, 1, 2)]);
 }
