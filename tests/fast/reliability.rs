@@ -32,8 +32,8 @@ building it takes minutes.
 ";
 
 const MISTAKES: &str = "
-By the author of a scenario, in `tests/faults/mistakes/`; `lab check` finds those that can be known before
-anything boots:
+By the author of a scenario, in `tests/faults/mistakes/`, and what only looks like a mistake; `lab check`
+finds those that can be known before anything boots:
 ";
 
 const AROUND: &str = "

@@ -35,7 +35,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
     fault
 }
 
-pub const MISTAKES: [Fault; 13] = [
+pub const MISTAKES: [Fault; 15] = [
     mistake(
         "loaded-twice",
         "a module is loaded that is loaded",
@@ -99,5 +99,13 @@ pub const MISTAKES: [Fault; 13] = [
     passes(
         "two-releases",
         "of two held functions, one is released and then the other",
+    ),
+    passes(
+        "init-fails",
+        "a target that a livepatch patches fails in its init, as the scenario says",
+    ),
+    passes(
+        "lacking-target",
+        "a target lacks what a livepatch patches, and must be refused",
     ),
 ];

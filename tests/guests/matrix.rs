@@ -369,7 +369,10 @@ fn a_transition_that_nothing_holds_is_no_held_one() {
     assert_eq!(output.code, 1);
     let reason = "load v1): nothing that is held keeps v1 in transition: the transition completed, \
                   although a function is held";
-    assert_contains(&output.stdout, &["failed  loose on mainline", "[file]", reason]);
+    assert_contains(
+        &output.stdout,
+        &["failed  loose on mainline", "[file]", reason],
+    );
 }
 
 #[test]

@@ -68,6 +68,17 @@ impl World {
             let what = format!("{module} is loaded already");
             return Some(Mistake::new(what, Fails::With(EEXIST), help).since(*since, "loaded"));
         }
+        let mut targets = self.targets.iter();
+        if let Some(errno) = targets.find(|it| it.name == *module).and_then(|it| it.init) {
+            let what = format!("the init of {module} fails with {errno}");
+            let help = format!("add `errno: {errno}`: it must fail");
+            return Some(Mistake::new(what, Fails::With(errno.number()), help));
+        }
+        if let Some((livepatch, target, symbol)) = self.lacking(module) {
+            let what = format!("{livepatch} patches {symbol}, which {target} has not");
+            let help = "add `errno: EINVAL`: the kernel must refuse it";
+            return Some(Mistake::new(what, Fails::With(EINVAL), help));
+        }
         match self.enabled.contains_key(module) {
             true => self.is_busy(None),
             false => None,

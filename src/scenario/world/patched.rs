@@ -3,7 +3,13 @@
 //! open. `None` is always: that is not known.
 
 use super::{Known, Open, Version, World};
-use crate::klp::{Code, FunctionRef, Livepatch, Replace, ReplaceCapability};
+use crate::klp::{Code, FunctionRef, Livepatch, Replace, ReplaceCapability, Symbol, Target};
+
+/// Whether a target has a function at all; which one is meant is another question.
+fn has(target: &Target, symbol: &Symbol) -> bool {
+    let mut functions = target.functions.iter();
+    functions.any(|function| function.symbol.name == symbol.name)
+}
 
 impl World {
     pub(super) fn livepatch(&self, name: &str) -> Option<&Livepatch> {
@@ -31,10 +37,37 @@ impl World {
             .filter(|object| object.object == function.object)
             .flat_map(|object| &object.functions)
             .map(|function| &function.symbol);
-        let same = |symbol: &&crate::klp::Symbol| {
+        let same = |symbol: &&Symbol| {
             symbol.name == wanted.name && (is_only || symbol.sympos == wanted.sympos)
         };
         Some(symbols.any(|symbol| same(&symbol)))
+    }
+
+    /// A livepatch, a target and a function of which the target has none, if these two meet when a
+    /// module is loaded (`kernel/livepatch/core.c: klp_find_object_symbol()`).
+    pub(super) fn lacking(&self, module: &str) -> Option<(&str, &str, &Symbol)> {
+        let is = |known: Option<&Known>| matches!(known, Some(Known::Yes(_)));
+        let meet = |livepatch: &Livepatch, target: &Target| {
+            livepatch.name == module && is(self.loaded.get(&target.name))
+                || target.name == module && is(self.enabled.get(&livepatch.name))
+        };
+        for livepatch in &self.livepatches {
+            let objects = livepatch.generated().map_or(&[][..], |it| &it.objects);
+            for object in objects {
+                let mut targets = self.targets.iter();
+                let Some(target) = targets.find(|it| it.name == object.object) else {
+                    continue;
+                };
+                if !target.is_generated() || !meet(livepatch, target) {
+                    continue;
+                }
+                let symbols = object.functions.iter().map(|function| &function.symbol);
+                if let Some(symbol) = symbols.into_iter().find(|symbol| !has(target, symbol)) {
+                    return Some((&livepatch.name, &target.name, symbol));
+                }
+            }
+        }
+        None
     }
 
     /// Whether a livepatch, once its transition has completed, has replaced another one. Which tags replace

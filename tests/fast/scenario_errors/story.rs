@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Steps that are right each by itself, but cannot work one after the other; and those that can.
 
+use livepatch_lab::scenario::check;
+use livepatch_lab::yaml::Source;
+
 use super::with_story;
 
 #[test]
@@ -225,4 +228,57 @@ expect_failure: [{ kernel: k, step: twice, failure: EEXIST, reason: x }]
     ] {
         assert_eq!(with_story(steps), "", "{steps}");
     }
+}
+
+/// A livepatch of a function that its target lacks, and a target whose init fails.
+fn with_refusals(steps: &str) -> String {
+    let text = format!(
+        "version: 1
+summary: A test.
+targets:
+  fuse: {{ functions: {{ open: 1 }} }}
+  aesni: {{ functions: {{ crypt: 1 }}, init: ENODEV }}
+livepatches:
+  fix: {{ replace: false, patches: {{ fuse: {{ flush: 2 }} }} }}
+  other: {{ replace: false, patches: {{ aesni: {{ crypt: 2 }} }} }}
+steps:
+{steps}"
+    );
+    let source = Source::new("scenarios/test.yaml", text);
+    check("test", &source).map_or_else(|errors| errors.render(&source, false), |_| String::new())
+}
+
+#[test]
+fn a_module_that_the_kernel_refuses_is_not_loaded() {
+    // Nothing says that anything is refused.
+    let unknown = with_refusals("  - load: fix\n  - load: other\n");
+    assert!(
+        unknown.contains("error: target `fuse` has no function `flush`"),
+        "{unknown}"
+    );
+    let right = "  - load: fix
+  - { load: fuse, errno: EINVAL }
+  - disable: fix
+  - load: fuse
+  - unload: fix
+  - { load: fix, errno: EINVAL }
+  - { load: aesni, errno: ENODEV }
+";
+    assert_eq!(with_refusals(right), "");
+    insta::assert_snapshot!(with_refusals(
+        "  - load: fix
+  - { load: fuse, errno: EINVAL }
+  - load: fuse
+  - disable: fix
+  - unload: fix
+  - load: aesni
+  - load: other
+"
+    ));
+    insta::assert_snapshot!(with_refusals(
+        "  - load: fuse
+  - load: fix
+  - { load: fix, errno: EINVAL }
+"
+    ));
 }
