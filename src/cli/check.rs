@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use super::scenarios::{self, Rejected};
 use crate::error::{Blame, Error, Result};
+use crate::files;
 use crate::report::paint::{Color, Paint};
 use crate::report::to_stderr;
+use crate::scenario::{Scenario, oddities};
 
 /// Checks files; exit code 2 if any has a mistake.
 pub fn check(paths: &[PathBuf], color: Color) -> Result<u8> {
@@ -15,6 +17,7 @@ pub fn check(paths: &[PathBuf], color: Color) -> Result<u8> {
         show(&rejected, color);
         return Err(summary(&rejected));
     }
+    show(&odd(&scenarios)?, color);
     let files = if scenarios.len() == 1 {
         "scenario"
     } else {
@@ -22,6 +25,23 @@ pub fn check(paths: &[PathBuf], color: Color) -> Result<u8> {
     };
     super::print(&format!("{} {files}, no mistakes\n", scenarios.len()));
     Ok(0)
+}
+
+/// The files with something in them that is odd, but not wrong.
+fn odd(scenarios: &[Scenario]) -> Result<Vec<Rejected>> {
+    let mut odd = Vec::new();
+    for scenario in scenarios {
+        let file = scenario.folder.join(format!("{}.yaml", scenario.name));
+        let source = files::read_source(&file)?;
+        let diagnostics = oddities(&scenario.name, &source);
+        if !diagnostics.is_empty() {
+            odd.push(Rejected {
+                source,
+                diagnostics,
+            });
+        }
+    }
+    Ok(odd)
 }
 
 /// Shows what is wrong, with the places.

@@ -42,7 +42,7 @@ pub fn read(paths: &[PathBuf]) -> Result<(Vec<Scenario>, Vec<Rejected>)> {
                 .help("a scenario's name identifies its snapshots: rename one of them"));
         }
         let source = files::read_source(&file)?;
-        match scenario::parse(&name, &source) {
+        match scenario::check(&name, &source) {
             Ok(scenario) => {
                 patches_are_there(&file, &scenario)?;
                 prebuilt::check(&scenario)?;

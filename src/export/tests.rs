@@ -61,7 +61,7 @@ steps:
   - { call: "shop.price,1", returns: 10 }
   - call: shop.stock
   - read: /proc/version
-  - { read: /proc/cmdline, equals: "it's $(here)\n" }
+  - { read: /proc/cmdline, equals: "it's $(here)" }
   - { read: /proc/cmdline, contains: "a\nb\\" }
   - { read: /proc/nothing, errno: ENOENT }
   - { write: /sys/kernel/livepatch/x/enabled, data: "a 'b' $c", errno: EINVAL }

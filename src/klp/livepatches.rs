@@ -25,6 +25,7 @@ pub(crate) fn read(
         targets,
         requires,
         diagnostics,
+        livepatch: "",
     };
     root.entries_of("livepatches")
         .iter()
@@ -37,10 +38,13 @@ struct Reader<'a> {
     targets: &'a [Target],
     requires: Option<ReplaceCapability>,
     diagnostics: &'a mut Diagnostics,
+    /// The livepatch that is read.
+    livepatch: &'a str,
 }
 
 impl<'a> Reader<'a> {
-    fn livepatch(&mut self, (key, node): &(Key, Node)) -> Livepatch {
+    fn livepatch(&mut self, (key, node): &'a (Key, Node)) -> Livepatch {
+        self.livepatch = &key.name;
         let replace = match node.entry("tag") {
             Some((tag_key, tag)) => {
                 self.tags_are_required(tag_key);
@@ -157,6 +161,17 @@ impl<'a> Reader<'a> {
         PatchedFunction { symbol, new }
     }
 
+    /// Whether a step says that the kernel refuses the target or the livepatch: which is loaded later,
+    /// and lacks what the other one needs.
+    fn must_fail(&self, target: &str) -> bool {
+        let steps = self.root.get("steps").map_or(&[][..], Node::items);
+        let loaded = |step: &Node| step.get("load")?.as_str().map(str::to_owned);
+        steps.iter().any(|step| {
+            let is_one = |name: String| name == target || name == self.livepatch;
+            step.get("errno").is_some() && loaded(step).is_some_and(is_one)
+        })
+    }
+
     /// Without a position, a function may even be ambiguous: that the kernel refuses it can be the
     /// point. A position must be there.
     fn function_of_target(&mut self, target: &Target, symbol: &Symbol, span: Span) {
@@ -169,7 +184,7 @@ impl<'a> Reader<'a> {
                     || namesakes.contains(&symbol)
             }
         };
-        if exists {
+        if exists || self.must_fail(&target.name) {
             return;
         }
         let message = format!("target `{}` has no function `{symbol}`", target.name);

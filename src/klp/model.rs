@@ -48,6 +48,9 @@ pub struct Target {
     pub ko: Option<String>,
     /// Its functions, each `int name(void)`. Those of the same name follow each other by sympos.
     pub functions: Vec<TargetFunction>,
+    /// With what its init fails, if it has to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<Errno>,
 }
 
 impl Target {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::errno::Errno;
 use super::lower::text;
 use super::model::{Symbol, Target, TargetFunction};
 use super::names::{kernel_module_name, lenient_symbol, symbol};
@@ -69,6 +70,10 @@ fn target((key, node): &(Key, Node), diagnostics: &mut Diagnostics) -> Target {
         is_kselftest: node.as_str().is_some(),
         ko: text(node, "ko"),
         functions: functions.map(|(function, _)| function).collect(),
+        init: node
+            .get("init")
+            .and_then(Node::as_str)
+            .and_then(Errno::from_name),
     }
 }
 

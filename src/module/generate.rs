@@ -183,6 +183,17 @@ fn target_source(target: &Target, own: &[&TargetFunction]) -> String {
         };
         let _ = writeln!(table, "\t{{ .name = \"{symbol}\", .call = {call} }},");
     }
+    let init = match target.init {
+        None => format!("\treturn lab_target_init(\"{name}\", lab_functions);\n"),
+        Some(errno) => format!(
+            "\tint err = lab_target_init(\"{name}\", lab_functions);\n\
+             \n\
+             \tif (err)\n\
+             \t\treturn err;\n\
+             \tlab_target_exit();\n\
+             \treturn -{errno};\n"
+        ),
+    };
     let _ = write!(
         text,
         "\n\
@@ -193,7 +204,7 @@ fn target_source(target: &Target, own: &[&TargetFunction]) -> String {
          \n\
          static int __init lab_init(void)\n\
          {{\n\
-         \treturn lab_target_init(\"{name}\", lab_functions);\n\
+         {init}\
          }}\n\
          \n\
          static void __exit lab_exit(void)\n\

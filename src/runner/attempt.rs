@@ -15,7 +15,7 @@ use crate::image::build::BuiltImage;
 use crate::module::Module;
 use crate::module::generate::SourceFile;
 use crate::replay::Mark;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, World};
 use crate::size::Size;
 use crate::state::Observed;
 use crate::step;
@@ -90,6 +90,8 @@ pub(super) struct Played {
     pub(super) states: Vec<(String, Observed)>,
     pub(super) problems: Vec<Problem>,
     pub(super) spawned: step::Spawned,
+    /// What is so, as far as the steps say.
+    pub(super) world: World,
     /// Bytes of what the guest has said of its states.
     pub(super) said: usize,
     /// Where the steps of a recording begin.

@@ -109,7 +109,9 @@ impl Attempt<'_> {
             let (_, state) = &played.states[first.step - 1];
             let title = format!("the state after step {}", first.step);
             let verdict = verdict.with(&title, &state.text());
-            return Ok(verdict.help("the states after all steps are in the record: observed.txt"));
+            return Ok(
+                verdict.or_help("the states after all steps are in the record: observed.txt")
+            );
         }
         let name = standing.name;
         let (blame, reason) = match standing.comparison {
@@ -122,7 +124,7 @@ impl Attempt<'_> {
             verdict.reasons.push(reason);
         }
         verdict = verdict.with(STATES_DIFFER, &difference);
-        Ok(verdict.help(match snapshots.policy() {
+        Ok(verdict.or_help(match snapshots.policy() {
             SnapshotPolicy::Fixed => "what was observed is in the record: observed.txt",
             SnapshotPolicy::ReadOnly => "run it without CI=true, then `lab review`",
             _ => "if what was observed is right: `lab review` (or `cargo insta review`)",
@@ -133,14 +135,16 @@ impl Attempt<'_> {
 /// The verdict on the problems of all steps, given what the scenario says of this kernel.
 ///
 /// A known defect must show: at its step, in its way, and nothing may go wrong before. What
-/// goes wrong afterwards is its consequence.
+/// goes wrong afterwards is its consequence. So is what goes wrong after any other problem: the first
+/// one says who is to blame.
 pub(super) fn of_problems(problems: &[Problem], expected: &[&ExpectedFailure]) -> Verdict {
     let lines = || problems.iter().map(Problem::to_string);
     if expected.is_empty() {
         let mut verdict = Verdict::passed();
-        if !problems.is_empty() {
-            verdict = Verdict::against(Outcome::Failed, Blame::Kernel, "");
+        if let Some(first) = problems.first() {
+            verdict = Verdict::against(Outcome::Failed, first.blame, "");
             verdict.reasons = lines().collect();
+            verdict.help.clone_from(&first.help);
         }
         return verdict;
     }
@@ -160,7 +164,9 @@ pub(super) fn of_problems(problems: &[Problem], expected: &[&ExpectedFailure]) -
     let known = expected.iter().any(|failure| failure.step == first);
     let missing: Vec<_> = expected.iter().filter(|f| shows(f).is_none()).collect();
     if !known || !missing.is_empty() {
-        let mut verdict = Verdict::against(Outcome::Failed, Blame::Kernel, "");
+        let is_other = |problem: &&Problem| !expected.iter().any(|it| is_known(problem, it));
+        let first = problems.iter().find(is_other).unwrap_or(&problems[0]);
+        let mut verdict = Verdict::against(Outcome::Failed, first.blame, "");
         verdict.reasons = lines().collect();
         let missing = missing.iter().map(|failure| reason(failure));
         verdict.reasons.extend(missing);
@@ -333,6 +339,8 @@ mod tests {
                 line: 9,
                 label: "load pricing-v2".into(),
                 what: what.into(),
+                blame: Blame::Kernel,
+                help: None,
             })
             .collect();
         let failure = |(step, failure): &(usize, &str)| ExpectedFailure {
@@ -378,6 +386,43 @@ mod tests {
     fn without_known_defects_every_problem_fails_the_run() {
         assert_eq!(outcome(&[], &[]), (Outcome::Passed, 0));
         assert_eq!(outcome(&[(1, "x")], &[]), (Outcome::Failed, 1));
+    }
+
+    #[test]
+    fn the_first_problem_says_who_is_to_blame() {
+        let problem = |step, blame, help: Option<&str>| Problem {
+            step,
+            line: 9,
+            label: "load pricing-v2".into(),
+            what: format!("failed at {step}"),
+            blame,
+            help: help.map(str::to_owned),
+        };
+        let file = problem(2, Blame::File, Some("unload it"));
+        let kernel = problem(3, Blame::Kernel, None);
+        let verdict = of_problems(&[file.clone(), kernel.clone()], &[]);
+        assert_eq!(verdict.blame, Some(Blame::File));
+        assert_eq!(verdict.help.as_deref(), Some("unload it"));
+        let verdict = of_problems(&[kernel, problem(4, Blame::File, Some("x"))], &[]);
+        assert_eq!((verdict.blame, verdict.help), (Some(Blame::Kernel), None));
+        // What was expected is nobody's fault.
+        let known = ExpectedFailure {
+            kernels: vec!["k".into()],
+            step: 1,
+            failure: "failed at 1".into(),
+            reason: "R1".into(),
+        };
+        let missing = ExpectedFailure {
+            step: 5,
+            failure: "failed at 5".into(),
+            ..known.clone()
+        };
+        let problems = [problem(1, Blame::Kernel, None), file];
+        let verdict = of_problems(&problems, &[&known, &missing]);
+        assert_eq!(
+            (verdict.outcome, verdict.blame),
+            (Outcome::Failed, Some(Blame::File))
+        );
     }
 
     #[test]

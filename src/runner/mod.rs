@@ -5,6 +5,7 @@
 //! guest that is as it was after its boot plays the next one. Which one that is, and what is tried again, is
 //! decided in `schedule.rs` and done in `drive.rs`.
 
+mod allowed;
 mod ask;
 mod attempt;
 mod builds;

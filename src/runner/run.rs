@@ -206,6 +206,10 @@ impl Attempt<'_> {
         if hand_on {
             live.hand_on(&self.of.run);
         }
+        let mut judged = judged;
+        if result.is_ok() && splat.is_none() && self.missed(ctx, &live, &mut played) {
+            judged = None;
+        }
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
             (Ok(()), Some(splat)) => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The steps of an attempt.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, EarlyEnd, Played};
 use super::forensics;
@@ -12,10 +12,10 @@ use crate::context::Context;
 use crate::error::{Blame, Error};
 use crate::event::{Event, millis};
 use crate::replay::Mark;
-use crate::scenario::Step;
+use crate::scenario::{Expect, Step, Went, World};
 use crate::size::Size;
 use crate::state::{self, Names, Observed, witness};
-use crate::step::{self, Performed, Stopped};
+use crate::step::{self, Fails, Mistake, Operations, Performed, Stopped, Subject};
 use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::kernel_log;
 use crate::vm::progress::Share;
@@ -45,6 +45,9 @@ impl Attempt<'_> {
         self.put_modules(live).await?;
         self.skip_log(live, "before the first step").await?;
         self.before_steps(ctx, live, played).await?;
+        let scenario = &self.of.scenario;
+        let (targets, livepatches) = (&scenario.targets, &scenario.livepatches);
+        played.world = World::of(targets, livepatches, scenario.requires.replace);
         for step in &self.of.scenario.steps {
             let problems = played.problems.len();
             self.play(ctx, live, step, played).await?;
@@ -109,10 +112,13 @@ impl Attempt<'_> {
         let dump = self.ask(machine, doing, guest.state()).await?;
         log.take(kernel_log::records(&dump))?;
         self.no_complaint(machine, doing, &dump).await?;
-        let problems = self.observe(step, &done, &dump, played)?;
+        let mistakes = played.world.before(step);
+        played.world.after(step, went(&done));
+        let problems = self.observe(step, &done, &mistakes, &dump, played)?;
         if let Some(livepatch) = &done.stalled {
             let share = machine.vitals().since(&before);
-            let stalled = self.stalled(live, step, livepatch, played);
+            let mistake = mistakes.into_iter().find(|mistake| done.shows(mistake));
+            let stalled = self.stalled(live, step, livepatch, mistake, played);
             return Err(of_share(stalled.await?, share).into());
         }
         self.finished(millis(begun.elapsed()), problems, played);
@@ -142,6 +148,7 @@ impl Attempt<'_> {
         &self,
         step: &Step,
         done: &Performed,
+        mistakes: &[Mistake],
         dump: &str,
         played: &mut Played,
     ) -> std::result::Result<Vec<String>, EarlyEnd> {
@@ -159,24 +166,33 @@ impl Attempt<'_> {
             let verdict = Verdict::against(Outcome::Flooded, Blame::Guest, reason);
             return Err(verdict.help(next::STATES).into());
         }
-        let mut problems = done.problems.clone();
+        let mut found: Vec<_> = done.problems.iter().cloned().map(Found::from).collect();
+        let why = done.mistake.iter().chain(mistakes);
+        if let Some(mistake) = why.into_iter().find(|mistake| done.shows(mistake)) {
+            found.iter_mut().for_each(|found| found.blame(mistake));
+        }
         if let Some(expect) = &step.expect
             && !done.skipped
         {
-            problems.extend(state::expect::check(expect, &state));
+            let mut expect = expect.clone();
+            for mistake in played.world.expected(&expect) {
+                found.extend(without_answer(&mistake, &mut expect, &state));
+            }
+            let problems = state::expect::check(&expect, &state).into_iter();
+            found.extend(problems.map(Found::from));
         }
-        for what in &mut problems {
+        for Found { what, .. } in &mut found {
             what.truncate(what.floor_char_boundary(PROBLEM_MAX));
         }
         self.record.write_state(number, &state)?;
-        let all = problems.iter().cloned();
+        let problems: Vec<_> = found.iter().map(|found| found.what.clone()).collect();
         played
             .problems
-            .extend(all.map(|what| problem(step, number, what)));
+            .extend(found.into_iter().map(|found| problem(step, number, found)));
         played.states.push((step.action.label(), state));
         if !problems.is_empty() && witness::disk_is_full(dump) {
             let what = format!("the guest's disk is full: {}", problems.join("; "));
-            let reason = problem(step, number, what).to_string();
+            let reason = problem(step, number, what.into()).to_string();
             let verdict = Verdict::against(Outcome::Failed, Blame::Guest, reason);
             return Err(verdict.help(full_disk(&self.of.size)).into());
         }
@@ -189,27 +205,108 @@ impl Attempt<'_> {
         live: &mut Live,
         step: &Step,
         livepatch: &str,
+        mistake: Option<Mistake>,
         played: &mut Played,
     ) -> std::result::Result<Verdict, EarlyEnd> {
         let number = played.states.len();
         let names = Names::of(&self.of.scenario);
         let (machine, guest, log) = live.split()?;
         let tail = machine.console.tail(25);
-        let found = forensics::of_stall(machine, guest, log, &names, &self.of.tree).await;
+        let held = match &mistake {
+            None if played.world.held().next().is_some() => {
+                let held = guest.held(None, LOOK).await;
+                self.answered(machine, &doing(step, played), held)
+                    .await?
+                    .is_ok()
+            }
+            _ => false,
+        };
+        let stuck = forensics::of_stall(machine, guest, log, &names, &self.of.tree).await;
         let doing = format!("step {number} ({})", step.action.label());
-        let found = self.answered(machine, &doing, found).await?;
+        let stuck = self.answered(machine, &doing, stuck).await?;
         let limit = step.timeout.unwrap_or(machine.deadlines.transition);
         let livepatch = names.of_module(livepatch);
         let what = format!("the transition of {livepatch} did not end in {limit:?}");
-        let problem = problem(step, number, what);
+        let mut found = Found::from(what);
+        let by_held = || held_by_scenario(&played.world);
+        if let Some(mistake) = mistake.or_else(|| held.then(by_held)) {
+            found.blame(&mistake);
+        }
+        let problem = problem(step, number, found);
         let reason = problem.to_string();
+        let mut verdict = Verdict::against(Outcome::StalledTransition, problem.blame, reason);
+        let help = problem.help.clone();
         played.problems.push(problem);
-        let mut verdict = Verdict::against(Outcome::StalledTransition, Blame::Kernel, reason);
-        verdict.evidence = found.evidence;
-        let help = found.help.unwrap_or_else(|| STALLED.to_owned());
+        verdict.evidence = stuck.evidence;
         Ok(verdict
             .with("the console's last lines before that", &tail)
-            .help(help))
+            .help(help.or(stuck.help).unwrap_or_else(|| STALLED.to_owned())))
+    }
+}
+
+/// How long a transition that has stalled is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How a step went, for the account of what is so.
+fn went(done: &Performed) -> Went {
+    match done.problems.is_empty() && done.stalled.is_none() {
+        _ if done.skipped => Went::Skipped,
+        true => Went::AsWritten,
+        false => Went::Otherwise,
+    }
+}
+
+/// Why a transition does not end for which only the scenario's own tasks are in the way.
+fn held_by_scenario(world: &World) -> Mistake {
+    let held: Vec<_> = world
+        .held()
+        .map(|(function, since)| format!("{function} (step {since})"))
+        .collect();
+    let held = held.join(", ");
+    let what = format!("only what the scenario holds keeps it open: {held}");
+    let help = "`transition: held`, or release that first";
+    Mistake::new(what, Fails::Stalls, help)
+}
+
+/// A function that cannot answer, because its target is not loaded by any step: a problem, which is
+/// no longer to be expected.
+fn without_answer(mistake: &Mistake, expect: &mut Expect, state: &Observed) -> Option<Found> {
+    let Subject::Call(function) = &mistake.subject else {
+        return None;
+    };
+    if state.calls.contains_key(&function.to_string()) {
+        return None;
+    }
+    expect.calls.retain(|(called, _)| called != function);
+    let mut found = Found::from(format!("{function} cannot be called"));
+    found.blame(mistake);
+    Some(found)
+}
+
+/// What was not as expected in a step, and who has to act.
+struct Found {
+    what: String,
+    blame: Blame,
+    help: Option<String>,
+}
+
+impl From<String> for Found {
+    /// The kernel, unless something else is known.
+    fn from(what: String) -> Self {
+        Self {
+            what,
+            blame: Blame::Kernel,
+            help: None,
+        }
+    }
+}
+
+impl Found {
+    /// It is so because of this mistake of the author's.
+    fn blame(&mut self, mistake: &Mistake) {
+        self.what = format!("{}: {}", mistake.told(), self.what);
+        self.blame = Blame::File;
+        self.help = Some(mistake.help.clone());
     }
 }
 
@@ -232,12 +329,15 @@ fn doing(step: &Step, played: &Played) -> String {
 }
 
 /// Something that was not as expected in the step with this number.
-fn problem(step: &Step, number: usize, what: String) -> Problem {
+fn problem(step: &Step, number: usize, found: Found) -> Problem {
+    let Found { what, blame, help } = found;
     Problem {
         step: number,
         line: step.line,
         label: step.action.label(),
         what,
+        blame,
+        help,
     }
 }
 
@@ -251,7 +351,6 @@ fn full_disk(size: &Size) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_stalled_transition_says_if_the_host_had_no_time_for_it() {

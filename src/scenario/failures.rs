@@ -41,6 +41,7 @@ pub(super) fn allowed_splats(root: &Node) -> Vec<AllowedSplat> {
     let allowed = |node: &Node| AllowedSplat {
         title: text(node, "title").unwrap_or_default(),
         reason: text(node, "reason").unwrap_or_default(),
+        must: node.get("must").is_some(),
     };
     entries.iter().map(allowed).collect()
 }

@@ -12,6 +12,8 @@ mod definitions;
 mod failures;
 mod model;
 mod shape;
+mod story;
+mod world;
 
 pub use crate::klp::{
     Callback, Callbacks, Code, Errno, FunctionRef, Generated, Livepatch, NewFunction,
@@ -22,6 +24,7 @@ pub use crate::step::{Action, Expect, Step, Transition};
 pub use model::{
     AllowedSplat, Capability, ExpectedFailure, Original, Requires, Scenario, SnapshotScope,
 };
+pub use world::{Went, World};
 
 pub(crate) use crate::klp::names::{
     is_data, is_function_name, is_kernel_path, is_rights, is_scenario_name,
@@ -35,7 +38,7 @@ use std::path::Path;
 use crate::klp::{names, text};
 use crate::size::Needs;
 use crate::step;
-use crate::yaml::{self, Diagnostic, Diagnostics, Source, Span};
+use crate::yaml::{self, Diagnostic, Diagnostics, Node, Source, Span};
 
 /// Reads a scenario. `name` is the file's name without its extension.
 ///
@@ -44,6 +47,34 @@ use crate::yaml::{self, Diagnostic, Diagnostics, Source, Span};
 /// Everything that is wrong with the file, in its order; the one exception is a version that is
 /// not known, about which nothing else can be said.
 pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
+    read(name, source).map(|(_, scenario)| scenario)
+}
+
+/// Reads a scenario, and follows its steps: each must be able to work. A file that is no author's own,
+/// an imported report for example, can be read by [`parse`] all the same.
+///
+/// # Errors
+///
+/// Those of [`parse`]; if there are none, the steps that cannot work on any kernel.
+pub fn check(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
+    let (root, scenario) = read(name, source)?;
+    let mistakes = story::mistakes(&root, &scenario);
+    match mistakes.is_empty() {
+        true => Ok(scenario),
+        false => Err(mistakes),
+    }
+}
+
+/// What is odd in a scenario that [`check`] accepts, but not wrong.
+#[must_use]
+pub fn oddities(name: &str, source: &Source) -> Diagnostics {
+    read(name, source).map_or_else(
+        |_| Diagnostics::new(),
+        |(root, scenario)| story::oddities(&root, &scenario),
+    )
+}
+
+fn read(name: &str, source: &Source) -> Result<(Node, Scenario), Diagnostics> {
     let root = yaml::parse(source)?;
     yaml::require_version(&root, "a scenario", VERSION)?;
 
@@ -62,7 +93,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
     if !diagnostics.is_empty() {
         return Err(diagnostics);
     }
-    Ok(Scenario {
+    let scenario = Scenario {
         name: name.to_owned(),
         folder: Path::new(&source.path)
             .parent()
@@ -78,7 +109,8 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
         expect_failure,
         allow_splats: failures::allowed_splats(&root),
         snapshot: definitions::snapshot(&root),
-    })
+    };
+    Ok((root, scenario))
 }
 
 /// The JSON schema of scenario files, for editors.

@@ -173,6 +173,9 @@ pub struct AllowedSplat {
     pub title: String,
     /// Why, in one line.
     pub reason: String,
+    /// Whether the kernel has to say it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub must: bool,
 }
 
 /// Which runs of a scenario share a snapshot.

@@ -208,6 +208,11 @@ const ALLOWED_SPLATS: Shape = Shape::List(&List {
                 Shape::Text(&REASON),
                 "Why the kernel may say it here, in one line.",
             ),
+            Field::optional(
+                "must",
+                Shape::True,
+                "Whether the run fails if the kernel does not say it.",
+            ),
         ],
         rules: &[],
     }),

@@ -60,7 +60,7 @@ fn json(node: &Node) -> Json {
             Ok(number) => Json::from(number),
             Err(_) => Json::from(number.to_string()),
         },
-        Value::Float(number) => Json::from(*number),
+        Value::Float(written) => Json::from(written.as_str()),
         Value::Str(text) => Json::from(text.as_str()),
         Value::Seq(items) => items.iter().map(json).collect(),
         Value::Map(entries) => {

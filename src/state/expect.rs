@@ -31,8 +31,18 @@ pub fn check(expect: &Expect, state: &Observed) -> Vec<String> {
     for (function, wanted) in calls {
         let found = state.calls.get(&function.to_string());
         if found != Some(&wanted.to_string()) {
-            let found = found.map_or("cannot be called", |answer| answer);
-            problems.push(format!("{function} answers {found}, not {wanted}"));
+            problems.push(
+                match (found, state.modules.contains_key(&function.object)) {
+                    (Some(found), _) => format!("{function} answers {found}, not {wanted}"),
+                    (None, true) => {
+                        format!("{function} cannot be called, and must answer {wanted}")
+                    }
+                    (None, false) => {
+                        let target = &function.object;
+                        format!("{target} is not loaded, and {function} must answer {wanted}")
+                    }
+                },
+            );
         }
     }
     for (name, wanted) in tags {

@@ -155,10 +155,9 @@ pub(super) fn no_nul(text: &str) -> Result<&str, String> {
     Ok(text)
 }
 
-/// What a file must hold but for a final newline.
-pub(super) fn without_newline(text: &str) -> Result<String, String> {
+/// What a file must hold, whose last newline is not in the text.
+pub(super) fn with_newline(text: &str) -> Result<String, String> {
     let text = no_nul(text)?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
     if text.ends_with('\n') {
         return Err("bash drops all of the newlines at a text's end".to_owned());
     }

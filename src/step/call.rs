@@ -25,11 +25,14 @@ pub struct Call {
 
 impl StepKind for Call {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "call",
-            Shape::Text(&FUNCTION_REF),
-            "Call a function of a target.",
-        )),
+        key: Some(
+            Field::optional(
+                "call",
+                Shape::Text(&FUNCTION_REF),
+                "Call a function of a target.",
+            )
+            .also(&["calls", "invoke"]),
+        ),
         details: &[Field::optional(
             "returns",
             Shape::Int(&RETURN_VALUE),

@@ -10,7 +10,8 @@ use crate::yaml::{Field, Lexis, Node, OneOf, Rule, Shape, Text};
 
 /// The errno with which it must fail.
 pub(super) const ERRNO: Field =
-    Field::optional("errno", ERRNOS, "The errno with which the step must fail.");
+    Field::optional("errno", ERRNOS, "The errno with which the step must fail.")
+        .also(&["error", "fails", "err"]);
 
 const ERRNOS: Shape = Shape::OneOf(&OneOf {
     what: "the name of an errno",
@@ -71,7 +72,7 @@ pub(super) const TRANSITION_RULES: &[Rule] = &[
 pub(super) const EQUALS: Field = Field::optional(
     "equals",
     Shape::Text(&CONTENT),
-    "What the file must hold, but for a final newline.",
+    "What the file must hold, without the newline at its end.",
 );
 
 const CONTENT: Text = Text {

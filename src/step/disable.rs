@@ -28,11 +28,10 @@ pub struct Disable {
 
 impl StepKind for Disable {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "disable",
-            Shape::Text(&MODULE),
-            "Disable a livepatch.",
-        )),
+        key: Some(
+            Field::optional("disable", Shape::Text(&MODULE), "Disable a livepatch.")
+                .also(&["disabled"]),
+        ),
         details: &[ERRNO, TRANSITION, HELD_IN],
         rules: TRANSITION_RULES,
     };

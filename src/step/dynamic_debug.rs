@@ -34,11 +34,14 @@ pub struct DynamicDebug {
 
 impl StepKind for DynamicDebug {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "dynamic-debug",
-            Shape::OneOrMany(&QUERIES),
-            "Turn pr_debug() messages on or off.",
-        )),
+        key: Some(
+            Field::optional(
+                "dynamic-debug",
+                Shape::OneOrMany(&QUERIES),
+                "Turn pr_debug() messages on or off.",
+            )
+            .also(&["dyndbg", "pr_debug"]),
+        ),
         details: &[],
         rules: &[],
     };

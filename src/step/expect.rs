@@ -44,7 +44,8 @@ pub struct Expect {
 
 /// In a step.
 pub(super) const EXPECT: Field =
-    Field::optional("expect", EXPECTATION, "What must be so afterwards.");
+    Field::optional("expect", EXPECTATION, "What must be so afterwards.")
+        .also(&["assert", "check", "then"]);
 
 const EXPECTATION: Shape = Shape::Record(&Record {
     what: "an expectation",

@@ -23,11 +23,14 @@ pub struct Kill {
 
 impl StepKind for Kill {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "kill",
-            Shape::Text(&PROCESSES),
-            "Send SIGTERM to spawned processes, and wait until they have ended.",
-        )),
+        key: Some(
+            Field::optional(
+                "kill",
+                Shape::Text(&PROCESSES),
+                "Send SIGTERM to spawned processes, and wait until they have ended.",
+            )
+            .also(&["stop", "pkill"]),
+        ),
         details: &[],
         rules: &[],
     };

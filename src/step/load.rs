@@ -60,11 +60,14 @@ pub struct Load {
 
 impl StepKind for Load {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "load",
-            Shape::Text(&MODULE),
-            "Load a target or a livepatch.",
-        )),
+        key: Some(
+            Field::optional(
+                "load",
+                Shape::Text(&MODULE),
+                "Load a target or a livepatch.",
+            )
+            .also(&["insmod", "modprobe", "finit_module", "enable"]),
+        ),
         details: &[
             Field::optional("params", PARAMS, "Module parameters."),
             ERRNO,

@@ -18,6 +18,7 @@ mod kill;
 mod kind;
 mod klp_build;
 mod load;
+mod mistake;
 mod nothing;
 mod operations;
 mod perform;
@@ -36,6 +37,7 @@ mod write;
 pub use details::Transition;
 pub use expect::Expect;
 pub use kind::{Change, Effects, Lasting, Place};
+pub use mistake::{Fails, Mistake, Subject};
 pub use operations::{Answer, Outcome, Silence, Unsettled};
 pub use perform::{Performed, Spawned, Stopped};
 pub use spawn::Hammer;
@@ -228,6 +230,7 @@ pub(crate) fn read(
         },
         held: Held::default(),
         spawned: Vec::new(),
+        text: &source.text,
     };
     steps
         .iter()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::details::Transition;
+use super::mistake::{Fails, Mistake};
 use super::operations::{Answer, Host, Operations, Outcome, Silence, Unsettled};
 use crate::error::Error;
 use crate::klp::{Errno, FunctionRef, kernel_module_name};
@@ -25,6 +26,25 @@ pub struct Performed {
     pub skipped: bool,
     /// A livepatch whose transition did not end in time.
     pub stalled: Option<String>,
+    /// The errnos with which it failed, whether or not it had to.
+    pub errnos: Vec<i32>,
+    /// A transition came to its end that had to stay open.
+    pub completed: bool,
+    /// Why the scenario's author is to blame for the problems, if the guest's answers alone show it.
+    pub mistake: Option<Mistake>,
+}
+
+impl Performed {
+    /// Whether it went as it did because of a mistake of the author's.
+    #[must_use]
+    pub fn shows(&self, mistake: &Mistake) -> bool {
+        match mistake.fails {
+            Fails::With(errno) => self.errnos.contains(&errno),
+            Fails::Stalls => self.stalled.is_some(),
+            Fails::Completes => self.completed,
+            Fails::Seen => true,
+        }
+    }
 }
 
 /// The pids of the processes that a run has spawned, by their name.
@@ -101,6 +121,7 @@ impl<G: Operations, H: Host> Stage<'_, G, H> {
     pub(super) fn note(&mut self, outcome: Outcome, wanted: Option<Errno>, doing: &str) {
         if !outcome.is_ok() {
             self.done.result = Some(outcome.to_string());
+            self.done.errnos.push(outcome.0);
         }
         match wanted {
             None if !outcome.is_ok() => self
@@ -133,11 +154,21 @@ impl<G: Operations, H: Host> Stage<'_, G, H> {
         if outcome.0 == ENOENT {
             let problem = "the transition completed, although a function is held";
             self.done.problems.push(problem.to_owned());
+            self.done.completed = true;
         } else if !outcome.is_ok() {
             let problem = format!("not only held tasks keep the transition open for {limit:?}");
             self.done.problems.push(problem);
         }
         Ok(())
+    }
+
+    /// What a file holds is what was wanted but for a newline at its end: says so.
+    pub(super) fn note_newline(&mut self, found: &str, wanted: &str) {
+        if found != wanted && found == wanted.trim_end_matches('\n') {
+            let what = "`equals` leaves out the newline at a file's end".to_owned();
+            let help = format!("write `equals: {found:?}`");
+            self.done.mistake = Some(Mistake::new(what, Fails::Seen, help));
+        }
     }
 
     /// Waits for the end of every transition, and of what comes after it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bash::{Command, expected, no_nul, own_process, without_newline};
+use super::bash::{Command, expected, no_nul, own_process, with_newline};
 use super::details::{self, EQUALS, ERRNO, NEEDLE, PATH};
 use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
@@ -19,7 +19,7 @@ use crate::yaml::{Field, Node, Rule, Shape};
 pub struct Read {
     /// Its absolute path.
     pub path: String,
-    /// What it must hold, but for a final newline.
+    /// What it must hold, without the newline at its end.
     pub equals: Option<String>,
     /// What must occur in it.
     pub contains: Option<String>,
@@ -29,11 +29,10 @@ pub struct Read {
 
 impl StepKind for Read {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "read",
-            Shape::Text(&PATH),
-            "Read a file of the guest.",
-        )),
+        key: Some(
+            Field::optional("read", Shape::Text(&PATH), "Read a file of the guest.")
+                .also(&["cat", "file"]),
+        ),
         details: &[
             EQUALS,
             Field::optional(
@@ -49,10 +48,10 @@ impl StepKind for Read {
         ],
     };
 
-    fn read(node: &Node, _reader: &mut Reader<'_>) -> Self {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Self {
         Self {
             path: text(node, "read").unwrap_or_default(),
-            equals: text(node, "equals"),
+            equals: reader.content(node.get("equals")),
             contains: text(node, "contains"),
             errno: details::errno(node),
         }
@@ -93,12 +92,12 @@ impl StepKind for Read {
         if !outcome.is_ok() {
             return Ok(());
         }
-        let equals = equals.as_deref();
-        if let Some(wanted) = equals.map(|text| text.strip_suffix('\n').unwrap_or(text))
-            && data != wanted
+        if let Some(wanted) = equals
+            && data != *wanted
         {
             let problem = format!("{path} holds {data:?}, not {wanted:?}");
             stage.done.problems.push(problem);
+            stage.note_newline(&data, wanted);
         }
         if let Some(part) = contains
             && !data.contains(part)
@@ -119,7 +118,7 @@ impl StepKind for Read {
         own_process(path)?;
         let mut commands = Vec::new();
         if let Some(text) = equals {
-            let words = [path, &without_newline(text)?];
+            let words = [path, &with_newline(text)?];
             commands.push(Command::new("lab_read_equals", words));
         }
         if let Some(text) = contains {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is at hand when a step is read: what it can refer to, and what the steps before it did.
 //!
-//! Whether a step can succeed is not judged here. To load a module twice, or to disable what was
-//! never loaded, may be the very point of a scenario. Only which functions are held is followed,
-//! because the lab itself holds them.
+//! Whether a step can succeed is not judged here: `scenario::story` does, with all steps at hand. Only
+//! which functions are held is followed, because the lab itself holds them.
 
 use super::details::Transition;
 use super::held::Held;
@@ -18,6 +17,8 @@ pub(super) struct Reader<'a> {
     pub(super) held: Held,
     /// The names of processes so far.
     pub(super) spawned: Vec<String>,
+    /// The text of the file.
+    pub(super) text: &'a str,
 }
 
 impl Reader<'_> {
@@ -63,6 +64,18 @@ impl Reader<'_> {
             .report(Diagnostic::new(span, message).help(help));
     }
 
+    /// What a file must hold, without the newline at its end. A block (`|`) has one of its own, which
+    /// its author has not written.
+    pub(super) fn content(&mut self, node: Option<&Node>) -> Option<String> {
+        let node = node?;
+        let content = node.as_str()?;
+        let content = match content.strip_suffix('\n') {
+            Some(line) if !is_quoted(node.span.start, self.text) => line,
+            _ => content,
+        };
+        Some(content.to_owned())
+    }
+
     /// A livepatch.
     pub(super) fn livepatch(&mut self, node: Option<&Node>) -> String {
         node.map(|node| self.references.livepatch_node(node))
@@ -92,4 +105,15 @@ impl Reader<'_> {
         }
         known.unwrap_or_else(|| lenient_function(written))
     }
+}
+
+/// Whether a text with a newline at its end stands in quotes, not in a block: at `start`, where a block
+/// may begin with quotes of its own.
+fn is_quoted(start: usize, text: &str) -> bool {
+    let before = text.get(..start).unwrap_or_default().trim_end();
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    let line = line.split(" #").next().unwrap_or_default().trim_end();
+    let header = line.trim_end_matches(|c: char| "+-".contains(c) || c.is_ascii_digit());
+    let is_block = header.ends_with(" |") || header.ends_with(" >");
+    !is_block && text[start..].starts_with(['"', '\''])
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Lets the task leave a function that was held; a transition must then complete.
+//! Lets the task leave a function that was held; a transition must then complete, unless other
+//! functions are held.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::bash::Command;
-use super::details::Transition;
+use super::details::{HELD_IN, TRANSITION, TRANSITION_RULES, Transition};
 use super::held::Held;
 use super::kind::{Change, Effects, Lasting, Place, StepKind, Syntax};
 use super::operations::{Host, Operations};
@@ -16,27 +17,34 @@ use crate::klp::FunctionRef;
 use crate::klp::shape::FUNCTION_REF;
 use crate::yaml::{Field, Node, Shape};
 
-/// Lets the task leave a function that was held; a transition must then complete.
+/// Lets the task leave a function that was held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Release {
     /// The function.
     pub function: FunctionRef,
+    /// What must become of the transition.
+    pub transition: Transition,
 }
 
 impl StepKind for Release {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "release",
-            Shape::Text(&FUNCTION_REF),
-            "Let the task leave a function that is held.",
-        )),
-        details: &[],
-        rules: &[],
+        key: Some(
+            Field::optional(
+                "release",
+                Shape::Text(&FUNCTION_REF),
+                "Let the task leave a function that is held.",
+            )
+            .also(&["unhold", "unblock"]),
+        ),
+        details: &[TRANSITION, HELD_IN],
+        rules: TRANSITION_RULES,
     };
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Self {
         Self {
             function: reader.held_function(node.get("release"), Held::release),
+            // What is held is what is left.
+            transition: reader.transition(node, None),
         }
     }
 
@@ -51,7 +59,7 @@ impl StepKind for Release {
             loads: None,
             unloads: &[],
             switches: None,
-            transition: Some(&Transition::Completes),
+            transition: Some(&self.transition),
             function: Some(&self.function),
             file: None,
             begins: None,
@@ -64,12 +72,15 @@ impl StepKind for Release {
         &self,
         stage: &mut Stage<'_, impl Operations, impl Host>,
     ) -> Result<(), Stopped> {
-        let Self { function } = self;
+        let Self {
+            function,
+            transition,
+        } = self;
         let symbol = function.symbol.to_string();
         let file = target_file(function, ".release");
         let outcome = stage.guest.write(&file, &symbol).await?;
         stage.note(outcome, None, &format!("releasing {function}"));
-        stage.follow(outcome, &Transition::Completes).await?;
+        stage.follow(outcome, transition).await?;
         Ok(())
     }
 

@@ -53,11 +53,14 @@ impl Hammer {
 
 impl StepKind for Spawn {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "spawn",
-            Shape::Text(&PROCESSES),
-            "Start processes of this name that make a system call over and over.",
-        )),
+        key: Some(
+            Field::optional(
+                "spawn",
+                Shape::Text(&PROCESSES),
+                "Start processes of this name that make a system call over and over.",
+            )
+            .also(&["fork", "start"]),
+        ),
         details: &[
             Field::optional("hammer", HAMMER, "The system call that the processes make."),
             Field::optional(

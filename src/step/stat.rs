@@ -37,11 +37,14 @@ pub struct Stat {
 
 impl StepKind for Stat {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "stat",
-            Shape::Text(&PATH),
-            "Look at the rights of a file of the guest.",
-        )),
+        key: Some(
+            Field::optional(
+                "stat",
+                Shape::Text(&PATH),
+                "Look at the rights of a file of the guest.",
+            )
+            .also(&["ls"]),
+        ),
         details: &[
             Field::optional(
                 "rights",

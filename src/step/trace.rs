@@ -29,11 +29,14 @@ pub struct Trace {
 
 impl StepKind for Trace {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "trace",
-            Shape::Text(&TRACED),
-            "Start ftrace's function tracer on a function; `none` stops it.",
-        )),
+        key: Some(
+            Field::optional(
+                "trace",
+                Shape::Text(&TRACED),
+                "Start ftrace's function tracer on a function; `none` stops it.",
+            )
+            .also(&["ftrace"]),
+        ),
         details: &[],
         rules: &[],
     };

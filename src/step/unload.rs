@@ -31,11 +31,14 @@ pub struct Unload {
 
 impl StepKind for Unload {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "unload",
-            Shape::OneOrMany(&MODULES),
-            "Unload modules in this order.",
-        )),
+        key: Some(
+            Field::optional(
+                "unload",
+                Shape::OneOrMany(&MODULES),
+                "Unload modules in this order.",
+            )
+            .also(&["rmmod", "delete_module", "remove"]),
+        ),
         details: &[ERRNO],
         rules: &[],
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::bash::{Command, own_process, within, without_newline};
+use super::bash::{Command, own_process, with_newline, within};
 use super::details::{EQUALS, PATH};
 use super::kind::{Change, Effects, Place, StepKind, Syntax};
 use super::operations::{Answer, Host, Operations};
@@ -27,7 +27,7 @@ pub struct Wait {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WaitUntil {
-    /// The file holds this, but for a final newline.
+    /// The file holds this, without the newline at its end.
     Equals(String),
     /// The file is there.
     Exists,
@@ -37,11 +37,10 @@ pub enum WaitUntil {
 
 impl StepKind for Wait {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "wait",
-            Shape::Text(&PATH),
-            "Wait for a file of the guest.",
-        )),
+        key: Some(
+            Field::optional("wait", Shape::Text(&PATH), "Wait for a file of the guest.")
+                .also(&["sleep", "wait_for"]),
+        ),
         details: &[
             EQUALS,
             Field::optional("exists", Shape::True, "Wait until the file is there."),
@@ -56,8 +55,8 @@ impl StepKind for Wait {
         ],
     };
 
-    fn read(node: &Node, _reader: &mut Reader<'_>) -> Self {
-        let until = match text(node, "equals") {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Self {
+        let until = match reader.content(node.get("equals")) {
             Some(text) => WaitUntil::Equals(text),
             None if node.get("absent").is_some() => WaitUntil::Absent,
             None => WaitUntil::Exists,
@@ -95,10 +94,13 @@ impl StepKind for Wait {
         let Self { path, until } = self;
         let limit = stage.limit;
         let mut patience = Patience::new(limit);
-        while let Some(found) = unmet(stage.guest, path, until).await? {
+        while let Some(Unmet { found, data }) = unmet(stage.guest, path, until).await? {
             if patience.is_over() {
                 let problem = format!("{path} {found} for {limit:?}");
                 stage.done.problems.push(problem);
+                if let WaitUntil::Equals(wanted) = until {
+                    stage.note_newline(&data, wanted);
+                }
                 break;
             }
             tokio::time::sleep(POLL).await;
@@ -110,10 +112,7 @@ impl StepKind for Wait {
         let path = &self.path;
         own_process(path)?;
         let (function, words) = match &self.until {
-            WaitUntil::Equals(text) => (
-                "lab_wait_equals",
-                vec![path.clone(), without_newline(text)?],
-            ),
+            WaitUntil::Equals(text) => ("lab_wait_equals", vec![path.clone(), with_newline(text)?]),
             WaitUntil::Exists => ("lab_wait_exists", vec![path.clone()]),
             WaitUntil::Absent => ("lab_wait_absent", vec![path.clone()]),
         };
@@ -121,21 +120,29 @@ impl StepKind for Wait {
     }
 }
 
+/// A file that is not yet what is waited for.
+struct Unmet {
+    /// What it is instead, in words.
+    found: String,
+    /// What it holds.
+    data: String,
+}
+
 /// What a file is instead of what is waited for; `None` once it is.
-async fn unmet(guest: &impl Operations, path: &str, until: &WaitUntil) -> Answer<Option<String>> {
+async fn unmet(guest: &impl Operations, path: &str, until: &WaitUntil) -> Answer<Option<Unmet>> {
     let (outcome, data) = guest.read(path).await?;
-    Ok(match until {
+    let found = match until {
         WaitUntil::Equals(wanted) => {
-            let wanted = wanted.strip_suffix('\n').unwrap_or(wanted);
             let found = if outcome.is_ok() {
                 format!("{data:?}")
             } else {
                 outcome.to_string()
             };
-            let ok = outcome.is_ok() && data == wanted;
+            let ok = outcome.is_ok() && data == *wanted;
             (!ok).then(|| format!("was {found} and not {wanted:?}"))
         }
         WaitUntil::Exists => (!outcome.is_ok()).then(|| format!("gave {outcome}")),
         WaitUntil::Absent => outcome.is_ok().then(|| "was still there".to_owned()),
-    })
+    };
+    Ok(found.map(|found| Unmet { found, data }))
 }

@@ -27,11 +27,10 @@ pub struct Write {
 
 impl StepKind for Write {
     const SYNTAX: Syntax = Syntax {
-        key: Some(Field::optional(
-            "write",
-            Shape::Text(&PATH),
-            "Write a file of the guest.",
-        )),
+        key: Some(
+            Field::optional("write", Shape::Text(&PATH), "Write a file of the guest.")
+                .also(&["echo", "tee"]),
+        ),
         details: &[
             Field::optional("data", Shape::Text(&DATA), "What is written, all at once."),
             ERRNO,

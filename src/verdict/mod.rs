@@ -176,6 +176,15 @@ impl Verdict {
         self
     }
 
+    /// Adds what to do next, unless that is known already.
+    #[must_use]
+    pub fn or_help(self, help: impl Into<String>) -> Self {
+        match self.help {
+            Some(_) => self,
+            None => self.help(help),
+        }
+    }
+
     /// Adds what to do next.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

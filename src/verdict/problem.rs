@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Blame;
+
 /// Something that was not as expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
@@ -16,6 +18,21 @@ pub struct Problem {
     pub label: String,
     /// What was not as expected: `shop.stock answers 20, not 21`.
     pub what: String,
+    /// Who has to act.
+    #[serde(default = "kernel", skip_serializing_if = "is_kernel")]
+    pub blame: Blame,
+    /// What to do about it, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// What was not as expected, unless something else is known.
+fn kernel() -> Blame {
+    Blame::Kernel
+}
+
+fn is_kernel(blame: &Blame) -> bool {
+    *blame == Blame::Kernel
 }
 
 /// `step 4 (line 12, load pricing-v2): shop.stock answers 20, not 21`.
@@ -26,6 +43,7 @@ impl fmt::Display for Problem {
             line,
             label,
             what,
+            ..
         } = self;
         write!(f, "step {step} (line {line}, {label}): {what}")
     }
@@ -34,7 +52,6 @@ impl fmt::Display for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Blame;
     use crate::verdict::{Outcome, Verdict};
 
     #[test]
@@ -44,7 +61,19 @@ mod tests {
             line: 12,
             label: "load pricing-v2".into(),
             what: "shop.stock answers 20, not 21".into(),
+            blame: Blame::Kernel,
+            help: None,
         };
+        let text = serde_json::to_string(&problem).unwrap();
+        assert!(!text.contains("blame") && !text.contains("help"), "{text}");
+        assert_eq!(serde_json::from_str::<Problem>(&text).unwrap(), problem);
+        let of_file = Problem {
+            blame: Blame::File,
+            help: Some("add a step".into()),
+            ..problem.clone()
+        };
+        let text = serde_json::to_string(&of_file).unwrap();
+        assert_eq!(serde_json::from_str::<Problem>(&text).unwrap(), of_file);
         let words = problem.to_string();
         assert_eq!(
             words,

@@ -104,16 +104,8 @@ impl Checker<'_> {
             Value::Null => format!("{subject} has no value, where {} is expected", shape.what()),
             _ => format!("{subject} must be {}, not {}", shape.what(), node.found()),
         };
-        let quoted = match (shape, &node.value) {
-            // Only text is missing here, so quotes are all it takes.
-            (Shape::Text(text), Value::Bool(value)) => accepted(text, value.to_string()),
-            (Shape::Text(text), Value::Int(value)) => accepted(text, value.to_string()),
-            _ => None,
-        };
-        let help = match quoted {
-            Some(value) => format!("write it in quotes to make it text: `\"{value}\"`"),
-            None => format!("for example `{}`", shape.example()),
-        };
+        let help = as_meant(shape, &node.value)
+            .unwrap_or_else(|| format!("for example `{}`", shape.example()));
         self.report(Diagnostic::new(node.span, message).help(help));
     }
 
@@ -198,8 +190,15 @@ impl Checker<'_> {
     }
 
     fn unknown_key(&mut self, record: &Record, key: &Key) {
-        let names = record.fields.iter().map(|field| field.name);
-        let help = did_you_mean(&key.name, "known keys", names);
+        let mut fields = record.fields.iter();
+        let also = fields.find(|field| field.also.contains(&key.name.as_str()));
+        let help = match also {
+            Some(field) => Some(format!("here, that is `{}`", field.name)),
+            None => {
+                let names = record.fields.iter().map(|field| field.name);
+                did_you_mean(&key.name, "known keys", names)
+            }
+        };
         let message = format!("`{}` is not a key of {}", key.name, record.what);
         self.report(Diagnostic::new(key.span, message).maybe_help(help));
     }
@@ -264,8 +263,43 @@ impl Checker<'_> {
     }
 }
 
-fn accepted(text: &Text, value: String) -> Option<String> {
-    text.lexis.accepts(&value).then_some(value)
+/// How a value of another type is written, if it is clear what is meant.
+fn as_meant(shape: Shape, value: &Value) -> Option<String> {
+    match (shape, value) {
+        (Shape::Any(shapes), _) => shapes.iter().find_map(|shape| as_meant(*shape, value)),
+        // Only text is missing here, so quotes are all it takes.
+        (Shape::Text(text), Value::Bool(value)) => quoted(text, &value.to_string()),
+        (Shape::Text(text), Value::Int(value)) => quoted(text, &value.to_string()),
+        (Shape::Text(text), Value::Float(written)) => quoted(text, written),
+        (Shape::Int(_), Value::Str(text)) => {
+            let number: i128 = text.trim().parse().ok()?;
+            Some(format!("leave out the quotes: `{number}`"))
+        }
+        (Shape::Int(_), Value::Float(written)) => whole(written),
+        (Shape::Bool | Shape::True, Value::Str(text)) if ["true", "false"].contains(&&**text) => {
+            Some(format!("leave out the quotes: `{text}`"))
+        }
+        _ => None,
+    }
+}
+
+fn quoted(text: &Text, value: &str) -> Option<String> {
+    let fits = text.lexis.accepts(value);
+    fits.then(|| format!("write it in quotes to make it text: `\"{value}\"`"))
+}
+
+/// A number that YAML does not take for a whole one, as a whole one.
+fn whole(written: &str) -> Option<String> {
+    let digits = written.trim_start_matches(['+', '-']);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let number: i128 = written.parse().ok()?;
+        return Some(format!(
+            "a whole number does not begin with 0: write `{number}`"
+        ));
+    }
+    let number: f64 = written.parse().ok()?;
+    let is_whole = number.fract() == 0.0 && number.abs() < 1e15;
+    is_whole.then(|| format!("write it without a point or an exponent: `{number:.0}`"))
 }
 
 /// Whether a value has the YAML type of a shape, whatever else may be wrong with it.

@@ -24,6 +24,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What would be right.
     pub help: Option<String>,
+    /// Whether it is only odd.
+    pub is_warning: bool,
 }
 
 impl Diagnostic {
@@ -36,7 +38,15 @@ impl Diagnostic {
             related: Vec::new(),
             notes: Vec::new(),
             help: None,
+            is_warning: false,
         }
+    }
+
+    /// It is odd, but not wrong.
+    #[must_use]
+    pub fn warning(mut self) -> Self {
+        self.is_warning = true;
+        self
     }
 
     /// Writes something beside the carets.
@@ -96,7 +106,11 @@ impl Diagnostic {
             .help
             .iter()
             .map(|help| Level::HELP.message(help.as_str()));
-        Level::ERROR
+        let level = match self.is_warning {
+            true => Level::WARNING,
+            false => Level::ERROR,
+        };
+        level
             .primary_title(self.message.as_str())
             .element(snippet)
             .elements(notes)

@@ -23,8 +23,8 @@ pub enum Value {
     Bool(bool),
     /// A whole number.
     Int(i128),
-    /// Any other number.
-    Float(f64),
+    /// Any other number, as it is written: `1.0`, `011`.
+    Float(String),
     /// Text.
     Str(String),
     /// A list.
@@ -139,7 +139,7 @@ impl Node {
             Value::Null => "nothing".to_owned(),
             Value::Bool(truth) => format!("the boolean `{truth}`"),
             Value::Int(number) => format!("the number {number}"),
-            Value::Float(number) => format!("the number {number}"),
+            Value::Float(written) => format!("the number {written}"),
             Value::Str(text) if text.is_empty() => "empty text".to_owned(),
             Value::Str(text) if text.contains('\n') || text.chars().count() > 40 => {
                 "text".to_owned()

@@ -64,6 +64,7 @@ pub fn parse(source: &Source) -> Result<Node, Diagnostics> {
 /// The tree as the parser gives it.
 enum Raw {
     Leaf(Value),
+    Float(f64),
     Seq(Vec<Spanned<Raw>>),
     Map(Vec<(Spanned<String>, Spanned<Raw>)>),
 }
@@ -119,7 +120,7 @@ impl<'de> Visitor<'de> for RawVisitor {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
-        Ok(Raw::Leaf(Value::Float(number)))
+        Ok(Raw::Float(number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Raw, E> {
@@ -147,15 +148,30 @@ fn lower(raw: Spanned<Raw>, text: &str, diagnostics: &mut Diagnostics) -> Node {
     let span = byte_span(raw.referenced).unwrap_or_default();
     let value = match raw.value {
         Raw::Leaf(value) => value,
-        Raw::Seq(items) => Value::Seq(
-            items
-                .into_iter()
-                .map(|item| lower(item, text, diagnostics))
-                .collect(),
-        ),
+        Raw::Float(number) => Value::Float(as_written(number, span, text)),
+        Raw::Seq(items) => {
+            let items = items.into_iter();
+            let items: Vec<_> = items.map(|item| lower(item, text, diagnostics)).collect();
+            for pair in items.windows(2) {
+                if let Some(comma) = comma_in_list(&pair[0], &pair[1], text) {
+                    diagnostics.push(comma);
+                }
+            }
+            Value::Seq(items)
+        }
         Raw::Map(raw) => Value::Map(lower_entries(raw, text, diagnostics)),
     };
     Node { value, span }
+}
+
+/// A number as its author wrote it; at an alias, as it is shown.
+fn as_written(number: f64, span: Span, text: &str) -> String {
+    let written = text.get(span.start..span.end).unwrap_or_default();
+    let is_number = written.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    match is_number && !written.contains(char::is_whitespace) {
+        true => written.to_owned(),
+        false => format!("{number:?}"),
+    }
 }
 
 fn lower_entries(
@@ -165,6 +181,8 @@ fn lower_entries(
 ) -> Vec<(Key, Node)> {
     let mut seen: HashMap<String, Span> = HashMap::new();
     let mut entries = Vec::with_capacity(raw.len());
+    // The number behind a comma that was no separator.
+    let mut is_rest = false;
     for (key, value) in raw {
         let span = byte_span(key.referenced).unwrap_or_default();
         let mut node = lower(value, text, diagnostics);
@@ -173,10 +191,14 @@ fn lower_entries(
             node.span = span;
             if let Some(comma) = unquoted_comma(span, text) {
                 diagnostics.push(comma);
+                is_rest = true;
                 continue;
             }
         }
         let name = key.value;
+        if std::mem::take(&mut is_rest) && is_position(&name) {
+            continue;
+        }
         if let Some(first) = seen.get(&name) {
             let diagnostic =
                 Diagnostic::new(span, format!("`{name}` stands twice in this mapping"))
@@ -206,10 +228,55 @@ fn unquoted_comma(key: Span, text: &str) -> Option<Diagnostic> {
     let word = word.trim_end_matches(',');
     let span = Span::new(start, start + word.len());
     // A key that has commas itself stands in a block or in quotes, where they are no separators.
-    (span != key && word.contains(',')).then(|| {
-        Diagnostic::new(span, format!("the comma in `{word}` separates two entries"))
-            .help(format!("within braces, write it in quotes: `\"{word}\"`"))
+    if span == key || !word.contains(',') {
+        return spaced_comma(key, text);
+    }
+    let (name, position) = word.split_once(',')?;
+    let bare = name.trim_matches(['"', '\'']);
+    Some(separates(
+        span,
+        text,
+        &format!("{bare},{position}"),
+        "braces",
+    ))
+}
+
+/// The same with spaces around the comma.
+fn spaced_comma(key: Span, text: &str) -> Option<Diagnostic> {
+    let after = text.get(key.end..)?;
+    let number = after.trim_start_matches(' ').strip_prefix(',')?;
+    let number = number.trim_start_matches(' ');
+    let digits = number.find(|c: char| !c.is_ascii_digit())?;
+    let (position, rest) = number.split_at(digits);
+    let is_entry = is_position(position) && rest.trim_start_matches(' ').starts_with(':');
+    is_entry.then(|| {
+        let span = Span::new(key.start, text.len() - rest.len());
+        let name = &text[key.start..key.end];
+        separates(span, text, &format!("{name},{position}"), "braces")
     })
+}
+
+/// `[shop.stock,1]` is a list of two.
+fn comma_in_list(item: &Node, next: &Node, text: &str) -> Option<Diagnostic> {
+    let (Value::Str(name), Value::Int(position)) = (&item.value, &next.value) else {
+        return None;
+    };
+    let between = text.get(item.span.end..next.span.start)?;
+    (between == ",").then(|| {
+        let span = Span::new(item.span.start, next.span.end);
+        separates(span, text, &format!("{name},{position}"), "brackets")
+    })
+}
+
+fn separates(span: Span, text: &str, meant: &str, within: &str) -> Diagnostic {
+    let word = &text[span.start..span.end];
+    Diagnostic::new(span, format!("the comma in `{word}` separates two entries")).help(format!(
+        "within {within}, write it in quotes: `\"{meant}\"`"
+    ))
+}
+
+fn is_position(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn byte_span(location: Location) -> Option<Span> {
@@ -305,9 +372,22 @@ fn too_large(breach: &BudgetBreach, span: Span) -> Diagnostic {
     }
 }
 
+/// The first tab from a place on, where the scanner stopped before it.
+fn tab_from(span: Span, text: &str) -> Span {
+    let start = text.floor_char_boundary(span.start.min(text.len()));
+    match text[start..].find('\t') {
+        Some(tab) => Span::new(start + tab, start + tab + 1),
+        None => span,
+    }
+}
+
 /// A syntax error: the scanner's words without their position, and help with the usual causes.
 fn syntax(message: &str, span: Span, text: &str) -> Diagnostic {
     let message = message.split(" at line ").next().unwrap_or(message);
+    let span = match message.contains("tab") {
+        true => tab_from(span, text),
+        false => span,
+    };
     let diagnostic = Diagnostic::new(span, format!("this is not valid YAML: {message}"));
     let line_start = text[..span.caret(text).start]
         .rfind('\n')

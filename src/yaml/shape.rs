@@ -157,6 +157,8 @@ pub struct Field {
     pub required: bool,
     /// What it is for, as a sentence for editors and for the error when it is missing.
     pub doc: &'static str,
+    /// Words that people write for it: the names of commands, for example.
+    pub also: &'static [&'static str],
 }
 
 impl Field {
@@ -168,6 +170,7 @@ impl Field {
             shape,
             required: true,
             doc,
+            also: &[],
         }
     }
 
@@ -179,7 +182,14 @@ impl Field {
             shape,
             required: false,
             doc,
+            also: &[],
         }
+    }
+
+    /// The same key, for which people also write these words.
+    #[must_use]
+    pub const fn also(self, also: &'static [&'static str]) -> Self {
+        Self { also, ..self }
     }
 }
 

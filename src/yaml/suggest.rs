@@ -9,7 +9,7 @@ const MOST: usize = 256;
 
 /// The candidate closest to `name`, if one is close enough to be meant.
 ///
-/// Close enough is one edit for every three characters. The first of several equally close ones
+/// Close enough is one edit for every three characters, whatever their case. The first of several equally close ones
 /// wins, so the answer depends on nothing but the order of the candidates.
 pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = name.chars().count();
@@ -17,11 +17,15 @@ pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         return None;
     }
     let limit = (length / 3).max(1);
+    let name = name.to_lowercase();
     candidates
         .into_iter()
         .take(MOST)
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= limit)
-        .map(|candidate| (strsim::osa_distance(name, candidate), candidate))
+        .map(|candidate| {
+            let distance = strsim::osa_distance(&name, &candidate.to_lowercase());
+            (distance, candidate)
+        })
         .filter(|(distance, candidate)| *distance <= limit && *distance < candidate.len())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

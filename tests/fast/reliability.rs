@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::faults::{self, clock, damage, disk, guest, host, interrupts, ports};
+use crate::faults::{self, clock, damage, disk, guest, host, interrupts, mistakes, ports};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -31,6 +31,11 @@ On the kernel `debug` (lockdep, KASAN, UBSAN), by the scenarios in `tests/faults
 building it takes minutes.
 ";
 
+const MISTAKES: &str = "
+By the author of a scenario, in `tests/faults/mistakes/`, and what only looks like a mistake; `lab check`
+finds those that can be known before anything boots:
+";
+
 const AROUND: &str = "
 ## Around the guests
 ";
@@ -51,6 +56,8 @@ fn page() -> String {
     text += &table(guest::BOOT_FAULTS.iter().map(|(fault, _)| fault));
     text += DEBUG;
     text += &table(guest::DEBUG_FAULTS.iter());
+    text += MISTAKES;
+    text += &table(mistakes::MISTAKES.iter());
     text += AROUND;
     let all = host::FAULTS.iter().chain(&disk::FAULTS);
     text += &around(

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use livepatch_lab::scenario::{
     Action, Callback, Code, Errno, Expect, Generated, NewFunction, Replace, Scenario,
-    SnapshotScope, State, Symbol, Transition, parse, schema,
+    SnapshotScope, State, Symbol, Transition, check, oddities, parse, schema,
 };
 use livepatch_lab::step::{KlpBuild, Load, Wait, WaitUntil, Write};
 use livepatch_lab::yaml::Source;
@@ -317,6 +317,101 @@ steps:
         ..Expect::default()
     };
     assert_eq!(second.expect, Some(nothing));
+}
+
+#[test]
+fn a_blocks_own_newline_is_not_what_a_file_holds() {
+    let scenario = read(
+        "version: 1
+summary: Newlines.
+steps:
+  - { read: /proc/x, equals: \"1\" }
+  - { read: /proc/x, equals: \"1\\n\" }
+  - read: /proc/x
+    equals: |
+      one
+      two
+  - read: /proc/x
+    equals: |+  # Both of them.
+      \"one\"
+
+  - read: /proc/x
+    equals: |2-
+      one
+  - read: /proc/x
+    equals: >
+      one
+      two
+  - wait: /proc/x
+    equals: |
+      'one'
+  - wait: /proc/x
+    equals:
+      \"one\\n\"
+",
+    );
+    let equals = scenario.steps.iter().map(|step| match &step.action {
+        Action::Read(read) => read.equals.clone(),
+        Action::Wait(Wait {
+            until: WaitUntil::Equals(text),
+            ..
+        }) => Some(text.clone()),
+        other => panic!("{other:?}"),
+    });
+    let equals: Vec<_> = equals.map(Option::unwrap).collect();
+    assert_eq!(
+        equals,
+        [
+            "1",
+            "1\n",
+            "one\ntwo",
+            "\"one\"\n",
+            "one",
+            "one two",
+            "'one'",
+            "one\n",
+        ]
+    );
+}
+
+#[test]
+fn a_splat_can_be_demanded() {
+    let scenario = read(
+        "version: 1
+summary: x
+steps: [read: /proc/cmdline]
+allow_splats:
+  - { title: \"WARNING: a.c\", reason: x, must: true }
+  - { title: \"WARNING: b.c\", reason: x }
+",
+    );
+    let must: Vec<_> = scenario.allow_splats.iter().map(|it| it.must).collect();
+    assert_eq!(must, [true, false]);
+}
+
+#[test]
+fn each_of_the_projects_scenarios_can_work() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("scenarios"), root.join("tests/faults")];
+    let mut count = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|ending| ending != "yaml") {
+                continue;
+            }
+            let source = Source::new(path.to_str().unwrap(), fs::read_to_string(&path).unwrap());
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            check(name, &source).unwrap_or_else(|e| panic!("{}", e.render(&source, false)));
+            assert!(oddities(name, &source).is_empty(), "{name}");
+            count += 1;
+        }
+    }
+    assert!(count > 80, "{count}");
 }
 
 #[test]

@@ -366,12 +366,17 @@ fn a_transition_that_nothing_holds_is_no_held_one() {
     // The task sits in another function than the one that is patched.
     let text = "version: 1\nsummary: x\ntargets: { shop: { functions: { price: 10, stock: 20 } } }\n\
         livepatches: { v1: { patches: { shop: { price: 11 } } } }\nsteps:\n  - load: shop\n  \
-        - hold: shop.stock\n  - load: v1\n    transition: held\n  - release: shop.stock\n";
+        - { hold: shop.stock, requires: { file: /proc/version } }\n  - load: v1\n    \
+        transition: held\n  - release: shop.stock\n";
     fs::write(project.path("scenarios/loose.yaml"), text).unwrap();
     let output = project.lab(&["run", "scenarios", "--kernel", "mainline"]);
     assert_eq!(output.code, 1);
-    let reason = "load v1): the transition completed, although a function is held";
-    assert_contains(&output.stdout, &["failed  loose on mainline", reason]);
+    let reason = "load v1): nothing that is held keeps v1 in transition: the transition completed, \
+                  although a function is held";
+    assert_contains(
+        &output.stdout,
+        &["failed  loose on mainline", "[file]", reason],
+    );
 }
 
 #[test]

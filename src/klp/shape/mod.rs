@@ -3,7 +3,7 @@
 
 pub(crate) mod livepatch;
 
-use super::names;
+use super::{Errno, names};
 use crate::yaml::{Field, Int, Lexis, List, MapOf, OneOf, Record, Rule, Shape, Text};
 
 pub(crate) const MODULE: Text = Text {
@@ -79,8 +79,20 @@ pub(crate) const TARGETS: Shape = Shape::MapOf(&MapOf {
                     KO,
                     "Its file, built elsewhere, relative to the scenario's folder.",
                 ),
+                Field::optional(
+                    "init",
+                    Shape::OneOf(&OneOf {
+                        what: "the name of an errno",
+                        names: &Errno::NAMES,
+                    }),
+                    "The errno with which its init fails, so that it is never loaded.",
+                ),
             ],
             rules: &[
+                Rule::Needs {
+                    field: "init",
+                    one_of: &["functions"],
+                },
                 Rule::AtMostOne(&["functions", "ko"]),
                 Rule::AtLeastOne(&["functions", "ko"]),
             ],

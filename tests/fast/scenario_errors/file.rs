@@ -264,3 +264,59 @@ fn a_file_name_that_is_no_scenario_name() {
     let errors = parse("Built In", &source).unwrap_err();
     insta::assert_snapshot!(errors.render(&source, false));
 }
+
+#[test]
+fn numbers_that_are_none() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+summary: 007
+targets:
+  shop: { functions: { a: \"11\", b: 011, c: 1.0, d: 1e3, e: 0.5, f: -09, g: ten } }
+steps:
+  - { call: shop.a, returns: \"11\" }
+  - { wait: /proc/x, exists: \"true\" }
+"
+    ));
+}
+
+#[test]
+fn a_comma_with_spaces_or_in_a_list() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+summary: x
+targets: { shop: { functions: { \"stock,1\": 20, \"stock,2\": 21 } } }
+livepatches:
+  a: { patches: { shop: { stock ,2: 20 } } }
+  b: { patches: { shop: { stock, 2: 20 } } }
+  c: { patches: { shop: { stock,1: 20, stock,2: 22, tax,1: 3 } } }
+steps:
+  - expect: { enabled_functions: [shop.stock,2] }
+"
+    ));
+}
+
+#[test]
+fn a_tab_is_shown_where_it_is() {
+    insta::assert_snapshot!(errors(
+        "version: 1\nsteps:\n  - load: shop\n\t- load: shop\n"
+    ));
+    insta::assert_snapshot!(errors(
+        "version: 1\nsteps:\n  - load: shop\n    expect:\n\t  modules: [shop]\n"
+    ));
+}
+
+#[test]
+fn commands_that_are_no_steps() {
+    insta::assert_snapshot!(with_steps(
+        "  - insmod: shop
+  - modprobe: shop
+  - rmmod: shop
+  - cat: /proc/cmdline
+  - echo: \"1\"
+  - sleep: 3
+  - { load: shop, error: EEXIST }
+  - { load: shop, errno: eexist }
+  - { assert: { modules: [] } }
+"
+    ));
+}

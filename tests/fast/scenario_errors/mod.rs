@@ -6,8 +6,9 @@ mod failures;
 mod file;
 mod modules;
 mod steps;
+mod story;
 
-use livepatch_lab::scenario::parse;
+use livepatch_lab::scenario::{check, oddities, parse};
 use livepatch_lab::yaml::Source;
 
 /// The diagnostics of a broken file.
@@ -89,4 +90,29 @@ steps:
 expect_failure:
 {failures}"
     ))
+}
+
+/// A file in which each step is right by itself, with three livepatches.
+fn with_story(steps: &str) -> String {
+    let text = format!(
+        "version: 1
+summary: A test.
+targets: {{ shop: {{ functions: {{ price: 10, stock: 20 }} }} }}
+livepatches:
+  v1: {{ replace: false, patches: {{ shop: {{ price: 11 }} }} }}
+  v2: {{ replace: true, patches: {{ shop: {{ price: 12 }} }} }}
+  v3: {{ replace: true, patches: {{ shop: {{ stock: 23 }} }} }}
+  built: {{ klp-build: built.patch }}
+  own: kselftest
+steps:
+{steps}"
+    );
+    let source = Source::new("scenarios/test.yaml", text);
+    if let Err(errors) = parse("test", &source) {
+        panic!("{}", errors.render(&source, false));
+    }
+    match check("test", &source) {
+        Ok(_) => oddities("test", &source).render(&source, false),
+        Err(errors) => errors.render(&source, false),
+    }
 }

@@ -189,7 +189,7 @@ fn record(run: &RunResult) -> &str {
 }
 
 /// What is not as the table says.
-fn difference(table: &[Fault], run: &RunResult) -> Option<String> {
+pub(super) fn difference(table: &[Fault], run: &RunResult) -> Option<String> {
     let mut faults = table.iter();
     compare(
         faults.find(|fault| fault.scenario == run.run.scenario)?,

@@ -8,5 +8,6 @@ mod guest;
 mod host;
 mod hostile;
 mod interrupts;
+mod mistakes;
 mod ports;
 mod slow;
