@@ -8,6 +8,7 @@
 mod ask;
 mod attempt;
 mod builds;
+mod confirm;
 mod drive;
 pub mod forensics;
 mod handover;
@@ -26,6 +27,7 @@ pub mod shipped;
 mod steps;
 mod times;
 mod tree;
+mod twice;
 
 use std::path::PathBuf;
 use std::sync::Arc;

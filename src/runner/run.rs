@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 
 use super::attempt::{Attempt, EarlyEnd, Played, PreparedRun};
+use super::confirm::Confirmation;
 use super::forensics;
 use super::handover::Handover;
 use super::judge;
@@ -68,11 +69,13 @@ pub(super) async fn attempt(
     number: u32,
     guest: Option<Live>,
     handover: &Handover,
+    confirmation: &Confirmation,
 ) -> Option<Made> {
     let attempt = Attempt {
         of,
         record,
         paused: Paused::default(),
+        confirmation,
     };
     let boot = match &guest {
         Some(_) => None,

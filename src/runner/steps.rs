@@ -13,7 +13,7 @@ use crate::event::{Event, millis};
 use crate::replay::Mark;
 use crate::scenario::Step;
 use crate::size::Size;
-use crate::state::{self, Names, Observed, witness};
+use crate::state::{self, Names, Observed, StepLog, mask, witness};
 use crate::step::{self, Performed, Stopped};
 use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::kernel_log;
@@ -148,6 +148,7 @@ impl Attempt<'_> {
             Verdict::against(Outcome::Hung, Blame::Guest, reason)
         })?;
         state.result.clone_from(&done.result);
+        mask::apply(&mut state, &self.of.scenario.mask);
         played.said += dump.len() + state.result.as_ref().map_or(0, String::len);
         if played.said > SAID_MAX {
             let doing = doing(step, played);
@@ -158,7 +159,7 @@ impl Attempt<'_> {
         if let Some(expect) = &step.expect
             && !done.skipped
         {
-            problems.extend(state::expect::check(expect, &state));
+            problems.extend(state::expect::check(expect, &state, &StepLog::parse(dump)));
         }
         for what in &mut problems {
             what.truncate(what.floor_char_boundary(PROBLEM_MAX));

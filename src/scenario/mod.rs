@@ -20,7 +20,7 @@ pub use crate::klp::{
 };
 pub use crate::step::{Action, Expect, Step, Transition};
 pub use model::{
-    AllowedSplat, Capability, ExpectedFailure, Original, Requires, Scenario, SnapshotScope,
+    AllowedSplat, Capability, ExpectedFailure, Mask, Original, Requires, Scenario, SnapshotScope,
 };
 
 pub(crate) use crate::klp::names::{
@@ -77,6 +77,7 @@ pub fn parse(name: &str, source: &Source) -> Result<Scenario, Diagnostics> {
         steps,
         expect_failure,
         allow_splats: failures::allowed_splats(&root),
+        mask: definitions::masks(&root),
         snapshot: definitions::snapshot(&root),
     })
 }

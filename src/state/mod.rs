@@ -4,11 +4,14 @@
 
 pub mod diff;
 pub mod expect;
+pub mod log;
+pub mod mask;
 pub mod observed;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stall;
 pub mod witness;
 
+pub use log::StepLog;
 pub use observed::{Livepatch, Names, Object, Observed};
 pub use snapshots::{SnapshotPolicy, Snapshots};
