@@ -43,6 +43,7 @@ pub fn kselftest(scenario: &Scenario) -> Result<Vec<SourceFile>, Vec<Inexpressib
                 .to_owned(),
         });
     }
+    problems.extend(masked_lines(scenario));
     let script = script::render(scenario, &mut problems);
     let mut files = vec![script];
     files.extend(modules::files(scenario));
@@ -61,6 +62,25 @@ pub fn kselftest(scenario: &Scenario) -> Result<Vec<SourceFile>, Vec<Inexpressib
     } else {
         Err(problems)
     }
+}
+
+/// Steps whose `whole_log` has what a mask covers: dmesg masks nothing.
+fn masked_lines(scenario: &Scenario) -> impl Iterator<Item = Inexpressible> + '_ {
+    let is_masked = |line: &String| {
+        let shown = format!("log {line}");
+        scenario.mask.iter().any(|mask| shown.contains(&mask.text))
+    };
+    let steps = scenario.steps.iter().filter(move |step| {
+        let whole = step
+            .expect
+            .as_ref()
+            .and_then(|expect| expect.whole_log.as_ref());
+        whole.is_some_and(|lines| lines.iter().any(is_masked))
+    });
+    steps.map(|step| Inexpressible {
+        line: Some(step.line),
+        what: "`whole_log` has a line that `mask:` covers, and a script masks nothing".to_owned(),
+    })
 }
 
 /// The modules whose source the lab does not have, at the step that first loads them.

@@ -147,9 +147,12 @@ steps:
       log: ['a\b', é]
       not_in_log: [à]
   - expect: { whole_log: [ü] }
+  - expect: { log: [klp_try_switch_task] }
+  - expect: { whole_log: ["vendor: at *"] }
   - stat: /proc/version
     rights: "-r--r--r--"
     requires: { file: /proc/thread-self/comm }
+mask: [{ text: "vendor: at *", reason: an address }]
 "#;
     let problems = kselftest(&scenario(yaml)).unwrap_err();
     let lines = problems.iter().map(|problem| match problem.line {

@@ -211,6 +211,7 @@ mod tests {
             steps: Vec::new(),
             expect_failure: Vec::new(),
             allow_splats: Vec::new(),
+            mask: Vec::new(),
             snapshot: SnapshotScope::default(),
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Options;
+use super::confirm::Confirmation;
 use super::origin::Provenance;
 use super::paused::Paused;
 use super::record::Record;
@@ -58,6 +59,8 @@ pub(super) struct Attempt<'a> {
     pub(super) record: Record,
     /// How long it was paused.
     pub(super) paused: Paused,
+    /// Whether what it observes may be accepted.
+    pub(super) confirmation: &'a Confirmation,
 }
 
 /// A run that ended before its last step.

@@ -15,9 +15,10 @@ use super::builds::prepare_all;
 use super::handover::{Handover, Question};
 use super::live::{GuestKind, Live};
 use super::record::Record;
-use super::run::{Ended, Made, attempt};
+use super::run::{Ended, Made};
 use super::schedule::{Action, End, GuestNumber, Input, Limits, RunIndex, Schedule};
 use super::times::Times;
+use super::twice::attempt;
 
 use crate::context::Context;
 use crate::error::{Blame, Error, Result};

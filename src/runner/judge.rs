@@ -87,7 +87,8 @@ impl Attempt<'_> {
             return Ok(verdict);
         }
         // What breaks an expectation is not accepted unseen.
-        let (scope, acceptable) = (self.of.scenario.snapshot, verdict.is_as_expected());
+        let scope = self.of.scenario.snapshot;
+        let acceptable = verdict.is_as_expected() && self.is_confirmed(&observed);
         let standing = snapshots.observe(&self.of.run, scope, &observed, acceptable)?;
         let accepted = match &standing.comparison {
             Comparison::Same => return Ok(verdict),

@@ -62,6 +62,9 @@ impl KernelLog {
                 }
                 self.next = seq.saturating_add(1);
             }
+            if record.is_mark() {
+                continue;
+            }
             let line = record.line();
             new += &line;
             new.push('\n');
@@ -132,7 +135,21 @@ mod tests {
             level: Some(level),
             micros: Some(1),
             text: text.to_owned(),
+            ..Record::default()
         }
+    }
+
+    #[test]
+    fn the_agents_marks_are_no_messages_and_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = KernelLog::default();
+        log.begin(dir.path());
+        log.begin_step();
+        let reply = "kmsg\t6,0,1,-\ta\nkmsg\t15,1,1,-\tlab: the log has been read as far as this\n\
+                     kmsg\t6,2,1,-\tb\n";
+        let new = log.take(crate::vm::kernel_log::records(reply)).unwrap();
+        assert_eq!(new, "[    0.000001] a\n[    0.000001] b\n");
+        assert_eq!(log.last_debug(), "");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod allowed;
 mod ask;
 mod attempt;
 mod builds;
+mod confirm;
 mod drive;
 pub mod forensics;
 mod handover;
@@ -29,6 +30,7 @@ pub mod shipped;
 mod steps;
 mod times;
 mod tree;
+mod twice;
 
 use std::path::PathBuf;
 use std::sync::Arc;

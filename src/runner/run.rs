@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::sync::SemaphorePermit;
 
 use super::attempt::{Attempt, EarlyEnd, Played, PreparedRun};
+use super::confirm::Confirmation;
 use super::handover::Handover;
 use super::judge;
 use super::live::{Live, Start};
@@ -62,11 +63,13 @@ pub(super) async fn attempt(
     number: u32,
     guest: Option<Live>,
     handover: &Handover,
+    confirmation: &Confirmation,
 ) -> Option<Made> {
     let attempt = Attempt {
         of,
         record,
         paused: Paused::default(),
+        confirmation,
     };
     let boot = match &guest {
         Some(_) => None,

@@ -14,7 +14,7 @@ use crate::event::{Event, millis};
 use crate::replay::Mark;
 use crate::scenario::{Expect, Step, Went, World};
 use crate::size::Size;
-use crate::state::{self, Names, Observed, witness};
+use crate::state::{self, Names, Observed, StepLog, mask, witness};
 use crate::step::{self, Fails, Mistake, Operations, Performed, Stopped, Subject};
 use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::kernel_log;
@@ -159,6 +159,7 @@ impl Attempt<'_> {
             Verdict::against(Outcome::Hung, Blame::Guest, reason).help(next::NONSENSE)
         })?;
         state.result.clone_from(&done.result);
+        mask::apply(&mut state, &self.of.scenario.mask);
         played.said += dump.len() + state.result.as_ref().map_or(0, String::len);
         if played.said > SAID_MAX {
             let doing = doing(step, played);
@@ -178,8 +179,8 @@ impl Attempt<'_> {
             for mistake in played.world.expected(&expect) {
                 found.extend(without_answer(&mistake, &mut expect, &state));
             }
-            let problems = state::expect::check(&expect, &state).into_iter();
-            found.extend(problems.map(Found::from));
+            let problems = state::expect::check(&expect, &state, &StepLog::parse(dump));
+            found.extend(problems.into_iter().map(Found::from));
         }
         for Found { what, .. } in &mut found {
             what.truncate(what.floor_char_boundary(PROBLEM_MAX));

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::model::{Capability, Original, Requires, SnapshotScope};
+use super::model::{Capability, Mask, Original, Requires, SnapshotScope};
 use crate::klp::names::is_kbuilds_own;
 use crate::klp::{
     Livepatch, NONE, ReplaceCapability, Target, VMLINUX, kernel_module_name, read_livepatches,
@@ -53,6 +53,16 @@ pub(super) fn snapshot(root: &Node) -> SnapshotScope {
         Some("shared") => SnapshotScope::Shared,
         _ => SnapshotScope::PerKernel,
     }
+}
+
+/// The `mask` of a scenario.
+pub(super) fn masks(root: &Node) -> Vec<Mask> {
+    let entries = root.get("mask").map_or(&[][..], Node::items);
+    let mask = |node: &Node| Mask {
+        text: text(node, "text").unwrap_or_default(),
+        reason: text(node, "reason").unwrap_or_default(),
+    };
+    entries.iter().map(mask).collect()
 }
 
 /// The targets and the livepatches of a scenario.
@@ -110,11 +120,12 @@ fn module_names(root: &Node, diagnostics: &mut Diagnostics) {
 
 /// The most of each part of a scenario, far beyond what people write: each livepatch is compiled,
 /// and the guest may say a mebibyte after each step.
-const MOST: [(&str, usize); 4] = [
+const MOST: [(&str, usize); 5] = [
     ("targets", 50),
     ("livepatches", 100),
     ("steps", 300),
     ("expect_failure", 100),
+    ("mask", 50),
 ];
 
 /// Reports the parts of a scenario that are too many.

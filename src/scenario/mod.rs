@@ -22,7 +22,7 @@ pub use crate::klp::{
 };
 pub use crate::step::{Action, Expect, Step, Transition};
 pub use model::{
-    AllowedSplat, Capability, ExpectedFailure, Original, Requires, Scenario, SnapshotScope,
+    AllowedSplat, Capability, ExpectedFailure, Mask, Original, Requires, Scenario, SnapshotScope,
 };
 pub use world::{Went, World};
 
@@ -108,6 +108,7 @@ fn read(name: &str, source: &Source) -> Result<(Node, Scenario), Diagnostics> {
         steps,
         expect_failure,
         allow_splats: failures::allowed_splats(&root),
+        mask: definitions::masks(&root),
         snapshot: definitions::snapshot(&root),
     };
     Ok((root, scenario))

@@ -40,6 +40,9 @@ pub struct Scenario {
     pub expect_failure: Vec<ExpectedFailure>,
     /// Complaints of the kernel that do not fail it.
     pub allow_splats: Vec<AllowedSplat>,
+    /// What is not the same twice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mask: Vec<Mask>,
     /// Which runs share a snapshot.
     pub snapshot: SnapshotScope,
 }
@@ -176,6 +179,15 @@ pub struct AllowedSplat {
     /// Whether the kernel has to say it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub must: bool,
+}
+
+/// Part of a log line or of a result that is not the same twice, as states and snapshots show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Mask {
+    /// The part, with a `*` for what varies: one or more characters other than spaces.
+    pub text: String,
+    /// Why it varies, in one line.
+    pub reason: String,
 }
 
 /// Which runs of a scenario share a snapshot.

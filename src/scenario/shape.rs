@@ -64,6 +64,11 @@ pub(super) const SCENARIO: Shape = Shape::Record(&Record {
             ALLOWED_SPLATS,
             "Complaints of the kernel that do not fail the scenario.",
         ),
+        Field::optional(
+            "mask",
+            MASKS,
+            "Parts of log lines and results that are not the same twice.",
+        ),
     ],
     rules: &[],
 });
@@ -219,6 +224,52 @@ const ALLOWED_SPLATS: Shape = Shape::List(&List {
     non_empty: true,
     unique: false,
 });
+
+const MASKS: Shape = Shape::List(&List {
+    what: "a list of masks",
+    example: "[{ text: \"log shop: stock is at *\", reason: an address }]",
+    item: Shape::Record(&Record {
+        what: "a mask",
+        example: "{ text: \"log shop: stock is at *\", reason: an address }",
+        fields: &[
+            Field::required(
+                "text",
+                Shape::Text(&MASKED),
+                "Part of a line as a snapshot shows it, with `*` for what varies.",
+            ),
+            Field::required(
+                "reason",
+                Shape::Text(&WHY_IT_VARIES),
+                "Why it is not the same twice, in one line.",
+            ),
+        ],
+        rules: &[],
+    }),
+    non_empty: true,
+    unique: false,
+});
+
+const MASKED: Text = Text {
+    what: "a masked text",
+    example: "log shop: stock is at *",
+    // What it covers is not compared, so it must say where that is.
+    lexis: Lexis::Custom {
+        accepts: |text| {
+            let says = text.chars().filter(|c| !matches!(c, '*' | ' ')).count();
+            let is_long = says >= 4 && text.chars().count() <= 200;
+            let varies = text.contains('*') && !text.starts_with('*') && !text.contains("**");
+            is_long && varies && Lexis::Line.accepts(text)
+        },
+        pattern: r"^[^*].{3,199}$",
+    },
+    rule: "is one line of 200 characters at most, which begins with words that do not vary, of 4 \
+           characters at least, and has a `*` for each that does",
+};
+
+const WHY_IT_VARIES: Text = Text {
+    example: "an address",
+    ..REASON
+};
 
 const KERNELS: List = List {
     what: "a list of kernels",

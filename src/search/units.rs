@@ -292,8 +292,10 @@ fn details(root: &Node) -> Vec<Unit> {
         let parts = parts.filter(|path| names.iter().any(|name| path.last() == Some(&key(name))));
         units.extend(parts.map(|path| vec![path]));
     }
-    let splats = children(root, &[key("allow_splats")]);
-    units.extend(splats.into_iter().map(|path| vec![path]));
+    for list in ["allow_splats", "mask"] {
+        let entries = children(root, &[key(list)]);
+        units.extend(entries.into_iter().map(|path| vec![path]));
+    }
     units
 }
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Holding a state against an `expect`. Pure.
 
+use super::log::{StepLog, unescaped};
 use super::observed::Observed;
 use crate::scenario::Expect;
 
-/// Everything that is not as expected, one sentence each.
-pub fn check(expect: &Expect, state: &Observed) -> Vec<String> {
+/// Everything that is not as expected, one sentence each. `said` is the kernel's whole log of the
+/// step; the state has the part of it that is the same in every run.
+pub fn check(expect: &Expect, state: &Observed, said: &StepLog) -> Vec<String> {
     let Expect {
         livepatches,
         calls,
@@ -98,17 +100,17 @@ pub fn check(expect: &Expect, state: &Observed) -> Vec<String> {
             problems.push(format!("enabled_functions are {found}, not {wanted}"));
         }
     }
-    let mut lines = state.log.iter();
-    for wanted in log {
-        if !lines.any(|line| line.contains(wanted)) {
-            problems.push(format!("the log lacks {wanted:?}, or not in this order"));
-            break;
-        }
+    if let Some(wanted) = said.lacks(log) {
+        let lost = if said.is_cut() { LOST } else { "" };
+        let problem = format!("the log lacks {wanted:?}, or not in this order{lost}");
+        problems.push(problem);
     }
     if let Some(wanted) = whole_log
-        && state.log != *wanted
+        && !(state.log.len() == wanted.len() && state.log.iter().zip(wanted).all(is_line))
     {
         problems.push(log_difference(&state.log, wanted));
+    } else if whole_log.is_some() && said.is_cut() {
+        problems.push(format!("whether that is the whole log is unknown{LOST}"));
     }
     if let Some(wanted) = traced {
         let mut wanted = wanted.clone();
@@ -119,16 +121,36 @@ pub fn check(expect: &Expect, state: &Observed) -> Vec<String> {
         }
     }
     for unwanted in not_in_log {
-        if let Some(line) = state.log.iter().find(|line| line.contains(unwanted)) {
-            problems.push(format!("the log says {line:?}, with {unwanted:?} in it"));
+        match said.with(unwanted) {
+            Some(line) => {
+                problems.push(format!("the log says {line:?}, with {unwanted:?} in it"));
+            }
+            None if said.is_cut() => {
+                problems.push(format!(
+                    "whether the log says {unwanted:?} is unknown{LOST}"
+                ));
+            }
+            None => {}
         }
     }
     problems
 }
 
+/// More was said in the step than the guest's log or an answer holds.
+const LOST: &str = " (lines of it were lost: too much was said in this step)";
+
+/// Whether a line is the one that is wanted, as it was printed or as `/dev/kmsg` has it.
+fn is_line((found, wanted): (&String, &String)) -> bool {
+    found == wanted || unescaped(found) == *wanted
+}
+
 /// The first line that differs.
 fn log_difference(found: &[String], wanted: &[String]) -> String {
-    let same = found.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+    let same = found
+        .iter()
+        .zip(wanted)
+        .take_while(|pair| is_line(*pair))
+        .count();
     let number = same + 1;
     match (found.get(same), wanted.get(same)) {
         (Some(found), Some(wanted)) => {
@@ -175,6 +197,19 @@ mod tests {
         }
     }
 
+    fn said() -> StepLog {
+        StepLog::parse(
+            "kmsg\t5,1,1,-\tlivepatch: enabling patch 'v1'\n\
+             kmsg\t5,2,1,-\tlivepatch: signaling remaining tasks\n\
+             kmsg\t6,3,1,-\toom: adjusted\n\
+             kmsg\t5,4,1,-\tlivepatch: patching complete\n",
+        )
+    }
+
+    fn problems(expect: &Expect) -> Vec<String> {
+        check(expect, &state(), &said())
+    }
+
     fn price() -> FunctionRef {
         FunctionRef {
             object: "shop".into(),
@@ -198,7 +233,7 @@ mod tests {
             not_in_log: vec!["failed".into()],
             ..Expect::default()
         };
-        assert_eq!(check(&expect, &state()), Vec::<String>::new());
+        assert_eq!(problems(&expect), [""; 0]);
     }
 
     #[test]
@@ -217,7 +252,7 @@ mod tests {
             traced: Some(vec!["price".into()]),
             not_in_log: vec!["complete".into()],
         };
-        insta::assert_snapshot!(check(&expect, &state()).join("\n"), @r#"
+        insta::assert_snapshot!(problems(&expect).join("\n"), @r#"
         livepatches are [v1], not []
         shop.price answers 11, not 12
         the tag of v1 reads -1, not 4294967295
@@ -229,7 +264,71 @@ mod tests {
         the log lacks "enabling", or not in this order
         the log goes on with "patching complete"
         traced functions are [], not [price]
-        the log says "patching complete", with "complete" in it
+        the log says "livepatch: patching complete", with "complete" in it
         "#);
+    }
+
+    #[test]
+    fn parts_are_looked_for_in_all_that_the_kernel_said() {
+        let log = |parts: &[&str]| Expect {
+            log: parts.iter().map(|&part| part.to_owned()).collect(),
+            ..Expect::default()
+        };
+        // What varies, what the kernel itself said, and whole lines.
+        let all = [
+            "livepatch: enabling",
+            "signaling remaining tasks",
+            "oom: adjusted",
+            "complete",
+        ];
+        assert_eq!(problems(&log(&all)), [""; 0]);
+        let not = |part: &str| Expect {
+            not_in_log: vec![part.to_owned()],
+            ..Expect::default()
+        };
+        for part in all {
+            assert!(
+                problems(&not(part))[0].starts_with("the log says "),
+                "{part}"
+            );
+        }
+        // All lines are those that are the same in every run.
+        let whole = Expect {
+            whole_log: Some(state().log),
+            ..Expect::default()
+        };
+        assert_eq!(problems(&whole), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_log_that_lost_lines_lacks_is_unknown() {
+        let expect = Expect {
+            log: vec!["x".into()],
+            whole_log: Some(state().log),
+            not_in_log: vec!["x".into(), "adjusted".into()],
+            ..Expect::default()
+        };
+        let cut = StepLog::parse("log-lost\t\nkmsg\t6,3,1,-\toom: adjusted\n");
+        insta::assert_snapshot!(check(&expect, &state(), &cut).join("\n"), @r#"
+        the log lacks "x", or not in this order (lines of it were lost: too much was said in this step)
+        whether that is the whole log is unknown (lines of it were lost: too much was said in this step)
+        whether the log says "x" is unknown (lines of it were lost: too much was said in this step)
+        the log says "oom: adjusted", with "adjusted" in it
+        "#);
+    }
+
+    #[test]
+    fn a_whole_line_is_as_it_was_printed_or_as_kmsg_has_it() {
+        let state = Observed {
+            log: vec![r"shop: f\xc3\xbcr".into()],
+            ..Observed::default()
+        };
+        for line in ["shop: für", r"shop: f\xc3\xbcr"] {
+            let expect = Expect {
+                whole_log: Some(vec![line.into()]),
+                ..Expect::default()
+            };
+            assert_eq!(check(&expect, &state, &said()), [""; 0]);
+        }
     }
 }

@@ -4,6 +4,8 @@
 
 pub mod diff;
 pub mod expect;
+pub mod log;
+pub mod mask;
 pub mod observed;
 pub mod snapshot;
 pub mod snapshots;
@@ -11,5 +13,6 @@ pub mod stall;
 pub mod transition;
 pub mod witness;
 
+pub use log::StepLog;
 pub use observed::{Livepatch, Names, Object, Observed};
 pub use snapshots::{SnapshotPolicy, Snapshots};

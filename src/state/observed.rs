@@ -10,6 +10,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::{Scenario, kernel_module_name};
+use crate::step::{taints, varies};
 use crate::visible::visible;
 
 /// The modules of the guest's own devices, which are loaded before anything where a distribution's
@@ -74,7 +75,7 @@ pub struct Observed {
     /// The functions that ftrace's function tracer has seen, while it is on.
     pub traced: Vec<String>,
     /// The lines of livepatches and of the scenario's modules in the kernel log since the last
-    /// step.
+    /// step, but for those that vary. Expectations see all lines: [`StepLog`](super::StepLog).
     pub log: Vec<String>,
 }
 
@@ -295,13 +296,10 @@ fn patched_function(line: &str, names: &Names) -> Option<String> {
 /// speaks of a task, of time that has passed, or of what the first module of its kind taints.
 fn log_line(text: &str, names: &Names) -> Option<String> {
     if let Some(line) = text.strip_prefix("livepatch: ") {
-        let varies = ["klp_try_switch_task: ", "signaling remaining tasks"];
-        return (!varies.iter().any(|start| line.starts_with(start))).then(|| line.to_owned());
+        return (!varies(line)).then(|| line.to_owned());
     }
     let (module, line) = text.split_once(": ")?;
-    let taints = ["loading out-of-tree module", "tainting kernel with"];
-    let known = names.0.contains_key(module) && !taints.iter().any(|start| line.starts_with(start));
-    known.then(|| text.to_owned())
+    (names.has(module) && !taints(line)).then(|| text.to_owned())
 }
 
 /// All states of a run as the text of its snapshot.

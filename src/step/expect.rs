@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use super::log_lines;
 use crate::klp::shape::{
     FUNCTION_NAME, FUNCTION_REF, MODULE, MODULES_OR_NONE, OBJECT, RETURN_VALUE, TAG,
 };
@@ -32,11 +33,11 @@ pub struct Expect {
     pub transition: Option<Option<String>>,
     /// The functions with a livepatch's ftrace handler, in any order.
     pub enabled_functions: Option<Vec<FunctionRef>>,
-    /// What must occur, in this order, in the step's log lines of livepatches and modules.
+    /// What must occur, in this order, in lines of all that the kernel says in the step.
     pub log: Vec<String>,
-    /// All of those lines.
+    /// All lines of livepatching and of the scenario's modules, but for those that vary.
     pub whole_log: Option<Vec<String>>,
-    /// What must not occur there.
+    /// What must not occur in anything that the kernel says in the step.
     pub not_in_log: Vec<String>,
     /// The functions that ftrace's function tracer has seen, in any order.
     pub traced: Option<Vec<String>>,
@@ -124,12 +125,12 @@ const EXPECTATION: Shape = Shape::Record(&Record {
         Field::optional(
             "log",
             Shape::OneOrMany(&LOG_LINES),
-            "What must occur, in this order, in the log lines of the step.",
+            "What must occur, in this order, in what the kernel says in the step.",
         ),
         Field::optional(
             "whole_log",
             Shape::List(&WHOLE_LOG),
-            "All log lines of the step, word for word.",
+            "All log lines of livepatching and of the scenario's modules in the step, word for word.",
         ),
         Field::optional(
             "traced",
@@ -139,7 +140,7 @@ const EXPECTATION: Shape = Shape::Record(&Record {
         Field::optional(
             "not_in_log",
             Shape::OneOrMany(&NOT_LOG_LINES),
-            "What must not occur in the log lines of the step.",
+            "What must not occur in anything that the kernel says in the step.",
         ),
     ],
     rules: &[Rule::AtLeastOne(&[
@@ -232,6 +233,7 @@ const LOG_LINE: Text = Text {
 
 /// The `expect` of a step.
 pub(super) fn read(node: &Node, references: &mut References) -> Expect {
+    log_lines::check(node, references);
     let livepatches = node.get("livepatches").map(|list| {
         let items = list.items().iter();
         items.map(|item| references.livepatch_node(item)).collect()

@@ -18,6 +18,7 @@ mod kill;
 mod kind;
 mod klp_build;
 mod load;
+mod log_lines;
 mod mistake;
 mod nothing;
 mod operations;
@@ -45,6 +46,7 @@ pub use wait::WaitUntil;
 
 pub(crate) use details::STEP_NAME;
 pub(crate) use load::is_param;
+pub(crate) use log_lines::{taints, varies};
 pub(crate) use operations::{Host, Operations};
 
 use std::collections::HashMap;

@@ -7,8 +7,10 @@ use crate::visible::visible;
 /// The level of `pr_debug()` messages (`include/linux/kern_levels.h: KERN_DEBUG`). The console of a
 /// guest does not have them (`images/guest/init.c`).
 pub const DEBUG: u8 = 7;
-/// Bits of a priority that are its level.
+/// Bits of a priority that are its level; the others are its facility.
 const LEVEL: u64 = 7;
+/// What the agent says each time before it reads the log (`images/guest/agent.c: end_last_message()`).
+const MARK: &str = "lab: the log has been read as far as this";
 
 /// A message of the kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +19,9 @@ pub struct Record {
     pub seq: Option<u64>,
     /// 0 is an emergency, 7 a debug message.
     pub level: Option<u8>,
+    /// Whether a program has written it to `/dev/kmsg`, and not the kernel
+    /// (`kernel/printk/printk.c: devkmsg_write()`).
+    pub by_program: bool,
     /// Microseconds since the boot.
     pub micros: Option<u64>,
     /// What it says.
@@ -34,6 +39,11 @@ impl Record {
             }
             None => text,
         }
+    }
+
+    /// Whether it is the agent's own, which says nothing of the guest.
+    pub fn is_mark(&self) -> bool {
+        self.by_program && self.text == MARK
     }
 }
 
@@ -54,9 +64,10 @@ fn record(line: &str) -> Option<Record> {
     let (prefix, text) = line.strip_prefix("kmsg\t")?.split_once('\t')?;
     let mut numbers = prefix.split(',').map(|number| number.parse::<u64>().ok());
     let mut next = || numbers.next().flatten();
-    let level = next().and_then(|priority| u8::try_from(priority & LEVEL).ok());
+    let priority = next();
     Some(Record {
-        level,
+        level: priority.and_then(|priority| u8::try_from(priority & LEVEL).ok()),
+        by_program: priority.is_some_and(|priority| priority > LEVEL),
         seq: next(),
         micros: next(),
         text: text.to_owned(),
@@ -85,5 +96,18 @@ mod tests {
         assert_eq!((first.seq, first.level), (Some(412), Some(DEBUG)));
         assert_eq!((last.seq, last.level), (Some(413), Some(4)));
         assert_eq!((records[1].seq, records[1].level), (None, None));
+        let by_program: Vec<_> = records.iter().map(|record| record.by_program).collect();
+        assert_eq!(by_program, [false, false, true]);
+    }
+
+    #[test]
+    fn the_agents_mark_is_known() {
+        let agent = include_str!("../../images/guest/agent.c");
+        assert!(agent.contains(&format!("\"<7>{MARK}\\n\"")));
+        let is_mark = |line: &str| records(line)[0].is_mark();
+        assert!(is_mark(&format!("kmsg\t15,1,1,-\t{MARK}\n")));
+        // The same words of the kernel are the kernel's.
+        assert!(!is_mark(&format!("kmsg\t7,1,1,-\t{MARK}\n")));
+        assert!(!is_mark("kmsg\t15,1,1,-\tlab: another line\n"));
     }
 }

@@ -119,6 +119,7 @@ impl Ring {
         Some(Record {
             seq: Some(seq),
             level: Some(info.get(19)? >> 5),
+            by_program: *info.get(18)? > 0,
             micros: Some(word(info, 8)? / 1000),
             text: String::from_utf8_lossy(said).into_owned(),
         })

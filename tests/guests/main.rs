@@ -18,6 +18,7 @@ mod intake;
 mod interactive;
 mod klp_build;
 mod kunit;
+mod log;
 mod machine;
 mod matrix;
 mod provoked;

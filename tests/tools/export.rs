@@ -37,15 +37,34 @@ function loop_until() {
 }
 "#;
 
+/// A log in which the kernel says something for each file that is read, and programs have lines, too.
+const LOGGED: &str = r#"
+LOG=$(mktemp)
+trap 'rm $LOG' EXIT
+function log() { echo "user  :notice: [    1.000000] $1" >> "$LOG"; }
+function dmesg() { [[ "$*" == "--decode" ]] && command cat "$LOG"; }
+function cat() {
+	command cat "$@" || return
+	printf '%s\n' "kern  :info  : [    2.000000] oom: adjusted for $1" "its second line" \
+		"kern  :notice: [    2.000001] livepatch: signaling remaining tasks" \
+		"kern  :notice: [    2.000002] [    T1] livepatch: 'x': patching complete" >> "$LOG"
+}
+"#;
+
 /// Exports a scenario with a step more, and plays it. Its exit status and output.
 fn play(more: &str) -> (Option<i32>, String) {
+    play_beside(FUNCTIONS, more)
+}
+
+/// The same, beside a functions.sh.
+fn play_beside(functions: &str, more: &str) -> (Option<i32>, String) {
     let project = Project::new();
     project.write("scenarios/x.yaml", &format!("{SCENARIO}{more}"));
     let args = ["export", "scenarios/x.yaml", "--format", "kselftest"];
     let output = project.lab(&args);
     assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(output.stdout, "wrote 2 files to kselftest-x\n");
-    project.write("kselftest-x/functions.sh", FUNCTIONS);
+    project.write("kselftest-x/functions.sh", functions);
     let script = project.path("kselftest-x/test-x.sh");
     let rights = fs::metadata(&script).unwrap().permissions();
     assert_eq!(rights.mode() & 0o777, 0o755);
@@ -110,6 +129,45 @@ fn a_script_says_what_does_not_hold_and_stops_there() {
     - expected: /proc/sys/kernel/ostype: Linux, no
     + seen: Linux
     ");
+}
+
+#[test]
+fn a_script_looks_at_all_that_the_kernel_said_in_the_step() {
+    let read = |expect: &str| {
+        let functions = format!("{FUNCTIONS}{LOGGED}");
+        let read = "read: /proc/sys/kernel/ostype";
+        // What the first step says is not the second one's.
+        let steps = format!("  - read: /proc/version\n  - {{ {read}, expect: {{ {expect} }} }}\n");
+        let (code, said) = play_beside(&functions, &steps);
+        let (_, problem) = said.split_once("\n- expected: ").unwrap_or_default();
+        (
+            code == Some(0),
+            problem.lines().next().unwrap_or_default().to_owned(),
+        )
+    };
+    let holds = (true, String::new());
+    let all = "'oom: adjusted', its second line, 'livepatch: signaling', patching complete";
+    assert_eq!(read(&format!("log: [{all}]")), holds);
+    assert_eq!(read("whole_log: [\"'x': patching complete\"]"), holds);
+    assert_eq!(
+        read("not_in_log: [/proc/version, lab step, ostype in, user]"),
+        holds
+    );
+    for part in [
+        "oom: adjusted for /proc/sys/kernel/ostype",
+        "second line",
+        "signaling",
+    ] {
+        let fails = (false, format!("no log line with: {part}"));
+        assert_eq!(read(&format!("not_in_log: [\"{part}\"]")), fails);
+    }
+    let order = (false, "a log line with (in this order): oom".to_owned());
+    assert_eq!(read("log: [patching complete, oom]"), order);
+    let marks = (
+        false,
+        "a log line with (in this order): lab step".to_owned(),
+    );
+    assert_eq!(read("log: [lab step]"), marks);
 }
 
 #[test]

@@ -342,23 +342,28 @@ function lab_traced() {
 		"$SYSFS_TRACING_DIR/trace" | sort -u | paste -sd ' ')"
 }
 
-# lab_read_log() - read the step's lines of livepatching and of the test's modules into LAB_LOG
-#	Without those that speak of a task, of time, or of what the first module of its kind taints.
+# lab_read_log() - read what the kernel said in the step into LAB_LOG
+#	Without what programs wrote to /dev/kmsg, as this script does.
 function lab_read_log() {
 	local lines
 
-	lines=$(dmesg)
+	# A line without its end is not shown before the next one begins.
+	log "lab read"
+	lines=$(dmesg --decode)
 	[[ "$lines" == *"$LAB_MARK"* ]] ||
 		lab_fail "the step's beginning is in the kernel log" "buffer overrun?"
-	LAB_LOG=$(awk -v mark="$LAB_MARK" 'p; index($0, mark) { p = 1 }' <<< "$lines" |
-		sed -e 's/^\[[ 0-9.]*\] //' -e 's/^\[[ ]*[CT][0-9]*\] //' |
-		grep -E "^(livepatch|$LAB_MODULES): " |
-		grep -vE -e '^livepatch: (klp_try_switch_task: |signaling remaining tasks)' \
-			-e "^($LAB_MODULES): (loading out-of-tree module|tainting kernel with)" |
-		sed 's/^livepatch: //')
+	# "kern  :info  : [ 1.0] text"; further lines of a message have no such beginning.
+	LAB_LOG=$(awk -v mark="$LAB_MARK" '
+		match($0, /^[a-z0-9]+ *:[a-z]+ *: /) {
+			kern = /^kern/
+			$0 = substr($0, RLENGTH + 1)
+		}
+		p && kern
+		index($0, mark) { p = 1 }' <<< "$lines" |
+		sed -e 's/^\[[ 0-9.]*\] //' -e 's/^\[[ ]*[CT][0-9]*\] //')
 }
 
-# lab_log(parts...) - these occur in the step's log, in this order
+# lab_log(parts...) - these occur in what the kernel said in the step, in this order
 #	parts - of one line each
 function lab_log() {
 	local line
@@ -371,19 +376,24 @@ function lab_log() {
 	[[ $# -eq 0 ]] || lab_fail "a log line with (in this order): $1" "$LAB_LOG"
 }
 
-# lab_whole_log(lines...) - exactly these are the step's log
-#	lines - all of them
+# lab_whole_log(lines...) - exactly these are the step's lines of livepatching and the test's modules
+#	lines - all of them, but for those that speak of a task, of time, or of what the first
+#		module of its kind taints
 function lab_whole_log() {
-	local expected
+	local expected seen
 
 	expected=$(printf '%s\n' "$@")
 	lab_read_log
-	[[ "$expected" == "$LAB_LOG" ]] ||
+	seen=$(grep -E "^(livepatch|$LAB_MODULES): " <<< "$LAB_LOG" |
+		grep -vE -e '^livepatch: (klp_try_switch_task: |signaling remaining tasks)' \
+			-e "^($LAB_MODULES): (loading out-of-tree module|tainting kernel with)" |
+		sed 's/^livepatch: //')
+	[[ "$expected" == "$seen" ]] ||
 		lab_fail "the log, line by line" "$(diff -upr --label expected --label result \
-			<(echo "$expected") <(echo "$LAB_LOG"))"
+			<(echo "$expected") <(echo "$seen"))"
 }
 
-# lab_not_in_log(parts...) - none of these occurs in the step's log
+# lab_not_in_log(parts...) - none of these occurs in anything that the kernel said in the step
 #	parts - of a line
 function lab_not_in_log() {
 	local unwanted

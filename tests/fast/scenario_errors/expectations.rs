@@ -77,3 +77,36 @@ fn an_object_that_is_neither_patched_nor_called_back() {
 "
     ));
 }
+
+#[test]
+fn a_text_that_no_line_of_the_log_can_have() {
+    let long = "x".repeat(1025);
+    insta::assert_snapshot!(
+        with_steps(&format!(
+            "  - expect:
+      log:
+        - \"[    1.017537] livepatch: enabling patch 'pricing_v1'\"
+        - \"'pricing-v1': patching complete\"
+        - enabling patch 'pricing-v1'
+      not_in_log: \"'pricing-v1': patch\"
+  - expect:
+      whole_log:
+        - \"livepatch: 'pricing_v1': patching complete\"
+        - signaling remaining tasks
+        - \"klp_try_switch_task: swapper/0:0 is running\"
+        - \"pricing_v1: loading out-of-tree module taints kernel.\"
+  - expect: {{ not_in_log: {long} }}
+"
+        ))
+        .replace(&long, "xxx…")
+    );
+}
+
+#[test]
+fn a_text_that_must_be_in_the_log_and_must_not() {
+    insta::assert_snapshot!(with_steps(
+        "  - expect: { log: \"'pricing_v1': patching complete\", not_in_log: [patching, failed] }
+  - expect: { whole_log: [\"shop: sold out\"], not_in_log: sold }
+"
+    ));
+}

@@ -65,3 +65,21 @@ fn a_kernel_that_is_to_fail_twice_at_a_step() {
 "
     ));
 }
+
+#[test]
+fn masks_say_where_they_are_and_why() {
+    insta::assert_snapshot!(errors(
+        "version: 1
+summary: A test.
+targets: { shop: { functions: { price: 10 } } }
+steps:
+  - load: shop
+mask:
+  - { text: \"log shop: at *\" }
+  - { text: \"*: at 0x1234\", reason: x }
+  - { text: \"log shop\", reason: x }
+  - { text: \"at *\", reason: x }
+  - { text: \"log shop: **\", reason: x }
+"
+    ));
+}
