@@ -165,6 +165,13 @@ impl Selection {
         runs.filter(|run| !shard.has(run)).collect()
     }
 
+    /// The scenarios that a plan skips and that no shard plays.
+    pub fn played_nowhere(&self, plan: &Plan<'_>) -> Vec<String> {
+        let (runs, elsewhere) = (plan.ids(), self.elsewhere());
+        let names = plan::played_nowhere(&plan.skipped, runs.iter().chain(&elsewhere));
+        names.into_iter().map(str::to_owned).collect()
+    }
+
     /// What an earlier command found out about a run, if that needs no repeating.
     pub fn settled(&self, run: &RunId) -> Option<&RunResult> {
         self.earlier.get(run).filter(|earlier| earlier.is_settled())

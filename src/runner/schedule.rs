@@ -37,6 +37,9 @@ pub(super) enum End {
     /// The kernel complained, the guest was lost, or the lab could not go on. An own guest would
     /// prove nothing.
     Broken,
+    /// Not as expected, and every further attempt would say the same: there is no snapshot yet, or the
+    /// scenario's file or its snapshot is to blame.
+    Settled,
     /// It was cancelled before it began.
     NotBegun,
 }

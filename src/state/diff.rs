@@ -11,11 +11,15 @@ use similar::{ChangeTag, TextDiff};
 /// million lines would keep the lab busy for hours; then any difference will do.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Renders the difference: for each step that differs, its heading and the lines around each
-/// change, `-` as accepted, `+` as observed now.
+/// Renders the difference: for each step that differs, its heading, once, and its lines that changed,
+/// `-` as accepted, `+` as observed now. Of what was never accepted, all lines.
 pub fn render(accepted: &str, observed: &str) -> String {
     // A missing newline at the end is no difference.
-    let [accepted, observed] = [accepted, observed].map(|text| format!("{}\n", text.trim_end()));
+    let whole = |text: &str| match text.trim_end() {
+        "" => String::new(),
+        text => format!("{text}\n"),
+    };
+    let [accepted, observed] = [accepted, observed].map(whole);
     let diff = TextDiff::configure()
         .timeout(TIME_MAX)
         .diff_lines(&accepted, &observed);
@@ -33,8 +37,13 @@ pub fn render(accepted: &str, observed: &str) -> String {
             ChangeTag::Delete => '-',
             ChangeTag::Insert => '+',
         };
-        if heading != shown_heading && !is_heading {
-            let _ = writeln!(text, "  {heading}");
+        if line.trim().is_empty() {
+            continue;
+        }
+        if heading != shown_heading {
+            if !is_heading {
+                let _ = writeln!(text, "  {heading}");
+            }
             heading.clone_into(&mut shown_heading);
         }
         let _ = writeln!(text, "{sign} {line}");
@@ -56,6 +65,23 @@ mod tests {
         -   c
         +   x
         +   y
+        ");
+    }
+
+    #[test]
+    fn a_title_that_changed_is_shown_once_and_nothing_is_an_empty_line() {
+        let new = "step 1: load shop\n  call shop.price: 10\nstep 2: load v1\n  a\n";
+        insta::assert_snapshot!(render("", new), @r"
+        + step 1: load shop
+        +   call shop.price: 10
+        + step 2: load v1
+        +   a
+        ");
+        let old = "step 1: load shop\n  call shop.price: 10\n\nstep 2: load v0\n  a\n  b\n";
+        insta::assert_snapshot!(render(old, new), @r"
+        - step 2: load v0
+        + step 2: load v1
+        -   b
         ");
     }
 

@@ -5,6 +5,7 @@
 pub mod diff;
 pub mod expect;
 pub mod observed;
+pub mod older;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stall;
