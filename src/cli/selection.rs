@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::owners;
 use super::sizes::SizesArgs;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
@@ -90,6 +91,7 @@ impl SelectionArgs {
             super::check::show(&rejected, color);
             return Err(super::check::summary(&rejected).evidence("nothing was built or booted"));
         }
+        owners::check(project, &scenarios)?;
         let kernels = read_kernels(project, &settings.kernels)?;
         let earlier = match &self.resume {
             Some(dir) if dir.exists() => read_dir(dir)?,
