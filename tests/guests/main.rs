@@ -27,5 +27,6 @@ mod search;
 mod selftests;
 mod series;
 mod slurm;
+mod snapshots;
 mod turn;
 mod warm;
