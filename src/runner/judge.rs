@@ -170,7 +170,9 @@ fn of_states(
                 };
             }
             verdict.reasons.extend(reasons);
-            verdict = verdict.with(STATES_DIFFER, &diff::render(accepted, observed));
+            // The first step that differs is the cause of most that come after it.
+            let difference = diff::render(accepted, observed);
+            verdict = verdict.with(STATES_DIFFER, &diff::beginning(&difference, LINES_SHOWN));
             if acceptable {
                 let help = what_next(policy, standing.base.as_ref().map(|_| kernel));
                 return verdict.help(help);
@@ -214,6 +216,8 @@ fn what_next(policy: SnapshotPolicy, kernel: Option<&str>) -> String {
     }
 }
 
+/// So many lines of a difference are shown, so that a report fits a screen.
+const LINES_SHOWN: usize = 30;
 /// So many changes of a text are named.
 const CHANGES_SHOWN: usize = 3;
 

@@ -10,6 +10,7 @@ pub mod guest;
 pub mod host;
 pub mod interrupts;
 pub mod ports;
+pub mod snapshots;
 
 /// What happens to the lab, and what must come of it.
 pub struct Fault {

@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::common::{Output, Project, ROOT, assert_contains};
+use crate::common::{Output, Project, ROOT, assert_contains, assert_is};
+use crate::faults::snapshots::{OLDER, UNREVIEWED};
 
 const TEXT: &str = "version: 1\nsummary: x\ntargets: { shop: { functions: { price: 10 } } }\nsteps:\n  \
                     - load: shop\n  - read: /proc/sys/kernel/ostype\n  - unload: shop\n";
@@ -49,7 +50,7 @@ fn a_first_run_is_new_and_played_once_and_its_states_are_for_a_review() {
     let project = Project::new();
     project.write("scenarios/first.yaml", TEXT);
     let output = run(&project, "mainline");
-    assert_eq!(output.code, 1, "{output:?}");
+    assert_is(&UNREVIEWED, &output);
     let says = "all 3 steps as expected; there is no snapshot snapshots/first@mainline.snap yet";
     assert_contains(
         &output.stdout,
@@ -65,7 +66,7 @@ fn a_first_run_is_new_and_played_once_and_its_states_are_for_a_review() {
     let changed = TEXT.replace("ostype", "osrelease");
     project.write("scenarios/first.yaml", &changed);
     let output = run(&project, "mainline");
-    assert_eq!(output.code, 1, "{output:?}");
+    assert_is(&OLDER, &output);
     let changed = "step 2 was `read /proc/sys/kernel/ostype`, is `read /proc/sys/kernel/osrelease`";
     let says = "snapshots/first@mainline.snap is of an older text of this scenario:";
     assert_contains(&output.stdout, &["failed  first", "[file]", says, changed]);

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::common::Project;
+use crate::common::{Project, assert_is};
+use crate::faults::snapshots::NAMESAKE;
 
 const SCENARIO: &str = "version: 1\nsummary: x\ntargets: { shop: { functions: { price: 10 } } }\n\
                         steps:\n  - load: shop\n";
@@ -30,7 +31,7 @@ fn a_scenario_elsewhere_with_the_name_of_one_of_the_projects_is_refused() {
         outside.path().join("s.yaml"),
     ] {
         let output = dry_run(&project, &file);
-        assert_eq!(output.code, 2, "{output:?}");
+        assert_is(&NAMESAKE, &output);
         for name in [file.to_str().unwrap(), "scenarios/deep/s.yaml"] {
             assert!(output.stderr.contains(name), "{output:?}");
         }
