@@ -142,6 +142,9 @@ pub enum Event {
         elsewhere: Vec<RunId>,
         /// Guests at the same time, at most.
         jobs: usize,
+        /// Whether a scenario that is skipped everywhere fails the command.
+        #[serde(default, skip_serializing_if = "is_false")]
+        every_scenario: bool,
     },
     /// An attempt at a run begins: its guest is started.
     RunStarted {
@@ -259,6 +262,11 @@ pub enum Event {
     /// A kind of a later lab.
     #[serde(other)]
     Unknown,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// An event with its time.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use crate::arch::Arch;
 use crate::error::{Blame, Error, IoContext, Result};
@@ -149,9 +149,43 @@ pub fn shown(path: &Path) -> String {
         .to_string()
 }
 
+/// A path relative to a folder, by way of `..` where it is elsewhere; the same on every machine that
+/// has both in the same places to each other.
+pub fn relative_to(folder: &Path, path: &Path) -> String {
+    let whole = |path: &Path| {
+        let whole = fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        whole.unwrap_or_else(|_| path.to_path_buf())
+    };
+    let (folder, path) = (whole(folder), whole(path));
+    let common = folder.components().zip(path.components());
+    let common = common.take_while(|(one, other)| one == other).count();
+    let up = folder
+        .components()
+        .skip(common)
+        .map(|_| Component::ParentDir);
+    let relative: PathBuf = up.chain(path.components().skip(common)).collect();
+    relative.display().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_is_relative_to_a_folder_wherever_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("project");
+        fs::create_dir_all(folder.join("scenarios")).unwrap();
+        fs::create_dir_all(dir.path().join("elsewhere")).unwrap();
+        for (path, relative) in [
+            ("project/scenarios/s.yaml", "scenarios/s.yaml"),
+            ("elsewhere/s.yaml", "../elsewhere/s.yaml"),
+        ] {
+            let path = dir.path().join(path);
+            fs::write(&path, "").unwrap();
+            assert_eq!(relative_to(&folder, &path), relative);
+        }
+    }
 
     #[test]
     fn a_file_is_read_up_to_its_limit_and_nothing_that_never_ends() {

@@ -37,6 +37,8 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Start no further runs after an unexpected result.
     pub fail_fast: Option<bool>,
+    /// A scenario that is skipped everywhere fails the command.
+    pub every_scenario: Option<bool>,
 }
 
 impl Settings {
@@ -56,6 +58,7 @@ impl Settings {
             retries: self.retries.or(other.retries),
             timeout: self.timeout.or(other.timeout),
             fail_fast: self.fail_fast.or(other.fail_fast),
+            every_scenario: self.every_scenario.or(other.every_scenario),
         }
     }
 }
@@ -173,6 +176,11 @@ const SETTINGS: Shape = Shape::Record(&Record {
             Shape::Bool,
             "Start no further runs after an unexpected result.",
         ),
+        Field::optional(
+            "every-scenario",
+            Shape::Bool,
+            "Fail if a scenario is skipped on every kernel and architecture.",
+        ),
     ],
     rules: &[],
 });
@@ -267,6 +275,7 @@ fn read_settings(project: &Path, node: &Node) -> Settings {
         retries: node.get("retries").and_then(Node::as_int),
         timeout: node.get("timeout").and_then(Node::as_duration),
         fail_fast: node.get("fail-fast").and_then(Node::as_bool),
+        every_scenario: node.get("every-scenario").and_then(Node::as_bool),
     }
 }
 
@@ -284,7 +293,8 @@ mod tests {
     fn the_command_line_comes_before_the_profile_and_that_before_the_defaults() {
         let file = read(
             "version: 1\ndefaults: { arch: arm64, retries: 2, jobs: 3 }\nprofiles:\n  \
-             nightly: { summary: x, kernel: [a, b], jobs: 5, timeout: 5m, fail-fast: true }\n",
+             nightly: { summary: x, kernel: [a, b], jobs: 5, timeout: 5m, fail-fast: true, \
+             every-scenario: true }\n",
         )
         .unwrap();
         let command_line = Settings {
@@ -297,6 +307,7 @@ mod tests {
         assert_eq!((settings.jobs, settings.retries), (Some(5), Some(2)));
         assert_eq!(settings.timeout, Some(Duration::from_mins(5)));
         assert_eq!(settings.fail_fast, Some(true));
+        assert_eq!(settings.every_scenario, Some(true));
     }
 
     #[test]

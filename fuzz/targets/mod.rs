@@ -15,7 +15,7 @@ use livepatch_lab::report::paint::{Color, Paint};
 use livepatch_lab::report::{github, human, junit, ktap, read};
 use livepatch_lab::scenario::SnapshotScope;
 use livepatch_lab::state::observed::run_text;
-use livepatch_lab::state::snapshot::{self, SnapshotFile};
+use livepatch_lab::state::snapshot::{self, SnapshotFile, Subject};
 use livepatch_lab::state::stall::Stall;
 use livepatch_lab::state::{Names, Observed, diff, witness};
 use livepatch_lab::visible::{is_hidden, visible};
@@ -184,7 +184,13 @@ fn snapshot(data: &[u8]) {
         arch: Arch::X86_64,
         cpus: None,
     };
-    let file = SnapshotFile::of(dir.path(), &run, SnapshotScope::PerKernel);
+    let subject = Subject {
+        run: &run,
+        file: &dir.path().join("scenarios/s.yaml"),
+        scope: SnapshotScope::PerKernel,
+        bases: &[],
+    };
+    let file = SnapshotFile::of(dir.path(), &subject);
     let state = Observed {
         result: Some(String::from_utf8_lossy(data).into_owned()),
         ..Observed::default()

@@ -23,8 +23,8 @@ impl Again {
         }
     }
 
-    /// Whether all that went wrong is that the states differ from the snapshot. Then the manner
-    /// does not say in what they differ.
+    /// Whether all that went wrong is that the states differ from the snapshot, or have none. Then the
+    /// manner does not say in what they differ.
     pub fn is_about_states(&self) -> bool {
         let Manner {
             outcome,
@@ -32,7 +32,11 @@ impl Again {
             splat,
             code: _,
         } = &self.recorded;
-        *outcome == Outcome::Failed && failing.is_none() && splat.is_none()
+        match outcome {
+            // There was no snapshot, and is none here.
+            Outcome::New => true,
+            outcome => *outcome == Outcome::Failed && failing.is_none() && splat.is_none(),
+        }
     }
 
     /// Takes in how it ended once, and whether its states were those of the record.
@@ -65,7 +69,7 @@ impl Again {
         let (same, of) = (self.same(), self.came.len());
         let failed = !matches!(
             self.recorded.outcome,
-            Outcome::Passed | Outcome::ExpectedFailure
+            Outcome::Passed | Outcome::ExpectedFailure | Outcome::New
         );
         let how = match (failed, same) {
             (true, 0) => "the failure did not come back in the same way",
@@ -144,6 +148,17 @@ mod tests {
         ");
         again.add(recorded, true);
         assert_eq!(again.same(), 1);
+    }
+
+    #[test]
+    fn a_run_that_was_new_is_new_again_if_its_states_are_the_same() {
+        let recorded = manner(Outcome::New, None);
+        let mut again = Again::new(recorded.clone());
+        assert!(again.is_about_states());
+        again.add(recorded.clone(), false);
+        assert_eq!(again.same(), 0);
+        again.add(recorded, true);
+        assert!(again.text().starts_with("it ended as recorded: 1 of 2"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::files::{self, read_regular};
 use crate::kernel::Definition;
 use crate::kernel::definition::Source;
 use crate::scenario::{self, Scenario};
-use crate::state::snapshot::SnapshotFile;
+use crate::state::snapshot::{SnapshotFile, Subject, file_of};
 use crate::step::Place;
 
 /// Bytes of a text of the record that is read.
@@ -76,7 +76,13 @@ impl Bundle {
     /// `Host` for the disk.
     pub fn restore_snapshot(&self, scenario: &Scenario) -> Result<()> {
         let run = &self.manifest.origin.run;
-        let file = SnapshotFile::of(&self.project(), run, scenario.snapshot);
+        let subject = Subject {
+            run,
+            file: &file_of(scenario),
+            scope: scenario.snapshot,
+            bases: &[],
+        };
+        let file = SnapshotFile::of(&self.project(), &subject);
         match self.recorded("accepted.txt")? {
             Some(accepted) => file.accept(&accepted),
             None => Ok(()),

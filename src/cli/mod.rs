@@ -17,6 +17,8 @@ mod inspect;
 mod list;
 mod minimize;
 mod new;
+mod owners;
+mod pager;
 mod pause;
 mod plan;
 mod playing;
@@ -248,7 +250,9 @@ fn print_error(error: &Error, color: Color) {
 /// Text for standard output; a reader that has gone (`lab … | head`) is no error.
 fn print(text: &str) {
     use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut out = std::io::stdout().lock();
+    // A question has no newline at its end, and must be there before its answer.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn dispatch(cli: Cli) -> Result<u8> {

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::selection::{Selection, SelectionArgs};
 use crate::error::{Error, Result};
 use crate::plan::shard::Shard;
-use crate::plan::{Plan, Run};
+use crate::plan::{self, Plan, Run};
 use crate::profile::Settings;
 use crate::report::paint::Color;
 use crate::size::Size;
@@ -64,7 +64,7 @@ fn line(value: &serde_json::Value) -> Result<String> {
     Ok(text + "\n")
 }
 
-/// A line for each run and each skip, and their numbers.
+/// A line for each run and each skip, what is played nowhere, and their numbers.
 pub fn human(selection: &Selection) -> String {
     let plan = selection.plan();
     let mut text = String::new();
@@ -82,6 +82,15 @@ pub fn human(selection: &Selection) -> String {
     }
     for skipped in &plan.skipped {
         text += &format!("skipped  {}: {}\n", skipped.run, skipped.reason);
+    }
+    let nowhere = selection.played_nowhere(&plan);
+    let nowhere: Vec<_> = nowhere.iter().map(String::as_str).collect();
+    if let Some(line) = plan::nowhere_line(&nowhere) {
+        let fails = match selection.settings.every_scenario {
+            Some(true) => ", which will fail the command",
+            _ => "",
+        };
+        text += &format!("note  {line}{fails}\n");
     }
     let (runs, skips) = (plan.runs.len() - settled, plan.skipped.len());
     text += &format!("{runs} to run");

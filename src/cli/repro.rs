@@ -305,6 +305,7 @@ async fn play(
         skipped: Vec::new(),
         elsewhere: Vec::new(),
         jobs: 1,
+        every_scenario: false,
     });
     let mut again = Again::new(bundle.manifest.manner.clone());
     let observed = bundle.recorded("observed.txt")?;

@@ -60,6 +60,9 @@ pub struct RunArgs {
     /// Start no further runs after an unexpected result.
     #[arg(long)]
     fail_fast: bool,
+    /// Fail (exit status 1) if a scenario is skipped on every kernel and architecture.
+    #[arg(long)]
+    every_scenario: bool,
     /// Boot a guest for each run. Otherwise guests go on where one was kept after its boot, and play
     /// further runs as long as they are as they were.
     #[arg(long)]
@@ -127,6 +130,7 @@ impl RunArgs {
             retries: self.retries,
             timeout: self.timeout,
             fail_fast: self.fail_fast.then_some(true),
+            every_scenario: self.every_scenario.then_some(true),
             ..Settings::default()
         };
         let selection = self.selection.read(project, more, color)?;
@@ -184,6 +188,7 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
         skipped: plan.skipped.clone(),
         elsewhere: selection.elsewhere(),
         jobs: options.jobs,
+        every_scenario: settings.every_scenario.unwrap_or(false),
     });
     let earlier = selection.settled_results();
     if !earlier.runs.is_empty() {
@@ -192,9 +197,12 @@ pub async fn run(ctx: &Context, args: &RunArgs, selection: &Selection) -> Result
             "{done} runs have a verdict already, {left} are left"
         ));
     }
+    let unplayed = !selection.played_nowhere(&plan).is_empty();
+    let unplayed = unplayed && settings.every_scenario.unwrap_or(false);
     let ended = runner::run_all(ctx, &rest, options).await?;
     let now = ended.iter().map(|ended| ended.verdict.exit_code);
-    Ok(now.chain([earlier.exit_code()]).max().unwrap_or(0))
+    let before = [earlier.exit_code(), u8::from(unplayed)];
+    Ok(now.chain(before).max().unwrap_or(0))
 }
 
 fn options(

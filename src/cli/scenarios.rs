@@ -18,6 +18,16 @@ pub struct Rejected {
     pub diagnostics: Diagnostics,
 }
 
+/// The `*.yaml` files that a path names: itself, or those of a folder, of which there may be none.
+pub fn files_in(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    match path.is_dir() {
+        true => collect_entries(path, &mut files)?,
+        false => files.push(path.to_path_buf()),
+    }
+    Ok(files)
+}
+
 /// Reads files, and the `*.yaml` files of folders. Everything that is wrong is found at once.
 pub fn read(paths: &[PathBuf]) -> Result<(Vec<Scenario>, Vec<Rejected>)> {
     let mut files = Vec::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::owners;
 use super::sizes::SizesArgs;
 use crate::arch::Arch;
 use crate::error::{Blame, Error, Result};
@@ -90,6 +91,7 @@ impl SelectionArgs {
             super::check::show(&rejected, color);
             return Err(super::check::summary(&rejected).evidence("nothing was built or booted"));
         }
+        owners::check(project, &scenarios)?;
         let kernels = read_kernels(project, &settings.kernels)?;
         let earlier = match &self.resume {
             Some(dir) if dir.exists() => read_dir(dir)?,
@@ -163,6 +165,13 @@ impl Selection {
         };
         let runs = self.whole().ids().into_iter();
         runs.filter(|run| !shard.has(run)).collect()
+    }
+
+    /// The scenarios that a plan skips and that no shard plays.
+    pub fn played_nowhere(&self, plan: &Plan<'_>) -> Vec<String> {
+        let (runs, elsewhere) = (plan.ids(), self.elsewhere());
+        let names = plan::played_nowhere(&plan.skipped, runs.iter().chain(&elsewhere));
+        names.into_iter().map(str::to_owned).collect()
     }
 
     /// What an earlier command found out about a run, if that needs no repeating.

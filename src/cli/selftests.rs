@@ -155,6 +155,7 @@ pub async fn selftests(ctx: &Context, args: &SelftestsArgs) -> Result<(u8, Strin
         skipped: plan.skipped.clone(),
         elsewhere: Vec::new(),
         jobs: options.jobs,
+        every_scenario: false,
     });
     let started = Instant::now();
     let played = play_all(ctx, &all, &options.records).await?;

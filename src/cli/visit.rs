@@ -153,6 +153,7 @@ impl GuestArgs {
             skipped: Vec::new(),
             elsewhere: Vec::new(),
             jobs: 1,
+            every_scenario: false,
         });
         let status = Arc::new(AtomicU8::new(0));
         let pause = Pause {

@@ -30,6 +30,8 @@ impl Definition {
             name,
             summary,
             default: _,
+            // What a run is held against travels in its record: accepted.txt.
+            bases: _,
             source,
             patches,
             config: _,

@@ -100,6 +100,34 @@ impl Run<'_> {
     }
 }
 
+/// The scenarios that are skipped and that none of the `runs` plays, by name.
+pub fn played_nowhere<'a>(
+    skipped: &'a [Skipped],
+    runs: impl IntoIterator<Item = &'a RunId>,
+) -> Vec<&'a str> {
+    let played: BTreeSet<&str> = runs.into_iter().map(|run| &*run.scenario).collect();
+    let skipped: BTreeSet<&str> = skipped.iter().map(|skip| &*skip.run.scenario).collect();
+    skipped.difference(&played).copied().collect()
+}
+
+/// That scenarios are skipped everywhere, in words: `2 scenarios are skipped everywhere: a, b`.
+/// `None` if none is.
+pub fn nowhere_line(names: &[&str]) -> Option<String> {
+    const SHOWN: usize = 4;
+    let what = match names.len() {
+        0 => return None,
+        1 => "1 scenario is".to_owned(),
+        count => format!("{count} scenarios are"),
+    };
+    let shown = names.iter().take(SHOWN).copied();
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("{what} skipped everywhere: {shown}{more}"))
+}
+
 /// Plans every combination.
 pub fn plan<'a>(
     scenarios: &'a [Scenario],
@@ -187,6 +215,7 @@ mod tests {
             name: name.into(),
             summary: String::new(),
             default: false,
+            bases: Vec::new(),
             source: Source::Path("/x".into()),
             patches: None,
             config: Vec::new(),
@@ -369,6 +398,32 @@ mod tests {
             plan.skipped[0].reason,
             "it requires replace: tags, the kernel has bool"
         );
+    }
+
+    #[test]
+    fn a_scenario_that_no_run_plays_is_found_whatever_other_shards_do() {
+        let tags = Requires {
+            replace: Some(ReplaceCapability::Tags),
+            ..Requires::default()
+        };
+        let scenarios = [
+            scenario("tagged", tags),
+            scenario("any", Requires::default()),
+        ];
+        let kernels = ["a", "b"].map(|name| kernel(name, ReplaceCapability::Bool));
+        let whole = plan(&scenarios, &kernels, &Arch::ALL);
+        assert_eq!(played_nowhere(&whole.skipped, &whole.ids()), ["tagged"]);
+        assert_eq!(
+            nowhere_line(&["tagged"]).as_deref(),
+            Some("1 scenario is skipped everywhere: tagged")
+        );
+        let kernels = [
+            kernel("a", ReplaceCapability::Bool),
+            kernel("b", ReplaceCapability::Tags),
+        ];
+        let whole = plan(&scenarios, &kernels, &Arch::ALL);
+        assert_eq!(played_nowhere(&whole.skipped, &whole.ids()), [""; 0]);
+        assert_eq!(nowhere_line(&[]), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::results::{Finished, Results, RunResult, State};
 use super::table::{Cell, escape, grid, state};
 use super::text::{count, evidence, one_line, seconds};
 use crate::event::RunId;
+use crate::plan;
 use crate::verdict::evidence::STATES_DIFFER;
 use crate::verdict::{Outcome, Verdict};
 
@@ -82,6 +83,7 @@ fn mark(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed | Outcome::ExpectedFailure => "✅",
         Outcome::Flaky => "⚠️",
+        Outcome::New => "🆕",
         Outcome::Infra | Outcome::Cancelled | Outcome::TimedOut => "❔",
         _ => "❌",
     }
@@ -229,8 +231,10 @@ fn entry(run: &RunResult, finished: &Finished) -> String {
     format!("{run}: {reason} (record: {})", code(&finished.record))
 }
 
-/// What was left out, by reason.
+/// What was left out, by reason, after the scenarios that nothing plays.
 fn skipped(results: &Results) -> Vec<String> {
+    let nowhere = plan::nowhere_line(&results.played_nowhere());
+    let nowhere = nowhere.map(|line| format!("**{}**", escape(&line)));
     let mut reasons = BTreeMap::<String, Vec<&RunId>>::new();
     for skip in &results.skipped {
         reasons
@@ -246,10 +250,10 @@ fn skipped(results: &Results) -> Vec<String> {
                 .push(&run.run);
         }
     }
-    reasons
+    let reasons = reasons
         .iter()
-        .map(|(reason, runs)| reason_entry(reason, runs))
-        .collect()
+        .map(|(reason, runs)| reason_entry(reason, runs));
+    nowhere.into_iter().chain(reasons).collect()
 }
 
 fn reason_entry(reason: &str, runs: &[&RunId]) -> String {

@@ -16,6 +16,7 @@ use super::text::{one_line, seconds};
 use super::{to_stderr, to_stdout};
 use crate::error::{Blame, Error};
 use crate::event::{Event, RunId, Skipped, Way};
+use crate::plan;
 use crate::verdict::{Outcome, Verdict};
 use crate::visible::visible;
 
@@ -338,11 +339,21 @@ fn summary(results: &Results, paint: Paint) -> String {
             let State::Finished(finished) = &run.state else {
                 continue;
             };
-            let name = paint.red(finished.verdict.outcome.name());
+            let name = match finished.verdict.outcome {
+                Outcome::New => paint.yellow(Outcome::New.name()),
+                outcome => paint.red(outcome.name()),
+            };
             let reason = finished.verdict.reasons.first().map_or("", String::as_str);
             let _ = writeln!(text, "{name}  {}: {reason}", run.run);
             let _ = writeln!(text, "  record: {}", finished.record);
         }
+    }
+    if let Some(line) = plan::nowhere_line(&results.played_nowhere()) {
+        let mark = match results.every_scenario {
+            true => paint.red("failed"),
+            false => paint.yellow("note"),
+        };
+        let _ = writeln!(text, "{mark}  {line}");
     }
     let mut not_run: BTreeMap<&str, usize> = BTreeMap::new();
     for run in results.without_verdict() {
@@ -424,10 +435,13 @@ fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Pa
     let name = verdict.outcome.name();
     let mark = match verdict.outcome {
         Outcome::Passed | Outcome::ExpectedFailure => paint.green(name),
-        Outcome::Flaky | Outcome::Cancelled => paint.yellow(name),
+        Outcome::Flaky | Outcome::Cancelled | Outcome::New => paint.yellow(name),
         _ => paint.red(name),
     };
     let mut text = format!("{mark}  {run}, {}", seconds(ms));
+    if let Some(base) = &verdict.snapshot_of {
+        let _ = write!(text, " (snapshot of {})", visible(base));
+    }
     if verdict.outcome == Outcome::Passed {
         return text;
     }
@@ -520,6 +534,23 @@ mod tests {
             - a
             + b
           next: lab review
+          record: .lab/runs/x
+        ");
+    }
+
+    #[test]
+    fn a_kernel_with_anothers_snapshot_says_so_and_a_new_scenario_is_no_failure() {
+        let passed = Verdict {
+            snapshot_of: Some("mainline".into()),
+            ..Verdict::passed()
+        };
+        insta::assert_snapshot!(plain(&passed), @"passed  tagged-replace on tags (x86_64), 4.2 s (snapshot of mainline)");
+        let reason = "all 14 steps as expected; there is no snapshot snapshots/x@tags.snap yet";
+        let new = Verdict::new(Outcome::New, None, reason.into(), 1).help("`lab review`");
+        insta::assert_snapshot!(plain(&new), @r"
+        new  tagged-replace on tags (x86_64), 4.2 s
+          all 14 steps as expected; there is no snapshot snapshots/x@tags.snap yet
+          next: `lab review`
           record: .lab/runs/x
         ");
     }

@@ -303,6 +303,7 @@ mod tests {
             skipped: Vec::new(),
             elsewhere: Vec::new(),
             jobs: 1,
+            every_scenario: false,
         };
         results.event(&sample::stamped(planned.clone()));
         let first = ktap.event(&planned, &results);

@@ -229,6 +229,7 @@ pub fn merge(mut streams: Vec<Results>) -> Results {
     let mut runs = BTreeMap::<RunId, Vec<RunResult>>::new();
     let mut skipped = BTreeMap::<RunId, Skipped>::new();
     let mut elsewhere = BTreeSet::new();
+    let every_scenario = streams.iter().any(|results| results.every_scenario);
     for results in streams {
         elsewhere.extend(results.elsewhere);
         for run in results.runs {
@@ -242,6 +243,7 @@ pub fn merge(mut streams: Vec<Results>) -> Results {
     let runs = runs.into_values().filter_map(join).collect();
     let mut merged = Results::new(runs, skipped.into_values().collect(), started, ended);
     merged.elsewhere = elsewhere;
+    merged.every_scenario = every_scenario;
     merged
 }
 
@@ -380,6 +382,47 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_that_no_shard_plays_fails_those_that_must_play_each() {
+        let skip = |scenario: &str| Skipped {
+            run: sample::run(scenario),
+            reason: "it requires replace: tags, the kernel has bool".into(),
+        };
+        let shard = |run: &str, skipped: Skipped, every_scenario| {
+            let planned = Event::Planned {
+                runs: vec![sample::run(run)],
+                skipped: vec![skipped],
+                elsewhere: Vec::new(),
+                jobs: 1,
+                every_scenario,
+            };
+            let finished = Event::RunFinished {
+                run: sample::run(run),
+                verdict: Verdict::passed(),
+                ms: 1,
+                record: String::new(),
+            };
+            sample::of(&[planned, finished].map(sample::stamped))
+        };
+        for every_scenario in [false, true] {
+            let first = shard("a", skip("nowhere"), every_scenario);
+            let second = shard("elsewhere", skip("a"), false);
+            let merged = merge(vec![first, second]);
+            assert_eq!(merged.played_nowhere(), ["nowhere"]);
+            assert_eq!(merged.exit_code(), u8::from(every_scenario));
+        }
+    }
+
+    #[test]
+    fn what_was_new_is_as_it_is_after_its_review_and_no_flaky_run() {
+        use Outcome::{Failed, New, Passed};
+        for after in [Passed, Failed] {
+            let (outcome, record) = merged(&[Some(New), Some(after)]);
+            assert_eq!((outcome, &*record), (Some(after), "record-1"));
+        }
+        assert_eq!(merged(&[Some(New), None]).0, Some(New));
+    }
+
+    #[test]
     fn three_shards_in_any_order_are_the_whole() {
         let whole = merge(vec![sample::results()]);
         assert_eq!(whole.runs.len(), sample::results().runs.len());
@@ -409,6 +452,7 @@ mod tests {
                 skipped: Vec::new(),
                 elsewhere: Vec::new(),
                 jobs: 1,
+                every_scenario: false,
             },
         ];
         if let Some(outcome) = outcome {

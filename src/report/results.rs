@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Event, RunId, Skipped, Stamped};
+use crate::plan;
 use crate::verdict::{Outcome, Verdict};
 
 /// The results so far.
@@ -17,6 +18,8 @@ pub struct Results {
     pub skipped: Vec<Skipped>,
     /// The runs that belong to other shards.
     pub elsewhere: BTreeSet<RunId>,
+    /// Whether a scenario that is skipped everywhere fails the command.
+    pub every_scenario: bool,
     /// When the stream began, RFC 3339.
     pub started: Option<String>,
     /// What it took, once every guest has ended.
@@ -108,10 +111,11 @@ impl RunResult {
     }
 
     /// Whether it needs no further run: a verdict on the kernel or the scenario, not on the lab or
-    /// on a limit.
+    /// on a limit, nor one that a review changes.
     pub fn is_settled(&self) -> bool {
-        self.verdict()
-            .is_some_and(|verdict| verdict.outcome.is_settled())
+        let settles =
+            |verdict: &Verdict| verdict.outcome.is_settled() && verdict.outcome != Outcome::New;
+        self.verdict().is_some_and(settles)
     }
 }
 
@@ -132,6 +136,7 @@ impl Results {
             runs,
             skipped,
             elsewhere: BTreeSet::new(),
+            every_scenario: false,
             started,
             ended,
         }
@@ -146,8 +151,10 @@ impl Results {
                 runs,
                 skipped,
                 elsewhere,
+                every_scenario,
                 ..
             } => {
+                self.every_scenario |= every_scenario;
                 self.elsewhere.extend(elsewhere.iter().cloned());
                 for run in runs {
                     let entry = self.entry(run);
@@ -261,10 +268,19 @@ impl Results {
         self.runs.iter().filter(|run| run.verdict().is_none())
     }
 
-    /// The exit code: that of the worst verdict, and 3 if a run has none.
+    /// The scenarios that are skipped and that no run plays, here or in another shard, by name.
+    pub fn played_nowhere(&self) -> Vec<&str> {
+        let runs = self.runs.iter().map(|run| &run.run);
+        plan::played_nowhere(&self.skipped, runs.chain(&self.elsewhere))
+    }
+
+    /// The exit code: that of the worst verdict, 3 if a run has none, and 1 if a scenario is played
+    /// nowhere that should be.
     pub fn exit_code(&self) -> u8 {
         let verdicts = self.runs.iter().filter_map(RunResult::verdict);
         let worst = verdicts.map(|verdict| verdict.exit_code).max().unwrap_or(0);
+        let unplayed = self.every_scenario && !self.played_nowhere().is_empty();
+        let worst = worst.max(u8::from(unplayed));
         // What --fail-fast left out follows from a verdict that counts already.
         let lost = |run: &&RunResult| !matches!(run.state, State::NotRun(_));
         if worst < 3 && self.without_verdict().any(|run| lost(&run)) {

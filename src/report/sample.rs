@@ -54,6 +54,7 @@ pub fn plan(results: &mut Results, scenario: &str) {
         skipped: Vec::new(),
         elsewhere: Vec::new(),
         jobs: 1,
+        every_scenario: false,
     }));
 }
 

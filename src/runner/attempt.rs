@@ -30,6 +30,8 @@ pub(super) struct PreparedRun {
     pub(super) run: RunId,
     /// What is played.
     pub(super) scenario: Scenario,
+    /// The kernels whose snapshots it is held against if its own has none, the nearest first.
+    pub(super) bases: Vec<String>,
     /// The generated C of its modules.
     pub(super) sources: Vec<SourceFile>,
     /// What is booted.

@@ -252,6 +252,7 @@ impl<'a> Builds<'a, '_> {
         Ok(PreparedRun {
             run: run.id(),
             scenario: run.scenario.clone(),
+            bases: run.kernel.bases.clone(),
             sources: generate::sources(run.scenario),
             boot_file,
             tree: kernel.tree(),

@@ -377,6 +377,14 @@ impl<'a> Drive<'a> {
                 let verdict = Verdict::flaky(&first.verdict, attempts);
                 (last.ms, (verdict, first.record))
             }
+            // The last one has no snapshot to be held against, and is no pass.
+            Some(first) if last.verdict.outcome == Outcome::New => {
+                let (mut verdict, how) = (last.verdict, first.verdict.outcome.name());
+                let why = first.verdict.reasons.first().map_or("", String::as_str);
+                let attempt = format!("attempt 1 of {attempts} {how}: {why}");
+                verdict.reasons.push(attempt);
+                (last.ms, (verdict, last.record))
+            }
             _ => (last.ms, (last.verdict, last.record)),
         };
         let dir = match &record {
@@ -432,6 +440,8 @@ impl<'a> Drive<'a> {
 fn end_of(verdict: &Verdict) -> End {
     match verdict.outcome {
         _ if verdict.is_as_expected() => End::AsExpected,
+        Outcome::New => End::Settled,
+        Outcome::Failed if verdict.blame == Some(Blame::File) => End::Settled,
         Outcome::Failed | Outcome::UnexpectedlyPassed => End::Differs,
         _ if verdict.is_emulators() => End::Emulator,
         _ => End::Broken,

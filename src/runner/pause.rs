@@ -21,7 +21,7 @@ use crate::event::{Event, Way};
 use crate::guest::entrance::{Entrance, Inside, Open};
 use crate::process::Cmd;
 use crate::scenario::{Scenario, kernel_module_name};
-use crate::verdict::{Problem, Verdict};
+use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::gdb::{self, Places};
 use crate::vm::machine::{Gone, Machine};
 
@@ -206,7 +206,9 @@ impl Attempt<'_> {
         verdict: &Verdict,
     ) -> Result<()> {
         let why = verdict.reasons.first().map_or("", String::as_str);
-        if verdict.is_as_expected() || !self.pauses().on_failure || !self.paused.fails_first() {
+        // What is new has not failed.
+        let as_expected = verdict.is_as_expected() || verdict.outcome == Outcome::New;
+        if as_expected || !self.pauses().on_failure || !self.paused.fails_first() {
             return Ok(());
         }
         match self.pause(ctx, live, played, why).await {

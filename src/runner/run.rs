@@ -119,13 +119,14 @@ impl Attempt<'_> {
         let verdict = match verdict.outcome {
             // The guest did its work; what it answered is the matter.
             Outcome::Passed
+            | Outcome::New
             | Outcome::Failed
             | Outcome::ExpectedFailure
             | Outcome::UnexpectedlyPassed => verdict,
             _ => verdict.with("QEMU's command line", &self.command_line()),
         };
         let verdict = match before {
-            Some(before) if !verdict.is_as_expected() => {
+            Some(before) if !verdict.is_as_expected() && verdict.outcome != Outcome::New => {
                 let names: Vec<_> = before.iter().map(|run| run.scenario.clone()).collect();
                 verdict.with("the guest had played before", &names.join("\n"))
             }

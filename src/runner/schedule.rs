@@ -40,6 +40,9 @@ pub(super) enum End {
     Broken,
     /// The emulator broke the guest, which says nothing about the run.
     Emulator,
+    /// Not as expected, and every further attempt would say the same: there is no snapshot yet, or the
+    /// scenario's file or its snapshot is to blame.
+    Settled,
     /// It was cancelled before it began.
     NotBegun,
 }

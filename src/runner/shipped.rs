@@ -64,6 +64,7 @@ impl Shipped {
         Ok(PreparedRun {
             run: run.id(),
             scenario: run.scenario.clone(),
+            bases: run.kernel.bases.clone(),
             sources: generate::sources(run.scenario),
             boot_file: self.kernel.clone(),
             // There is none: what asks for its symbols goes without.

@@ -42,7 +42,10 @@ impl Word {
 
     /// A scenario's word. One that was planned and ended without a verdict says nothing.
     pub fn of_verdict(verdict: &Verdict) -> Self {
+        use crate::verdict::Outcome::New;
         match verdict.outcome {
+            // Its steps hold; a snapshot that is not there yet notices no defect.
+            New => Word::Ok,
             outcome if !outcome.is_settled() => Word::Nothing,
             _ if verdict.is_as_expected() => Word::Ok,
             _ => Word::NotOk,

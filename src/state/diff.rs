@@ -11,11 +11,15 @@ use similar::{ChangeTag, TextDiff};
 /// million lines would keep the lab busy for hours; then any difference will do.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Renders the difference: for each step that differs, its heading and the lines around each
-/// change, `-` as accepted, `+` as observed now.
+/// Renders the difference: for each step that differs, its heading, once, and its lines that changed,
+/// `-` as accepted, `+` as observed now. Of what was never accepted, all lines.
 pub fn render(accepted: &str, observed: &str) -> String {
     // A missing newline at the end is no difference.
-    let [accepted, observed] = [accepted, observed].map(|text| format!("{}\n", text.trim_end()));
+    let whole = |text: &str| match text.trim_end() {
+        "" => String::new(),
+        text => format!("{text}\n"),
+    };
+    let [accepted, observed] = [accepted, observed].map(whole);
     let diff = TextDiff::configure()
         .timeout(TIME_MAX)
         .diff_lines(&accepted, &observed);
@@ -33,8 +37,13 @@ pub fn render(accepted: &str, observed: &str) -> String {
             ChangeTag::Delete => '-',
             ChangeTag::Insert => '+',
         };
-        if heading != shown_heading && !is_heading {
-            let _ = writeln!(text, "  {heading}");
+        if line.trim().is_empty() {
+            continue;
+        }
+        if heading != shown_heading {
+            if !is_heading {
+                let _ = writeln!(text, "  {heading}");
+            }
             heading.clone_into(&mut shown_heading);
         }
         let _ = writeln!(text, "{sign} {line}");
@@ -42,9 +51,44 @@ pub fn render(accepted: &str, observed: &str) -> String {
     text
 }
 
+/// The first steps of a difference in at most so many lines, or as many lines of the first step, and a
+/// line that says how many more there are in the record.
+pub fn beginning(difference: &str, most: usize) -> String {
+    let lines: Vec<&str> = difference.lines().collect();
+    if lines.len() <= most {
+        return difference.to_owned();
+    }
+    let is_heading = |line: &str| line.get(2..).is_some_and(|line| line.starts_with("step "));
+    // Of a title that changed, both lines are the step's.
+    let begins = |at: &usize| is_heading(lines[*at]) && !is_heading(lines[*at - 1]);
+    let end = (1..=most).rev().find(begins).unwrap_or(most);
+    let more = lines.len() - end;
+    format!(
+        "{}\n  … {more} more lines are in the record: diff.txt\n",
+        lines[..end].join("\n")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_beginning_of_a_difference_ends_with_a_step() {
+        let step = |number: usize| format!("  step {number}: x\n{}", "-   a\n+   b\n".repeat(2));
+        let all: String = (1..=4).map(step).collect();
+        assert_eq!(beginning(&all, 20), all);
+        let two = step(1) + &step(2);
+        let cut = |all: &str, end: &str, more: usize| {
+            let says = format!("  … {more} more lines are in the record: diff.txt\n");
+            assert_eq!(beginning(all, 13), format!("{end}{says}"));
+        };
+        cut(&all, &two, 10);
+        let changed = step(1) + &step(2) + "- step 3: x\n+ step 3: y\n" + &"+   b\n".repeat(9);
+        cut(&changed, &two, 11);
+        let long = "  step 1: x\n".to_owned() + &"+   b\n".repeat(20);
+        cut(&long, &long[..12 + 12 * 6], 8);
+    }
 
     #[test]
     fn each_step_that_differs_is_named_once() {
@@ -56,6 +100,23 @@ mod tests {
         -   c
         +   x
         +   y
+        ");
+    }
+
+    #[test]
+    fn a_title_that_changed_is_shown_once_and_nothing_is_an_empty_line() {
+        let new = "step 1: load shop\n  call shop.price: 10\nstep 2: load v1\n  a\n";
+        insta::assert_snapshot!(render("", new), @r"
+        + step 1: load shop
+        +   call shop.price: 10
+        + step 2: load v1
+        +   a
+        ");
+        let old = "step 1: load shop\n  call shop.price: 10\n\nstep 2: load v0\n  a\n  b\n";
+        insta::assert_snapshot!(render(old, new), @r"
+        - step 2: load v0
+        + step 2: load v1
+        -   b
         ");
     }
 

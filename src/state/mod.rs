@@ -7,6 +7,7 @@ pub mod expect;
 pub mod log;
 pub mod mask;
 pub mod observed;
+pub mod older;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stall;

@@ -15,8 +15,8 @@ use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::RunId;
-use crate::files::read_regular;
-use crate::scenario::SnapshotScope;
+use crate::files::{self, read_regular};
+use crate::scenario::{Scenario, SnapshotScope};
 use crate::yaml::{self, Node, Source};
 
 /// What the snapshot's `description` says: the version of its text.
@@ -27,11 +27,43 @@ const LENGTH_MAX: u64 = 64 << 20;
 /// Bytes of its head.
 const HEAD_MAX: usize = 64 << 10;
 
+/// The folder of a project's snapshots.
+const FOLDER: &str = "snapshots";
+/// The ending of a snapshot's file.
+const ENDING: &str = ".snap";
+/// The ending of what waits for a review.
+const PENDING: &str = ".snap.new";
+
+/// The run whose states a snapshot has.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Its identity.
+    pub run: &'a RunId,
+    /// The scenario's file.
+    pub file: &'a Path,
+    /// Whether kernels share the snapshot.
+    pub scope: SnapshotScope,
+    /// The kernels whose snapshots it is held against if its kernel has none, the nearest first.
+    pub bases: &'a [String],
+}
+
+/// Whose a snapshot's file is, by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The scenario.
+    pub scenario: String,
+    /// The kernel; `None` if all share it.
+    pub kernel: Option<String>,
+    /// The architecture that behaves otherwise than the rest.
+    pub arch: Option<Arch>,
+}
+
 /// The snapshot of a scenario on a kernel, or on all.
 #[derive(Debug, Clone)]
 pub struct SnapshotFile {
     path: PathBuf,
-    scenario: String,
+    /// The scenario's file, relative to the project.
+    source: String,
     /// What was observed, for the file's head: `tagged-replace on tags`.
     expression: String,
 }
@@ -49,19 +81,37 @@ pub enum Comparison {
 
 impl SnapshotFile {
     /// The file for a run.
-    pub fn of(project: &Path, run: &RunId, scope: SnapshotScope) -> Self {
-        let (scenario, kernel) = (&run.scenario, &run.kernel);
-        let (name, expression) = match scope {
-            SnapshotScope::PerKernel => (
-                format!("{scenario}@{kernel}.snap"),
+    pub fn of(project: &Path, subject: &Subject<'_>) -> Self {
+        let kernel = match subject.scope {
+            SnapshotScope::PerKernel => Some(subject.run.kernel.clone()),
+            SnapshotScope::Shared => None,
+        };
+        let owner = Owner {
+            scenario: subject.run.scenario.clone(),
+            kernel,
+            arch: None,
+        };
+        Self::owned(project, &owner, subject.file)
+    }
+
+    /// The file that belongs to an owner whose scenario is in `file`.
+    pub fn owned(project: &Path, owner: &Owner, file: &Path) -> Self {
+        let scenario = &owner.scenario;
+        let (name, expression) = match &owner.kernel {
+            Some(kernel) => (
+                format!("{scenario}@{kernel}{ENDING}"),
                 format!("{scenario} on {kernel}"),
             ),
-            SnapshotScope::Shared => (format!("{scenario}.snap"), scenario.clone()),
+            None => (format!("{scenario}{ENDING}"), scenario.clone()),
         };
-        Self {
-            path: project.join("snapshots").join(name),
-            scenario: scenario.clone(),
+        let of_all = Self {
+            path: project.join(FOLDER).join(name),
+            source: files::relative_to(project, file),
             expression,
+        };
+        match owner.arch {
+            Some(arch) => of_all.for_arch(arch),
+            None => of_all,
         }
     }
 
@@ -70,7 +120,7 @@ impl SnapshotFile {
     pub fn for_arch(&self, arch: Arch) -> Self {
         Self {
             path: self.path.with_extension(format!("{arch}.snap")),
-            scenario: self.scenario.clone(),
+            source: self.source.clone(),
             expression: format!("{} ({arch})", self.expression),
         }
     }
@@ -92,8 +142,13 @@ impl SnapshotFile {
 
     /// Makes what was observed the snapshot, and removes what waited.
     pub fn accept(&self, observed: &str) -> Result<()> {
-        write_atomically(&self.path, self.file_text(observed).as_bytes())?;
+        self.write(observed)?;
         self.remove_pending()
+    }
+
+    /// Makes a text the snapshot; what waits goes on waiting.
+    pub fn write(&self, text: &str) -> Result<()> {
+        write_atomically(&self.path, self.file_text(text).as_bytes())
     }
 
     /// Removes what waited for a review, if anything did.
@@ -106,17 +161,87 @@ impl SnapshotFile {
     }
 
     fn file_text(&self, observed: &str) -> String {
-        let (scenario, expression) = (&self.scenario, &self.expression);
+        let expression = &self.expression;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        let source = match self.source.chars().all(is_plain) {
+            true => self.source.clone(),
+            false => serde_json::json!(self.source).to_string(),
+        };
         format!(
-            "---\nsource: scenarios/{scenario}.yaml\ndescription: \"{FORMAT}\"\n\
+            "---\nsource: {source}\ndescription: \"{FORMAT}\"\n\
              expression: \"{expression}\"\n---\n{}\n",
             observed.trim_end()
         )
     }
 }
 
+impl Owner {
+    /// Reads `NAME@KERNEL.ARCH.snap`, with the kernel and the architecture if it has them.
+    pub fn of(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.strip_suffix(ENDING)?;
+        let of_arch = |arch: &Arch| Some((*arch, name.strip_suffix(&format!(".{arch}"))?));
+        let (arch, name) = match Arch::ALL.iter().find_map(of_arch) {
+            Some((arch, name)) => (Some(arch), name),
+            None => (None, name),
+        };
+        let (scenario, kernel) = match name.split_once('@') {
+            Some((scenario, kernel)) => (scenario, Some(kernel.to_owned())),
+            None => (name, None),
+        };
+        Some(Self {
+            scenario: scenario.to_owned(),
+            kernel,
+            arch,
+        })
+    }
+
+    /// The snapshot of the nearest of these kernels that has one: what a run is held against whose
+    /// own kernel has none. `None` if it shares one with all kernels.
+    pub fn inherited(&self, project: &Path, bases: &[String]) -> Option<(String, PathBuf)> {
+        self.kernel.as_ref()?;
+        let of = |base: &String, arch: Option<Arch>| {
+            let owner = Self {
+                kernel: Some(base.clone()),
+                arch,
+                ..self.clone()
+            };
+            let path = owner.path();
+            project.join(&path).exists().then(|| (base.clone(), path))
+        };
+        let either = |base: &String| of(base, self.arch).or_else(|| of(base, None));
+        bases.iter().find_map(either)
+    }
+
+    /// Its file, relative to the project.
+    pub fn path(&self) -> PathBuf {
+        Path::new(FOLDER).join(self.name())
+    }
+
+    fn name(&self) -> String {
+        let kernel = self.kernel.as_ref().map(|kernel| format!("@{kernel}"));
+        let arch = self.arch.map(|arch| format!(".{arch}"));
+        let [kernel, arch] = [kernel, arch].map(Option::unwrap_or_default);
+        format!("{}{kernel}{arch}{ENDING}", self.scenario)
+    }
+}
+
+/// The file of a scenario.
+pub fn file_of(scenario: &Scenario) -> PathBuf {
+    scenario.folder.join(format!("{}.yaml", scenario.name))
+}
+
 /// The text of a snapshot file; `None` if there is none.
 pub fn read(path: &Path) -> Result<Option<String>> {
+    Ok(open(path)?.map(|(text, _)| text))
+}
+
+/// The scenario's file that a snapshot says it is of, relative to the project. Labs before this one
+/// wrote `scenarios/NAME.yaml` wherever it was.
+pub fn source_of(path: &Path) -> Result<Option<PathBuf>> {
+    Ok(open(path)?.and_then(|(_, source)| source))
+}
+
+fn open(path: &Path) -> Result<Option<(String, Option<PathBuf>)>> {
     if !path.exists() {
         return Ok(None);
     }
@@ -142,7 +267,8 @@ pub fn read(path: &Path) -> Result<Option<String>> {
     let text = snapshot
         .as_text()
         .ok_or_else(|| broken("it holds no text".to_owned()))?;
-    Ok(Some(text.to_string()))
+    let source = snapshot.metadata().source().map(PathBuf::from);
+    Ok(Some((text.to_string(), source)))
 }
 
 /// Holds the head of a snapshot against the lab's own limits before insta reads it. insta would
@@ -177,12 +303,26 @@ fn check_head(bytes: &[u8]) -> std::result::Result<(), String> {
 
 /// What waits for a review: `(pending, accepted)` paths, sorted.
 pub fn all_pending(project: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let dir = project.join("snapshots");
+    let with = |path: PathBuf| (path.clone(), path.with_extension(""));
+    Ok(ending_in(project, PENDING)?.into_iter().map(with).collect())
+}
+
+/// What was accepted, sorted.
+pub fn all_accepted(project: &Path) -> Result<Vec<PathBuf>> {
+    ending_in(project, ENDING)
+}
+
+/// The files of the project's snapshots with this ending.
+fn ending_in(project: &Path, ending: &str) -> Result<Vec<PathBuf>> {
+    let dir = project.join(FOLDER);
     let mut found = Vec::new();
+    if !dir.exists() {
+        return Ok(found);
+    }
     for entry in fs::read_dir(&dir).at("read", &dir)? {
         let path = entry.at("read", &dir)?.path();
-        if path.to_string_lossy().ends_with(".snap.new") {
-            found.push((path.clone(), path.with_extension("")));
+        if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
         }
     }
     found.sort();
@@ -201,7 +341,43 @@ mod tests {
             arch: Arch::X86_64,
             cpus: None,
         };
-        SnapshotFile::of(project, &run, SnapshotScope::PerKernel)
+        let subject = Subject {
+            run: &run,
+            file: &project.join("scenarios/deep/s.yaml"),
+            scope: SnapshotScope::PerKernel,
+            bases: &[],
+        };
+        SnapshotFile::of(project, &subject)
+    }
+
+    #[test]
+    fn a_snapshot_says_whose_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(dir.path());
+        file.accept("a\n").unwrap();
+        let source = source_of(file.path()).unwrap();
+        assert_eq!(source.as_deref(), Some(Path::new("scenarios/deep/s.yaml")));
+        let owner = |name: &str| Owner::of(Path::new(name)).map(|owner| owner.name());
+        for name in ["s@k.snap", "s@v7.3.arm64.snap", "s.snap", "s.x86_64.snap"] {
+            assert_eq!(owner(name).as_deref(), Some(name));
+        }
+        assert_eq!(owner("s@k.snap.new"), None);
+        let owner = Owner::of(Path::new("s@v7.3.arm64.snap")).unwrap();
+        assert_eq!(
+            (owner.kernel.as_deref(), owner.arch),
+            (Some("v7.3"), Some(Arch::Arm64))
+        );
+    }
+
+    #[test]
+    fn a_name_of_a_file_that_yaml_would_misread_is_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = Owner::of(Path::new("s@k.snap")).unwrap();
+        let odd = dir.path().join("my: own #1/s.yaml");
+        let file = SnapshotFile::owned(dir.path(), &owner, &odd);
+        file.accept("a\n").unwrap();
+        let source = source_of(file.path()).unwrap();
+        assert_eq!(source.as_deref(), Some(Path::new("my: own #1/s.yaml")));
     }
 
     #[test]

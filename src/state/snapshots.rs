@@ -6,17 +6,19 @@
 //! under `snapshot: shared` those on other kernels. They may disagree, and they end in any order. So what was observed is kept until
 //! the command ends, and each newcomer may move what was written before: an architecture that
 //! behaves otherwise gets a file of its own, and no run overwrites what another one observed.
+//!
+//! A kernel without a snapshot of its own is held against that of a kernel it is based on. What it
+//! does otherwise goes to its own file; a run whose expectations do not hold leaves nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::snapshot::{Comparison, SnapshotFile, read};
+use super::snapshot::{Comparison, Owner, SnapshotFile, Subject, read};
 use crate::arch::Arch;
 use crate::error::{Error, IoContext, Result};
 use crate::event::RunId;
-use crate::scenario::SnapshotScope;
 
 /// What to do with a snapshot that is missing or differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +50,10 @@ pub struct Standing {
     pub comparison: Comparison,
     /// What was observed is accepted now.
     pub accepted: bool,
-    /// The file it was held against, relative to the project.
+    /// The file it was held against, or could be from now on, relative to the project.
     pub name: String,
+    /// The kernel whose snapshot that is, if its own has none.
+    pub base: Option<String>,
 }
 
 /// The runs that share a file.
@@ -59,9 +63,20 @@ struct Group {
     before: Option<String>,
     /// The same, of architectures with a file of their own.
     own_before: BTreeMap<Arch, String>,
+    /// What architectures are held against for which the kernel has no snapshot.
+    inherited: BTreeMap<Arch, Inherited>,
     seen: BTreeMap<Arch, Seen>,
     /// What this command has written so far: for all (`None`), or for an architecture.
     written: BTreeMap<Option<Arch>, Seen>,
+}
+
+/// The snapshot of a kernel that another is based on.
+#[derive(Debug)]
+struct Inherited {
+    base: String,
+    /// Relative to the project.
+    name: String,
+    text: String,
 }
 
 /// Who has observed something: a kernel, with a number of CPUs if one was chosen. Those of one
@@ -102,13 +117,12 @@ impl Snapshots {
     /// A snapshot file is broken or cannot be written.
     pub fn observe(
         &self,
-        run: &RunId,
-        scope: SnapshotScope,
+        subject: &Subject<'_>,
         observed: &str,
         acceptable: bool,
     ) -> Result<Standing> {
-        let shared = SnapshotFile::of(&self.project, run, scope);
-        let observed = observed.trim_end();
+        let shared = SnapshotFile::of(&self.project, subject);
+        let (run, observed) = (subject.run, observed.trim_end());
         let mut groups = self
             .groups
             .lock()
@@ -116,68 +130,89 @@ impl Snapshots {
         let group = match groups.entry(shared.path().to_path_buf()) {
             std::collections::btree_map::Entry::Occupied(group) => group.into_mut(),
             std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(Group::read(&shared)?)
+                place.insert(Group::read(&self.project, &shared, subject.bases)?)
             }
         };
-        let own = group.own_before.contains_key(&run.arch);
-        let file = if own {
-            shared.for_arch(run.arch)
-        } else {
-            shared.clone()
-        };
-        let name = file.path().strip_prefix(&self.project);
-        let name = name.unwrap_or(file.path()).display().to_string();
-        let comparison = group.compare(run, observed);
-        let mut accepted = false;
-        let writes = matches!(self.policy, SnapshotPolicy::Review | SnapshotPolicy::Accept);
-        if writes && !group.has_anothers(run, observed) {
-            accepted = self.policy == SnapshotPolicy::Accept && acceptable;
+        let slot = group.own_before.contains_key(&run.arch).then_some(run.arch);
+        let file = slot.map_or_else(|| shared.clone(), |arch| shared.for_arch(arch));
+        let mut standing = group.compare(run, observed);
+        if standing.name.is_empty() {
+            let name = file.path().strip_prefix(&self.project);
+            standing.name = name.unwrap_or(file.path()).display().to_string();
+        }
+        if !matches!(self.policy, SnapshotPolicy::Review | SnapshotPolicy::Accept) {
+            return Ok(standing);
+        }
+        if acceptable && !group.has_anothers(run, observed) {
+            standing.accepted = self.policy == SnapshotPolicy::Accept;
             let seen = Seen {
                 by: player(run),
                 text: observed.to_owned(),
-                accept: accepted,
+                accept: standing.accepted,
             };
             group.seen.insert(run.arch, seen);
             group.write(&shared)?;
-            // What an earlier command left for a review is settled.
-            let slot = own.then_some(run.arch);
-            if comparison == Comparison::Same && !group.written.contains_key(&slot) {
-                file.remove_pending()?;
-            }
         }
-        Ok(Standing {
-            comparison,
-            accepted,
-            name,
-        })
+        // What an earlier command left for a review is settled, or of another kernel or scenario than
+        // this one, whose expectations do not hold.
+        let settled = standing.comparison == Comparison::Same || !acceptable;
+        if settled && !group.written.contains_key(&slot) {
+            file.remove_pending()?;
+        }
+        Ok(standing)
     }
 }
 
 impl Group {
-    fn read(shared: &SnapshotFile) -> Result<Self> {
+    fn read(project: &Path, shared: &SnapshotFile, bases: &[String]) -> Result<Self> {
         let mut group = Self {
-            before: read_trimmed(shared)?,
+            before: read_trimmed(shared.path())?,
             ..Self::default()
         };
         for arch in Arch::ALL {
-            if let Some(text) = read_trimmed(&shared.for_arch(arch))? {
+            let own = shared.for_arch(arch);
+            if let Some(text) = read_trimmed(own.path())? {
                 group.own_before.insert(arch, text);
+                continue;
+            }
+            let owner = Owner::of(own.path()).filter(|_| group.before.is_none());
+            let Some((base, path)) = owner.and_then(|owner| owner.inherited(project, bases)) else {
+                continue;
+            };
+            if let Some(text) = read_trimmed(&project.join(&path))? {
+                let name = path.display().to_string();
+                group.inherited.insert(arch, Inherited { base, name, text });
             }
         }
         Ok(group)
     }
 
-    fn compare(&self, run: &RunId, observed: &str) -> Comparison {
-        let before = self.own_before.get(&run.arch).or(self.before.as_ref());
+    /// How what a run observed stands to what was accepted. The name is empty if that is its own
+    /// snapshot.
+    fn compare(&self, run: &RunId, observed: &str) -> Standing {
         // Another number of CPUs, and under `snapshot: shared` another kernel, is held against the
         // first one of the command, too.
         let first = self.seen.get(&run.arch);
         let first = first.filter(|first| first.by != player(run) && first.accept);
-        match first.map(|first| &first.text).or(before) {
+        let inherited = self.inherited.get(&run.arch).filter(|_| first.is_none());
+        let comparison = match first.map(|first| &*first.text).or(self.before(run.arch)) {
             None => Comparison::Missing,
             Some(text) if text == observed => Comparison::Same,
-            Some(text) => Comparison::Different(text.clone()),
+            Some(text) => Comparison::Different(text.to_owned()),
+        };
+        Standing {
+            comparison,
+            accepted: false,
+            name: inherited.map_or_else(String::new, |inherited| inherited.name.clone()),
+            base: inherited.map(|inherited| inherited.base.clone()),
         }
+    }
+
+    /// What was accepted of an architecture before this command.
+    fn before(&self, arch: Arch) -> Option<&str> {
+        let own = self.own_before.get(&arch).or(self.before.as_ref());
+        let inherited = self.inherited.get(&arch).map(|inherited| &inherited.text);
+        own.or(inherited).map(String::as_str)
     }
 
     /// Whether another kernel, or the same with another number of CPUs, observed something else on
@@ -192,11 +227,11 @@ impl Group {
     fn assign(&self) -> BTreeMap<Option<Arch>, Seen> {
         let mut slots = BTreeMap::new();
         let of_all = |arch: &Arch| !self.own_before.contains_key(arch);
-        let as_before = |seen: &Seen| self.before.as_ref() == Some(&seen.text);
+        let as_before = |arch: Arch, seen: &Seen| self.before(arch) == Some(&*seen.text);
         let confirmed = self
             .seen
             .iter()
-            .any(|(arch, seen)| of_all(arch) && as_before(seen));
+            .any(|(arch, seen)| of_all(arch) && as_before(*arch, seen));
         for (&arch, seen) in &self.seen {
             if let Some(before) = self.own_before.get(&arch) {
                 if *before != seen.text {
@@ -204,7 +239,7 @@ impl Group {
                 }
                 continue;
             }
-            if as_before(seen) {
+            if as_before(arch, seen) {
                 continue;
             }
             let same = slots
@@ -253,14 +288,15 @@ impl Group {
     }
 }
 
-fn read_trimmed(file: &SnapshotFile) -> Result<Option<String>> {
-    Ok(read(file.path())?.map(|text| text.trim_end().to_owned()))
+fn read_trimmed(path: &Path) -> Result<Option<String>> {
+    Ok(read(path)?.map(|text| text.trim_end().to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    use crate::scenario::SnapshotScope;
     use Arch::{Arm64, X86_64};
     use SnapshotPolicy::{Accept, ReadOnly, Review};
 
@@ -272,7 +308,8 @@ mod tests {
             let snapshots = Snapshots::new(desk.0.path().into(), Accept);
             for (name, text) in accepted {
                 let (kernel, arch) = name.split_once('.').unwrap_or((name, ""));
-                let file = SnapshotFile::of(&snapshots.project, &run(kernel, X86_64), PER_KERNEL);
+                let run = run(kernel, X86_64);
+                let file = SnapshotFile::of(&snapshots.project, &subject(&run, PER_KERNEL, &[]));
                 let file = arch
                     .parse()
                     .map_or(file.clone(), |arch| file.for_arch(arch));
@@ -312,8 +349,18 @@ mod tests {
         }
     }
 
+    fn subject<'a>(run: &'a RunId, scope: SnapshotScope, bases: &'a [String]) -> Subject<'a> {
+        Subject {
+            run,
+            file: Path::new("scenarios/s.yaml"),
+            scope,
+            bases,
+        }
+    }
+
     fn observe(snapshots: &Snapshots, arch: Arch, text: &str) -> Comparison {
-        let standing = snapshots.observe(&run("k", arch), PER_KERNEL, text, true);
+        let run = run("k", arch);
+        let standing = snapshots.observe(&subject(&run, PER_KERNEL, &[]), text, true);
         standing.unwrap().comparison
     }
 
@@ -373,7 +420,7 @@ mod tests {
         let snapshots = desk.snapshots(Accept);
         let observe = |kernel: &str, text: &str| {
             let run = run(kernel, X86_64);
-            snapshots.observe(&run, SnapshotScope::Shared, text, true)
+            snapshots.observe(&subject(&run, SnapshotScope::Shared, &[]), text, true)
         };
         assert!(observe("one", "a").unwrap().accepted);
         let two = observe("two", "b").unwrap();
@@ -393,7 +440,8 @@ mod tests {
                 let desk = Desk::new(&[]);
                 let snapshots = desk.snapshots(policy);
                 let observe = |cpus, text: &str| {
-                    let standing = snapshots.observe(&of(cpus), PER_KERNEL, text, true);
+                    let run = of(cpus);
+                    let standing = snapshots.observe(&subject(&run, PER_KERNEL, &[]), text, true);
                     standing.unwrap()
                 };
                 let accepts = policy == Accept;
@@ -410,7 +458,8 @@ mod tests {
                 // What has been accepted holds for the other number as well.
                 if accepts {
                     let again = desk.snapshots(ReadOnly);
-                    let standing = again.observe(&of(order[1]), PER_KERNEL, "b", true);
+                    let run = of(order[1]);
+                    let standing = again.observe(&subject(&run, PER_KERNEL, &[]), "b", true);
                     assert_eq!(standing.unwrap().comparison, against);
                 }
             }
@@ -418,12 +467,90 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_an_expectation_waits_for_a_review() {
-        let desk = Desk::new(&[("k", "a")]);
-        let run = run("k", X86_64);
-        let snapshots = desk.snapshots(Accept);
-        let standing = snapshots.observe(&run, PER_KERNEL, "b", false).unwrap();
-        assert!(!standing.accepted);
-        assert_eq!(desk.files(), ["s@k.snap.new: b", "s@k.snap: a"]);
+    fn what_breaks_an_expectation_leaves_nothing_that_could_be_accepted() {
+        for policy in [Accept, Review] {
+            let desk = Desk::new(&[("k", "a")]);
+            let run = run("k", X86_64);
+            let subject = subject(&run, PER_KERNEL, &[]);
+            // What an earlier run left is of another kernel than this one.
+            let earlier = desk.snapshots(Review);
+            earlier.observe(&subject, "c", true).unwrap();
+            assert_eq!(desk.files(), ["s@k.snap.new: c", "s@k.snap: a"]);
+            let snapshots = desk.snapshots(policy);
+            let standing = snapshots.observe(&subject, "b", false).unwrap();
+            assert_eq!(standing.comparison, Comparison::Different("a".into()));
+            assert!(!standing.accepted);
+            assert_eq!(desk.files(), ["s@k.snap: a"]);
+        }
+    }
+
+    #[test]
+    fn a_run_that_holds_is_reviewed_whether_or_not_another_one_fails() {
+        for order in [[true, false], [false, true]] {
+            let desk = Desk::new(&[]);
+            let snapshots = desk.snapshots(Review);
+            for acceptable in order {
+                let run = RunId {
+                    cpus: acceptable.then_some(2),
+                    ..run("k", X86_64)
+                };
+                let subject = subject(&run, PER_KERNEL, &[]);
+                snapshots.observe(&subject, "a", acceptable).unwrap();
+            }
+            assert_eq!(desk.files(), ["s@k.snap.new: a"]);
+        }
+    }
+
+    /// Holds what `mine` does against the snapshots of the kernels it is based on.
+    fn observe_mine(snapshots: &Snapshots, arch: Arch, text: &str) -> Standing {
+        let (run, bases) = (run("mine", arch), ["near".into(), "far".into()]);
+        let subject = subject(&run, PER_KERNEL, &bases);
+        snapshots.observe(&subject, text, true).unwrap()
+    }
+
+    #[test]
+    fn a_kernel_is_held_against_the_snapshot_of_the_nearest_that_it_is_based_on() {
+        let desk = Desk::new(&[("far", "a")]);
+        let far = observe_mine(&desk.snapshots(Review), X86_64, "a");
+        assert_eq!(far.comparison, Comparison::Same);
+        assert_eq!(
+            (&*far.name, far.base.as_deref()),
+            ("snapshots/s@far.snap", Some("far"))
+        );
+        assert_eq!(desk.files(), ["s@far.snap: a"]);
+        let desk = Desk::new(&[("far", "a"), ("near", "b"), ("near.arm64", "c")]);
+        let near = observe_mine(&desk.snapshots(Review), X86_64, "a");
+        assert_eq!(near.comparison, Comparison::Different("b".into()));
+        assert_eq!(near.base.as_deref(), Some("near"));
+        let arm = observe_mine(&desk.snapshots(Review), Arm64, "c");
+        assert_eq!(arm.comparison, Comparison::Same);
+        assert_eq!(arm.name, "snapshots/s@near.arm64.snap");
+        let none = observe_mine(&Desk::new(&[]).snapshots(Review), X86_64, "a");
+        assert_eq!(none.comparison, Comparison::Missing);
+        assert_eq!((&*none.name, none.base), ("snapshots/s@mine.snap", None));
+    }
+
+    #[test]
+    fn what_a_kernel_does_otherwise_than_its_base_is_its_own_snapshot() {
+        let desk = Desk::new(&[("near", "a")]);
+        let standing = observe_mine(&desk.snapshots(Accept), X86_64, "b");
+        assert_eq!(standing.comparison, Comparison::Different("a".into()));
+        assert_eq!(desk.files(), ["s@mine.snap: b", "s@near.snap: a"]);
+        let own = observe_mine(&desk.snapshots(Review), X86_64, "a");
+        assert_eq!(own.comparison, Comparison::Different("b".into()));
+        assert_eq!((&*own.name, own.base), ("snapshots/s@mine.snap", None));
+    }
+
+    #[test]
+    fn an_architecture_that_is_as_the_base_has_it_is_not_written_again() {
+        for order in [[(X86_64, "a"), (Arm64, "b")], [(Arm64, "b"), (X86_64, "a")]] {
+            let desk = Desk::new(&[("near", "a")]);
+            let snapshots = desk.snapshots(Review);
+            for (arch, text) in order {
+                observe_mine(&snapshots, arch, text);
+            }
+            let files = ["s@mine.arm64.snap.new: b", "s@near.snap: a"];
+            assert_eq!(desk.files(), files);
+        }
     }
 }

@@ -56,6 +56,9 @@ pub struct Verdict {
     /// What was not as expected, step by step, for programs: the reasons have it in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+    /// The kernel whose snapshot its states were held against, if its own kernel has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_of: Option<String>,
     /// What happened, line by line; empty if it passed.
     pub reasons: Vec<String>,
     /// What shows it.
@@ -137,6 +140,7 @@ impl Verdict {
             splat: None,
             failing: None,
             problems: Vec::new(),
+            snapshot_of: None,
             reasons,
             evidence: Vec::new(),
             help: None,

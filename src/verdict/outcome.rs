@@ -11,6 +11,8 @@ pub enum Outcome {
     Passed,
     /// As expected, but not at the first attempt.
     Flaky,
+    /// Everything as expected, but nobody has reviewed the states: there is no snapshot yet.
+    New,
     /// An expectation or the snapshot does not hold.
     Failed,
     /// An expectation does not hold, just as the scenario says of this kernel.
@@ -49,6 +51,7 @@ impl Outcome {
         match self {
             Outcome::Passed => "passed",
             Outcome::Flaky => "flaky",
+            Outcome::New => "new",
             Outcome::Failed => "failed",
             Outcome::ExpectedFailure => "expected failure",
             Outcome::UnexpectedlyPassed => "unexpectedly passed",

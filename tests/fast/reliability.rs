@@ -6,7 +6,9 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::faults::{self, clock, damage, disk, guest, host, interrupts, mistakes, ports};
+use crate::faults::{
+    self, clock, damage, disk, guest, host, interrupts, mistakes, ports, snapshots,
+};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -14,7 +16,7 @@ const HEAD: &str = "<!-- SPDX-License-Identifier: MIT OR Apache-2.0 -->
 <!-- Written by the test `the_page_is_what_the_tests_say`; do not edit. -->
 # Reliability
 
-Each fault below is provoked by a test of `tests/tools/` or `tests/guests/provoked/`, which fails if the
+Each fault below is provoked by a test of `tests/tools/` or `tests/guests/`, which fails if the
 verdict, the blame, the exit code or the evidence is another one. No process is left behind, and the next run succeeds.
 
 ## In the guest
@@ -64,6 +66,7 @@ fn page() -> String {
         all.chain(&clock::FAULTS)
             .chain(&damage::FAULTS)
             .chain(&ports::FAULTS)
+            .chain(&snapshots::FAULTS)
             .chain(&interrupts::FAULTS)
             .copied(),
     );

@@ -11,6 +11,7 @@ pub mod host;
 pub mod interrupts;
 pub mod mistakes;
 pub mod ports;
+pub mod snapshots;
 
 /// What happens to the lab, and what must come of it.
 pub struct Fault {

@@ -29,5 +29,6 @@ mod search;
 mod selftests;
 mod series;
 mod slurm;
+mod snapshots;
 mod turn;
 mod warm;

@@ -423,7 +423,7 @@ fn a_tampered_snapshot_exits_1_with_a_diff_by_step() {
 }
 
 #[test]
-fn a_missing_snapshot_fails_and_under_ci_nothing_is_written() {
+fn without_a_snapshot_a_run_is_new_and_under_ci_nothing_is_written() {
     let project = Project::new();
     project.copy("scenarios/builtin-cmdline.yaml");
     let args = ["run", "scenarios", "--kernel", "mainline"];
@@ -431,7 +431,11 @@ fn a_missing_snapshot_fails_and_under_ci_nothing_is_written() {
     assert_eq!(output.code, 1);
     assert_contains(
         &output.stdout,
-        &["there is no snapshot snapshots/builtin-cmdline.snap"],
+        &[
+            "new  builtin-cmdline on mainline",
+            "there is no snapshot snapshots/builtin-cmdline.snap yet",
+            "without CI=true",
+        ],
     );
     assert_eq!(fs::read_dir(project.path("snapshots")).unwrap().count(), 0);
 }

@@ -413,29 +413,6 @@ fn a_cache_path_that_make_cannot_work_in_is_refused() {
 }
 
 #[test]
-fn review_accepts_and_rejects() {
-    let project = Project::new();
-    let snapshot = |text: &str| format!("---\nsource: s\nexpression: e\n---\n{text}\n");
-    project.write("snapshots/a@k.snap", &snapshot("step 1: x\n  call f: 1"));
-    project.write(
-        "snapshots/a@k.snap.new",
-        &snapshot("step 1: x\n  call f: 2"),
-    );
-    project.write("snapshots/b@k.snap.new", &snapshot("step 1: y"));
-    let output = project.lab_input(&["review"], "a\nr\n");
-    assert_eq!(output.code, 0, "{output:?}");
-    assert!(
-        output.stdout.contains("-   call f: 1\n+   call f: 2"),
-        "{}",
-        output.stdout
-    );
-    let accepted = fs::read_to_string(project.path("snapshots/a@k.snap")).unwrap();
-    assert!(accepted.contains("call f: 2"));
-    assert!(!project.path("snapshots/b@k.snap").exists());
-    assert_eq!(project.lab(&["review"]).stdout, "nothing to review\n");
-}
-
-#[test]
 fn completions_and_schema_are_printed() {
     let project = Project::new();
     assert!(

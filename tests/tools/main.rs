@@ -22,4 +22,6 @@ mod intake;
 mod interrupts;
 mod plan;
 mod prompts;
+mod review;
+mod snapshots;
 mod stages;

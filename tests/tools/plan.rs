@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::common::{Output, Project};
+use crate::common::{Output, Project, assert_is};
+use crate::faults::snapshots::NOWHERE;
 
 /// Four scenarios, two kernels: one has tags, klp-build is on x86_64 only.
 fn project() -> Project {
@@ -52,6 +53,53 @@ fn a_plan_lists_runs_and_skips_with_their_reasons() {
 }
 
 #[test]
+fn a_scenario_that_is_skipped_everywhere_is_named_and_may_fail_the_command() {
+    let project = project();
+    let text = plan(&project, &["--kernel", "fake"]).stdout;
+    let note = "note  2 scenarios are skipped everywhere: probes, tagged\n4 to run, 4 skipped\n";
+    assert!(text.ends_with(note), "{text}");
+    let both = plan(&project, &["--kernel", "fake,tags"]).stdout;
+    assert!(!both.contains("everywhere"), "{both}");
+    // What another shard plays is played.
+    for shard in ["1/3", "2/3", "3/3"] {
+        let part = plan(&project, &["--kernel=fake,tags", "--shard", shard]).stdout;
+        assert!(!part.contains("everywhere"), "{shard}: {part}");
+    }
+    let profile =
+        "version: 1\nprofiles: { x: { summary: x, kernel: fake, every-scenario: true } }\n";
+    project.write("lab.yaml", profile);
+    let text = plan(&project, &["--profile=x"]).stdout;
+    assert!(
+        text.contains("probes, tagged, which will fail the command\n"),
+        "{text}"
+    );
+    // Nothing of it has to be built to know that.
+    let only = [
+        "run",
+        "scenarios/tagged.yaml",
+        "--kernel=fake",
+        "--arch=x86_64",
+    ];
+    let lenient = project.lab(&only);
+    assert_eq!(lenient.code, 0, "{lenient:?}");
+    let says = "1 scenario is skipped everywhere: tagged\n1 skipped";
+    assert!(
+        lenient.stdout.contains(&format!("note  {says}")),
+        "{lenient:?}"
+    );
+    for more in ["--every-scenario", "--profile=x"] {
+        let strict = project.lab(&[&only[..], &[more, "--output=results"]].concat());
+        assert_is(&NOWHERE, &strict);
+        assert!(
+            strict.stdout.contains(&format!("failed  {says}")),
+            "{strict:?}"
+        );
+    }
+    let merged = project.lab(&["report", "merge", "results"]);
+    assert_eq!(merged.code, 1, "{merged:?}");
+}
+
+#[test]
 fn a_plan_says_how_large_guests_are_that_are_not_as_usual() {
     let project = project();
     let text = "version: 1\nsummary: x\nmachine: { cpus: 2, append: a.b=1 }\nsteps: [read: /proc/cmdline]\n";
@@ -93,6 +141,7 @@ fn a_plan_says_how_large_guests_are_that_are_not_as_usual() {
     insta::assert_snapshot!(dry.stdout, @r"
     run  other on tags (x86_64)
     skipped  any on tags (x86_64): it has 2 CPUs; a guest that is recorded has one
+    note  1 scenario is skipped everywhere: any
     1 to run, 1 skipped
     ");
 }

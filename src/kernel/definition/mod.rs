@@ -28,6 +28,9 @@ pub struct Definition {
     pub summary: String,
     /// Used when the command line names no kernel.
     pub default: bool,
+    /// The kernels whose snapshots it is held against where it has none of its own, the nearest
+    /// first: the one that it names or extends, and so on.
+    pub bases: Vec<String>,
     /// Where the source comes from.
     pub source: Source,
     /// The folder of its patch series.
@@ -76,10 +79,11 @@ impl Definition {
                 .map(str::to_owned);
             chain.push((name, root));
         }
-        Self::lower(&dir, name, &chain)
+        let bases = bases(&dir, name, &chain[0].1)?;
+        Self::lower(&dir, name, &chain, bases)
     }
 
-    fn lower(dir: &Path, name: &str, chain: &[(String, Node)]) -> Result<Self> {
+    fn lower(dir: &Path, name: &str, chain: &[(String, Node)], bases: Vec<String>) -> Result<Self> {
         let find = |key: &str| chain.iter().find_map(|(_, root)| root.get(key));
         let missing = |key: &str| {
             Error::new(Blame::File, format!("kernels/{name}.yaml has no `{key}`"))
@@ -110,6 +114,7 @@ impl Definition {
                 .and_then(|root| root.get("default"))
                 .and_then(Node::as_bool)
                 .unwrap_or(false),
+            bases,
             source: match prebuilt {
                 Some(node) if packaged.is_some() => Source::DebianImage(DebianImage::of(node)),
                 Some(node) => Source::Prebuilt(Prebuilt::of(dir, node)),
@@ -163,6 +168,27 @@ impl Definition {
     }
 }
 
+/// The kernels whose snapshots a kernel is held against, by way of `snapshots:`, else of `extends:`.
+fn bases(dir: &Path, name: &str, own: &Node) -> Result<Vec<String>> {
+    let base = |root: &Node| {
+        let base = root.get("snapshots").or_else(|| root.get("extends"));
+        base.and_then(Node::as_str).map(str::to_owned)
+    };
+    let mut bases = Vec::new();
+    let mut next = base(own);
+    while let Some(base_name) = next {
+        if base_name == name || bases.contains(&base_name) {
+            let what = format!("kernel `{name}` is held against its own snapshots");
+            return Err(Error::new(Blame::File, what).help(format!(
+                "`snapshots:` goes round in a circle by way of `{base_name}`"
+            )));
+        }
+        next = base(&files::read_named(dir, "kernel", &base_name, KERNEL_FILE)?);
+        bases.push(base_name);
+    }
+    Ok(bases)
+}
+
 fn archs(list: &Node) -> Vec<Arch> {
     let names = list.items().iter().filter_map(Node::as_str);
     names.filter_map(|name| name.parse().ok()).collect()
@@ -204,6 +230,36 @@ mod tests {
             kernel.patches,
             Some(dir.path().join("kernels/patches/mine"))
         );
+    }
+
+    #[test]
+    fn a_kernel_is_held_against_the_snapshots_of_what_it_names_or_extends() {
+        let text = |more: &str| format!("version: 1\nsummary: x\n{more}\n");
+        let dir = project(&[
+            ("base.yaml", BASE),
+            ("tags.yaml", &text("extends: base")),
+            ("mine.yaml", &text("extends: base\nsnapshots: tags")),
+            ("more.yaml", &text("extends: mine")),
+            (
+                "built.yaml",
+                &text("snapshots: tags\nprebuilt: { image: b, build: b, arch: arm64 }"),
+            ),
+            ("round.yaml", &text("extends: base\nsnapshots: trip")),
+            ("trip.yaml", &text("extends: base\nsnapshots: round")),
+            ("lost.yaml", &text("extends: base\nsnapshots: tgas")),
+        ]);
+        let bases = |name: &str| Definition::read(dir.path(), name).map(|kernel| kernel.bases);
+        assert_eq!(bases("base").unwrap(), [""; 0]);
+        assert_eq!(bases("mine").unwrap(), ["tags", "base"]);
+        assert_eq!(bases("more").unwrap(), ["mine", "tags", "base"]);
+        assert_eq!(bases("built").unwrap(), ["tags", "base"]);
+        let round = bases("round").unwrap_err();
+        assert_eq!(
+            round.what,
+            "kernel `round` is held against its own snapshots"
+        );
+        let lost = bases("lost").unwrap_err();
+        assert!(lost.help.unwrap().contains("did you mean `tags`?"));
     }
 
     #[test]

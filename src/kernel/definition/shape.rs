@@ -233,6 +233,11 @@ pub(super) const KERNEL_FILE: Shape = Shape::Record(&Record {
             "Take over what is not said here.",
         ),
         Field::optional(
+            "snapshots",
+            Shape::Text(&KERNEL),
+            "Whose snapshots it is held against where it has none; default: the kernel it extends.",
+        ),
+        Field::optional(
             "source",
             Shape::Record(&SOURCE),
             "Where the source comes from.",

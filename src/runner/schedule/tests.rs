@@ -542,3 +542,18 @@ fn what_the_emulator_broke_is_tried_again_once_and_counts_as_no_attempt() {
     let actions = kinds.on(ended(0, End::AsExpected));
     assert_eq!(actions, [finish(0, 1, 2)]);
 }
+
+#[test]
+fn what_every_attempt_would_say_again_is_tried_once_however_many_there_may_be() {
+    let limits = Limits { attempts: 3, ..ONE };
+    let mut alone = schedule(1, limits);
+    assert_eq!(alone.on(prepared(0, "a", 9)), [new(0, 1, 1)]);
+    assert_eq!(alone.on(ended(0, End::Settled)), [finish(0, 1, 1)]);
+    // In a guest that others have used, too.
+    let mut used = second_in_a_used_guest(2, limits);
+    assert_eq!(used.on(ended(1, End::Settled)), [finish(1, 1, 1)]);
+    let mut later = schedule(1, limits);
+    later.on(prepared(0, "a", 9));
+    later.on(ended(0, End::Differs));
+    assert_eq!(later.on(ended(0, End::Settled)), [finish(0, 2, 2)]);
+}
