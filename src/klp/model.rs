@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::errno::Errno;
+use super::snippet::Snippet;
 
 /// The object that stands for the kernel itself.
 pub const VMLINUX: &str = "vmlinux";
@@ -132,7 +133,7 @@ pub struct Generated {
     /// Headers for the code of functions and callbacks, as they stand between `<` and `>`.
     pub include: Vec<String>,
     /// C code that comes before its functions: variables that they share.
-    pub preamble: Option<String>,
+    pub preamble: Option<Snippet>,
 }
 
 /// The callbacks of an object: `struct klp_callbacks`.
@@ -159,7 +160,7 @@ pub enum Callback {
     /// Fails; only `pre_patch` can.
     Fail(Errno),
     /// Statements in C, with `struct klp_object *obj` at hand. They need not return anything.
-    C(String),
+    C(Snippet),
 }
 
 /// A system state that a [`Livepatch`] modifies: `struct klp_state`.
@@ -208,11 +209,11 @@ pub enum NewFunction {
     /// C code.
     C {
         /// The declaration, without `;`.
-        signature: String,
+        signature: Snippet,
         /// The headers it needs, as they stand between `<` and `>`.
         include: Vec<String>,
         /// The statements of the body.
-        body: String,
+        body: Snippet,
     },
 }
 

@@ -26,6 +26,7 @@ pub mod shipped;
 mod steps;
 mod times;
 mod tree;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use crate::faults::{self, clock, damage, disk, guest, host, interrupts, ports};
+use crate::faults::{self, clock, damage, disk, guest, host, interrupts, klp_build, ports};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -56,6 +56,7 @@ fn page() -> String {
     text += &around(
         all.chain(&clock::FAULTS)
             .chain(&damage::FAULTS)
+            .chain(&klp_build::FAULTS)
             .chain(&ports::FAULTS)
             .chain(&interrupts::FAULTS)
             .copied(),

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod guest;
 pub mod host;
 pub mod interrupts;
+pub mod klp_build;
 pub mod ports;
 
 /// What happens to the lab, and what must come of it.
