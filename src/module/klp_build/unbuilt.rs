@@ -121,8 +121,7 @@ fn judge(
         false => "",
     };
     Err(error.help(format!(
-        "{set}leave what the kernel does not have out of the patch (`filterdiff -x '*/FILE'`): \
-         klp-build drops it without a word"
+        "{set}take the files out of the patch (`filterdiff -x`)"
     )))
 }
 
