@@ -59,6 +59,8 @@ pub struct Error {
     pub evidence: Vec<String>,
     /// What to do next.
     pub help: Option<String>,
+    /// Files for the record of a run that ends by it: a name in the record, and the text.
+    pub attached: Vec<(String, String)>,
 }
 
 /// How everybody says that a disk is full.
@@ -86,6 +88,7 @@ impl Error {
             what: what.into(),
             evidence: Vec::new(),
             help: None,
+            attached: Vec::new(),
         }
     }
 
@@ -135,6 +138,13 @@ impl Error {
     #[must_use]
     pub fn evidence(mut self, text: &str) -> Self {
         self.evidence.extend(text.lines().map(str::to_owned));
+        self
+    }
+
+    /// Adds a file for the record of a run that ends by it.
+    #[must_use]
+    pub fn attach(mut self, name: String, text: String) -> Self {
+        self.attached.push((name, text));
         self
     }
 

@@ -10,18 +10,23 @@ use super::model::{
     Replace, ReplaceCapability, State, Symbol, Target,
 };
 use super::names::{declares, kernel_module_name, lenient_symbol, symbol};
+use super::snippet::Snippet;
 use super::targets;
-use crate::yaml::{Diagnostic, Diagnostics, Key, Node, Span, did_you_mean, known_names, suggest};
+use crate::yaml::{
+    Diagnostic, Diagnostics, Key, Node, Source, Span, did_you_mean, known_names, suggest,
+};
 
 /// The livepatches of a scenario that requires this `replace` of kernels.
 pub(crate) fn read(
     root: &Node,
+    source: &Source,
     requires: Option<ReplaceCapability>,
     targets: &[Target],
     diagnostics: &mut Diagnostics,
 ) -> Vec<Livepatch> {
     let mut reader = Reader {
         root,
+        source,
         targets,
         requires,
         diagnostics,
@@ -35,6 +40,7 @@ pub(crate) fn read(
 
 struct Reader<'a> {
     root: &'a Node,
+    source: &'a Source,
     targets: &'a [Target],
     requires: Option<ReplaceCapability>,
     diagnostics: &'a mut Diagnostics,
@@ -117,7 +123,7 @@ impl<'a> Reader<'a> {
             callbacks,
             states: self.states(node),
             include: texts(node.get("include")),
-            preamble: text(node, "preamble"),
+            preamble: self.code(node, "preamble"),
         }
     }
 
@@ -247,10 +253,14 @@ impl<'a> Reader<'a> {
             self.diagnostics.push(diagnostic);
         }
         NewFunction::C {
-            signature: text(node, "signature").unwrap_or_default(),
+            signature: self.code(node, "signature").unwrap_or_default(),
             include: texts(node.get("include")),
-            body: text(node, "body").unwrap_or_default(),
+            body: self.code(node, "body").unwrap_or_default(),
         }
+    }
+
+    fn code(&self, node: &Node, key: &str) -> Option<Snippet> {
+        Snippet::read(node, key, self.source)
     }
 
     fn states(&mut self, node: &Node) -> Vec<State> {
@@ -294,7 +304,7 @@ impl<'a> Reader<'a> {
 
     fn callback(&mut self, name: &str, node: &Node) -> Option<Callback> {
         let Some(action) = node.as_str() else {
-            return text(node, "body").map(Callback::C);
+            return self.code(node, "body").map(Callback::C);
         };
         if action == "log" {
             return Some(Callback::Log);

@@ -9,6 +9,7 @@ mod model;
 pub(crate) mod names;
 mod references;
 pub(crate) mod shape;
+mod snippet;
 mod strerror;
 mod targets;
 
@@ -18,6 +19,7 @@ pub use model::{
     PatchedObject, Replace, ReplaceCapability, State, Symbol, Target, TargetFunction, VMLINUX,
 };
 pub use names::kernel_module_name;
+pub use snippet::Snippet;
 
 pub(crate) use livepatches::read as read_livepatches;
 pub(crate) use lower::{NONE, text, texts};

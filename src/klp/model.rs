@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::errno::Errno;
+use super::snippet::Snippet;
 
 /// The object that stands for the kernel itself.
 pub const VMLINUX: &str = "vmlinux";
@@ -135,7 +136,7 @@ pub struct Generated {
     /// Headers for the code of functions and callbacks, as they stand between `<` and `>`.
     pub include: Vec<String>,
     /// C code that comes before its functions: variables that they share.
-    pub preamble: Option<String>,
+    pub preamble: Option<Snippet>,
 }
 
 /// The callbacks of an object: `struct klp_callbacks`.
@@ -162,7 +163,7 @@ pub enum Callback {
     /// Fails; only `pre_patch` can.
     Fail(Errno),
     /// Statements in C, with `struct klp_object *obj` at hand. They need not return anything.
-    C(String),
+    C(Snippet),
 }
 
 /// A system state that a [`Livepatch`] modifies: `struct klp_state`.
@@ -211,11 +212,11 @@ pub enum NewFunction {
     /// C code.
     C {
         /// The declaration, without `;`.
-        signature: String,
+        signature: Snippet,
         /// The headers it needs, as they stand between `<` and `>`.
         include: Vec<String>,
         /// The statements of the body.
-        body: String,
+        body: Snippet,
     },
 }
 

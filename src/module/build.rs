@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::generate::{KBUILD_HEAD, ModuleSources, modules};
 use super::make::{failure, make};
+use super::places::Places;
 use super::{CACHE, Module, headers};
 use crate::arch::Arch;
 use crate::cache::{self, Claim, KeyBuilder, Making, seal};
@@ -180,7 +181,8 @@ pub async fn build(
             let modules = Generated::of(ctx, kernel, scenario)?;
             let output = modules.iter().find_map(|module| broken.get(&module.key));
             if let Some(output) = output {
-                return Ok(Err(failure(&scenario.name, output)));
+                let output = Places::of(scenario).translate(output);
+                return Ok(Err(failure(&scenario.name, &output)));
             }
             let gone = || Error::lab(format!("the modules of {} are gone", scenario.name));
             Ok(find(ctx, kernel, scenario).and_then(|modules| modules.ok_or_else(gone)))

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::draft::{Draft, Place};
 use crate::scenario::{
     Callback, Callbacks, Generated, Livepatch, NewFunction, Replace, Scenario, Symbol, Target,
     TargetFunction, VMLINUX, kernel_module_name,
@@ -41,6 +42,9 @@ pub struct ModuleSources {
     pub headers: Vec<SourceFile>,
     /// What its `Kbuild` says of it.
     pub kbuild: String,
+    /// Where the author's own code is in it. That is no part of the C: a `#line` would make another
+    /// module of it whenever the lines above it in the scenario change.
+    pub places: Vec<Place>,
 }
 
 /// The modules that the lab generates for `scenario`: targets, then livepatches.
@@ -93,6 +97,7 @@ fn target_module(target: &Target) -> ModuleSources {
         files,
         headers: vec![hold_header(), target_header],
         kbuild,
+        places: Vec::new(),
     }
 }
 
@@ -104,10 +109,12 @@ fn livepatch_module(
     let module = kernel_module_name(&livepatch.name);
     let is_target = |object: &str| scenario.target(object).is_some_and(Target::is_generated);
     let holds = generated.objects.iter().any(|o| is_target(&o.object));
-    let text = livepatch_source(livepatch, generated, &is_target);
+    let file = format!("{module}.c");
+    let draft = livepatch_source(livepatch, generated, &is_target);
     ModuleSources {
         name: livepatch.name.clone(),
-        files: vec![SourceFile::new(format!("{module}.c"), text)],
+        places: draft.places_in(&file),
+        files: vec![SourceFile::new(file, draft.text)],
         headers: if holds { vec![hold_header()] } else { vec![] },
         kbuild: format!("obj-m += {module}.o\n"),
     }
@@ -252,9 +259,12 @@ fn livepatch_source(
     livepatch: &Livepatch,
     generated: &Generated,
     is_target: &dyn Fn(&str) -> bool,
-) -> String {
+) -> Draft {
     let name = &livepatch.name;
-    let mut text = format!(
+    let mut draft = Draft::default();
+    let text = &mut draft.text;
+    let _ = write!(
+        text,
         "// SPDX-License-Identifier: GPL-2.0-only\n\
          /* Livepatch `{name}`, generated. */\n\
          #undef pr_fmt\n\
@@ -267,10 +277,12 @@ fn livepatch_source(
         let _ = writeln!(text, "#include <{include}>");
     }
     if generated.objects.iter().any(|o| is_target(&o.object)) {
-        text += "#include \"lab_hold.h\"\n";
+        *text += "#include \"lab_hold.h\"\n";
     }
     if let Some(preamble) = &generated.preamble {
-        let _ = write!(text, "\n{}\n", preamble.trim_end());
+        draft.text += "\n";
+        draft.mark(preamble);
+        let _ = writeln!(draft.text, "{}", preamble.text.trim_end());
     }
     for (index, object) in generated.objects.iter().enumerate() {
         let hold = if is_target(&object.object) {
@@ -280,28 +292,33 @@ fn livepatch_source(
         };
         for function in &object.functions {
             let new_name = new_name(index, &function.symbol);
-            let (signature, body) = match &function.new {
-                NewFunction::Returns(value) => (
-                    format!("int {new_name}(void)"),
-                    format!("\treturn {value};\n"),
-                ),
+            draft.text += "\n";
+            match &function.new {
+                NewFunction::Returns(value) => {
+                    let function = format!("int {new_name}(void)\n{{\n{hold}\treturn {value};\n}}");
+                    let _ = writeln!(draft.text, "static {function}");
+                }
                 NewFunction::C {
                     signature, body, ..
-                } => (
-                    rename(signature, &function.symbol.name, &new_name),
-                    indent(body),
-                ),
-            };
-            let _ = write!(text, "\nstatic {signature}\n{{\n{hold}{body}}}\n");
+                } => {
+                    draft.mark(signature);
+                    let signature = rename(&signature.text, &function.symbol.name, &new_name);
+                    let _ = write!(draft.text, "static {signature}\n{{\n{hold}");
+                    draft.mark(body);
+                    draft.text += &indent(&body.text);
+                    draft.text += "}\n";
+                }
+            }
         }
     }
     for (index, callbacks) in generated.callbacks.iter().enumerate() {
         for (kind, callback) in of_kinds(callbacks) {
-            text += &callback_source(index, kind, callback, &callbacks.object);
+            callback_source(&mut draft, index, kind, callback, &callbacks.object);
         }
     }
-    text += &objects_source(generated);
-    text += &states_source(generated);
+    let text = &mut draft.text;
+    *text += &objects_source(generated);
+    *text += &states_source(generated);
     let replace = match livepatch.replace {
         Replace::Flag(flag) => flag.to_string(),
         Replace::Tag(tag) => format!("{tag}u"),
@@ -331,7 +348,8 @@ fn livepatch_source(
          module_exit(lab_livepatch_exit);\n\
          MODULE_INFO(livepatch, \"Y\");\n"
     );
-    text + &footer("livepatch", name)
+    *text += &footer("livepatch", name);
+    draft
 }
 
 /// The callbacks that there are, with the names of their fields.
@@ -347,24 +365,31 @@ fn of_kinds(callbacks: &Callbacks) -> impl Iterator<Item = (&'static str, &Callb
 }
 
 /// A callback first says that it was called, for the log.
-fn callback_source(index: usize, kind: &str, callback: &Callback, object: &str) -> String {
+fn callback_source(draft: &mut Draft, index: usize, kind: &str, callback: &Callback, object: &str) {
     let may_fail = kind == "pre_patch";
     let returns = if may_fail { "int" } else { "void" };
-    let mut body = format!("\tpr_info(\"{kind}: {object}\\n\");\n");
+    let _ = write!(
+        draft.text,
+        "\nstatic {returns} lab_{kind}_{index}(struct klp_object *obj)\n{{\n\
+         \tpr_info(\"{kind}: {object}\\n\");\n"
+    );
     match callback {
         Callback::Log => {}
         Callback::Fail(errno) => {
-            let _ = writeln!(body, "\treturn -{errno};");
+            let _ = writeln!(draft.text, "\treturn -{errno};");
         }
         // A block of its own: it may begin with declarations.
         Callback::C(code) => {
-            let _ = write!(body, "\t{{\n{}\t}}\n", indent(&indent(code)));
+            draft.text += "\t{\n";
+            draft.mark(code);
+            draft.text += &indent(&indent(&code.text));
+            draft.text += "\t}\n";
         }
     }
     if may_fail && !matches!(callback, Callback::Fail(_)) {
-        body += "\treturn 0;\n";
+        draft.text += "\treturn 0;\n";
     }
-    format!("\nstatic {returns} lab_{kind}_{index}(struct klp_object *obj)\n{{\n{body}}}\n")
+    draft.text += "}\n";
 }
 
 /// `lab_objs`: what is patched, and what only has callbacks.

@@ -2,11 +2,13 @@
 //! Modules: scenario → generated C → `.ko`, built against the very tree of the kernel.
 
 pub mod build;
+mod draft;
 pub mod generate;
 mod headers;
 pub mod klp_build;
 pub mod kselftest;
 mod make;
+pub mod places;
 pub mod prebuilt;
 
 use std::path::PathBuf;

@@ -418,6 +418,9 @@ impl<'a> Drive<'a> {
         let record = Record::create(&self.options.records, &run.id(), &self.ctx.events);
         let written = record.and_then(|record| {
             record.write_sources(&generate::sources(run.scenario))?;
+            for (name, text) in &error.attached {
+                record.write(name, text)?;
+            }
             Ok(record)
         });
         let (verdict, record) = match written {

@@ -31,6 +31,7 @@ mod steps;
 mod times;
 mod tree;
 mod twice;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;

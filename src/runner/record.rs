@@ -12,6 +12,8 @@ use crate::error::{Blame, Error, IoContext, Result};
 use crate::event::{Event, Events, RunId};
 use crate::files::{read_regular, shown};
 use crate::module::generate::SourceFile;
+use crate::module::{Module, klp_build};
+use crate::scenario::Scenario;
 use crate::state::Observed;
 use crate::verdict::Verdict;
 
@@ -208,6 +210,23 @@ impl Record {
         sources
             .iter()
             .try_for_each(|file| self.write(&format!("sources/{}", file.name), &file.text))
+    }
+
+    /// Keeps what klp-build said of the livepatches that it made: warnings and functions.
+    pub fn write_findings(&self, scenario: &Scenario, modules: &[Module]) -> Result<()> {
+        let made = |module: &&Module| {
+            let mut names = scenario
+                .from_klp_build()
+                .map(|(livepatch, _)| &livepatch.name);
+            names.any(|name| *name == module.name)
+        };
+        for module in modules.iter().filter(made) {
+            let said = klp_build::findings(module);
+            if !said.is_empty() {
+                self.write(&format!("klp-build/{}.log", module.name), &said)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use super::judge;
 use super::live::{Live, Start};
 use super::paused::{Paused, expiry};
 use super::record::Record;
+use super::words::with_lines_of;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::event::{Event, RunId, millis};
@@ -132,12 +133,15 @@ impl Attempt<'_> {
             }
             _ => verdict,
         };
+        let verdict = with_lines_of(&self.of.scenario, verdict);
         Made { verdict, kept, ms }
     }
 
     /// Keeps what is known before the attempt, and reports its start.
     fn begin(&self, number: u32) -> Result<()> {
         self.record.write_sources(&self.of.sources)?;
+        self.record
+            .write_findings(&self.of.scenario, &self.of.modules)?;
         self.of.origin.write(&self.record)?;
         self.record.event(Event::RunStarted {
             run: self.of.run.clone(),

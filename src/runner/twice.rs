@@ -92,11 +92,8 @@ async fn again(
 /// A verdict that shows states for a review, with what is not the same in every guest.
 fn with_hint(verdict: Verdict, record: &Record) -> Verdict {
     let differs = |title: &str| title == STATES_DIFFER;
-    if !verdict
-        .evidence
-        .iter()
-        .any(|evidence| differs(&evidence.title))
-    {
+    let mut titles = verdict.evidence.iter().map(|evidence| &*evidence.title);
+    if verdict.outcome != Outcome::New && !titles.any(differs) {
         return verdict;
     }
     let observed = std::fs::read_to_string(record.dir().join("observed.txt")).unwrap_or_default();

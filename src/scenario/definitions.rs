@@ -9,7 +9,7 @@ use crate::klp::{
     Livepatch, NONE, ReplaceCapability, Target, VMLINUX, kernel_module_name, read_livepatches,
     read_targets, text,
 };
-use crate::yaml::{Diagnostic, Diagnostics, Node, Span};
+use crate::yaml::{Diagnostic, Diagnostics, Node, Source, Span};
 
 /// The `requires` of a scenario.
 pub(super) fn requires(root: &Node) -> Requires {
@@ -68,12 +68,13 @@ pub(super) fn masks(root: &Node) -> Vec<Mask> {
 /// The targets and the livepatches of a scenario.
 pub(super) fn read(
     root: &Node,
+    source: &Source,
     requires: &Requires,
     diagnostics: &mut Diagnostics,
 ) -> (Vec<Target>, Vec<Livepatch>) {
     module_names(root, diagnostics);
     let targets = read_targets(root, diagnostics);
-    let livepatches = read_livepatches(root, requires.replace, &targets, diagnostics);
+    let livepatches = read_livepatches(root, source, requires.replace, &targets, diagnostics);
     (targets, livepatches)
 }
 

@@ -17,7 +17,7 @@ mod world;
 
 pub use crate::klp::{
     Callback, Callbacks, Code, Errno, FunctionRef, Generated, Livepatch, NewFunction,
-    PatchedFunction, PatchedObject, Replace, ReplaceCapability, State, Symbol, Target,
+    PatchedFunction, PatchedObject, Replace, ReplaceCapability, Snippet, State, Symbol, Target,
     TargetFunction, VMLINUX, kernel_module_name,
 };
 pub use crate::step::{Action, Expect, Step, Transition};
@@ -87,7 +87,7 @@ fn read(name: &str, source: &Source) -> Result<(Node, Scenario), Diagnostics> {
     yaml::check(shape::SCENARIO, &root, &mut diagnostics);
     definitions::limits(&root, &mut diagnostics);
     let requires = definitions::requires(&root);
-    let (targets, livepatches) = definitions::read(&root, &requires, &mut diagnostics);
+    let (targets, livepatches) = definitions::read(&root, source, &requires, &mut diagnostics);
     let steps = step::read(&root, source, &targets, &livepatches, &mut diagnostics);
     let expect_failure = failures::read(&root, &steps, &mut diagnostics);
     if !diagnostics.is_empty() {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::faults::{
-    self, clock, damage, disk, guest, host, interrupts, mistakes, ports, snapshots,
+    self, clock, damage, disk, guest, host, interrupts, klp_build, mistakes, ports, snapshots,
 };
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -65,6 +65,7 @@ fn page() -> String {
     text += &around(
         all.chain(&clock::FAULTS)
             .chain(&damage::FAULTS)
+            .chain(&klp_build::FAULTS)
             .chain(&ports::FAULTS)
             .chain(&snapshots::FAULTS)
             .chain(&interrupts::FAULTS)

@@ -242,7 +242,8 @@ steps: [expect: { patched: { fix: { my_shop: true, vmlinux: false } } }]
     );
     let generated = generated(&scenario, 0);
     assert_eq!(generated.include, ["linux/slab.h"]);
-    assert_eq!(generated.preamble.as_deref(), Some("static int seen;\n"));
+    let preamble = generated.preamble.as_ref();
+    assert_eq!(preamble.map(|code| &*code.text), Some("static int seen;\n"));
     let state = |id, version| State { id, version };
     assert_eq!(generated.states, [state(u32::MAX, 0), state(1, 2)]);
     let [shop, vmlinux] = &generated.callbacks[..] else {
@@ -250,7 +251,8 @@ steps: [expect: { patched: { fix: { my_shop: true, vmlinux: false } } }]
     };
     assert_eq!(shop.object, "my-shop");
     assert_eq!(shop.pre_patch, Some(Callback::Log));
-    assert_eq!(shop.post_patch, Some(Callback::C("seen = 1;".to_owned())));
+    let is_code = |callback: &Option<Callback>| matches!(callback, Some(Callback::C(code)) if code.text == "seen = 1;");
+    assert!(is_code(&shop.post_patch), "{shop:?}");
     assert_eq!((&shop.pre_unpatch, &shop.post_unpatch), (&None, &None));
     let enodev = Errno::from_name("ENODEV").map(Callback::Fail);
     assert_eq!(vmlinux.object, "vmlinux");
@@ -564,14 +566,18 @@ steps: [load: cmdline]
 ",
     );
     let function = &generated(&scenario, 0).objects[0].functions[0];
-    assert_eq!(
-        function.new,
-        NewFunction::C {
-            signature: "int show(struct seq_file *m)".to_owned(),
-            include: vec!["linux/seq_file.h".to_owned()],
-            body: "seq_puts(m, \"x\\n\");\nreturn 0;\n".to_owned(),
-        }
-    );
+    let NewFunction::C {
+        signature,
+        include,
+        body,
+    } = &function.new
+    else {
+        panic!("{function:?}")
+    };
+    assert_eq!(signature.text, "int show(struct seq_file *m)");
+    assert_eq!(include, &["linux/seq_file.h"]);
+    assert_eq!(body.text, "seq_puts(m, \"x\\n\");\nreturn 0;\n");
+    assert_eq!((signature.line(0), body.line(1)), (8, 12));
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub const FAULTS: [Fault; 28] = [
         "warn",
         "WARN() in a patched function",
         SplatKind::Warning,
-        "): WARNING: culprit.c:",
+        "/warn.yaml:12 at lab_new_0_cmdline_proc_show",
     ),
     passes("warn-allowed", "the same, allowed by the scenario"),
     gone(
@@ -120,7 +120,7 @@ pub const FAULTS: [Fault; 28] = [
         SplatKind::Oops,
         "NULL pointer dereference",
     ),
-    splat("bug", "BUG()", SplatKind::Oops, "kernel BUG at culprit.c:"),
+    splat("bug", "BUG()", SplatKind::Oops, "/bug.yaml:12!"),
     splat(
         "atomic",
         "sleeping in atomic context",
@@ -381,13 +381,13 @@ pub const DEBUG_FAULTS: [Fault; 4] = [
         "bad-index",
         "an index behind the end of an array",
         SplatKind::Sanitizer,
-        "UBSAN: array-index-out-of-bounds in culprit.c:",
+        "/bad-index.yaml:15",
     ),
     splat(
         "bad-context",
         "sleeping where it is not allowed",
         SplatKind::Bug,
-        "BUG: sleeping function called from invalid context at culprit.c:",
+        "/bad-context.yaml:13",
     ),
 ];
 

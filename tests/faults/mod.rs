@@ -9,6 +9,7 @@ pub mod disk;
 pub mod guest;
 pub mod host;
 pub mod interrupts;
+pub mod klp_build;
 pub mod mistakes;
 pub mod ports;
 pub mod snapshots;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The option `-t` that `tags` gives the kernel's klp-build, without a build.
+//! The option `-t` that `tags` gives the kernel's klp-build, without a build; and what comes of source
+//! patches of which a real klp-build makes nothing.
 //!
 //! The first test to come installs what is missing and builds the kernel; a missing tool fails.
 
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::common::{Output, ROOT, lab_env};
+use crate::common::{Output, Project, ROOT, assert_contains, lab_env};
 use crate::real::set_up;
 
 const SCRIPT: &str = "scripts/livepatch/klp-build";
@@ -111,4 +112,68 @@ fn every_u32_is_a_tag() {
             "error: klp-build: no-such.patch doesn't exist"
         );
     }
+}
+
+/// A project whose scenario has a livepatch from this source patch.
+fn with_patch(patch: &str) -> Project {
+    let project = Project::new();
+    project.write("scenarios/fix.patch", patch);
+    project.write(
+        "scenarios/fix.yaml",
+        "version: 1\nsummary: x\nrequires: { replace: tags }\n\
+         livepatches: { fix: { tag: 1, klp-build: fix.patch } }\nsteps:\n  - load: fix\n",
+    );
+    project
+}
+
+const RUN: [&str; 5] = [
+    "run",
+    "scenarios/fix.yaml",
+    "--kernel=tags",
+    "--arch=x86_64",
+    "--accel=tcg",
+];
+
+/// klp-build says "objtool klp diff failed" and a line of its script.
+#[test]
+fn what_objtool_refuses_is_the_headline() {
+    let project = with_patch(
+        "--- a/init/version.c\n+++ b/init/version.c\n@@ -36,7 +36,7 @@\n \
+         early_param(\"hostname\", early_hostname);\n \n const char linux_proc_banner[] =\n\
+         -\t\"%s version %s\"\n+\t\"%s verzion %s\"\n \
+         \t\" (\" LINUX_COMPILE_BY \"@\" LINUX_COMPILE_HOST \")\"\n \
+         \t\" (\" LINUX_COMPILER \") %s\\n\";\n \n",
+    );
+    let output = project.lab(&RUN);
+    assert_eq!(output.code, 3, "{output:?}");
+    assert_contains(
+        &output.stdout,
+        &[
+            "[module build]\n  livepatch fix does not build: changed data: linux_proc_banner\n",
+            "the whole output is in the record: klp-build/fix.log",
+        ],
+    );
+    assert_contains(
+        &project.record("klp-build/fix.log"),
+        &["vmlinux.o: error: objtool: changed data: linux_proc_banner"],
+    );
+}
+
+/// klp-build says "no changes detected", and nothing if another file of the patch is built.
+#[test]
+fn a_file_that_the_kernel_is_built_without_is_named_with_its_option() {
+    let project = with_patch(
+        "--- a/net/ipv6/ping.c\n+++ b/net/ipv6/ping.c\n@@ -1 +1 @@\n-x\n+y\n\
+         --- a/kernel/sched/rt.c\n+++ b/kernel/sched/rt.c\n@@ -1 +1 @@\n-x\n+y\n\
+         --- a/fs/xfs/libxfs/xfs_ag.c\n+++ b/fs/xfs/libxfs/xfs_ag.c\n@@ -1 +1 @@\n-x\n+y\n",
+    );
+    let output = project.lab(&RUN);
+    assert_eq!(output.code, 2, "{output:?}");
+    assert_contains(
+        &output.stdout,
+        &[
+            "[file]\n  livepatch fix: this kernel is built without 2 of the 3 files of its patches\n",
+            "    fs/xfs/libxfs/xfs_ag.c (needs CONFIG_XFS_FS)\n    net/ipv6/ping.c (needs CONFIG_IPV6)\n",
+        ],
+    );
 }

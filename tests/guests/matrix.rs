@@ -502,7 +502,7 @@ fn modules_that_do_not_build_are_their_own_scenarios_fault() {
         &[
             "passed  one on mainline",
             "passed  other on mainline",
-            "building the modules of no-c failed\n  details:\n    v1.c:",
+            "building the modules of no-c failed\n  details:\n    scenarios/no-c.yaml:4: error: ",
             "building the modules of no-symbol failed\n  details:\n    ERROR: modpost: ",
             "2 passed, 2 could not run",
         ],

@@ -20,6 +20,7 @@ mod first_build;
 mod host;
 mod intake;
 mod interrupts;
+mod klp_build;
 mod plan;
 mod prompts;
 mod review;
