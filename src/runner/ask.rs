@@ -7,6 +7,7 @@ use super::live::Live;
 use crate::error::Blame;
 use crate::guest::{self, Answer, Silence};
 use crate::state::witness;
+use crate::verdict::evidence::CONSOLE;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::kernel_log;
 use crate::vm::machine::{Gone, Machine};
@@ -47,7 +48,7 @@ impl Attempt<'_> {
         if let Silence::Nonsense(_) = &silence {
             let reason = format!("{doing}: {silence}");
             return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
-                .with("the console's last lines", &machine.console.tail(25))
+                .with(CONSOLE, &machine.console.tail(25))
                 .into());
         }
         let gone = guest::why(machine, &silence).await;
@@ -83,9 +84,7 @@ impl Attempt<'_> {
                     "{doing}: the kernel is tainted ({flags}) without a message on the console"
                 );
                 let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
-                return Err(verdict
-                    .with("the console's last lines", &machine.console.tail(25))
-                    .into());
+                return Err(verdict.with(CONSOLE, &machine.console.tail(25)).into());
             }
         }
         match splat {

@@ -13,6 +13,7 @@ use crate::state::Names;
 use crate::state::stall::Stall;
 use crate::step::Operations;
 use crate::verdict::Evidence;
+use crate::verdict::evidence::{CPUS, TASKS, TRANSITION};
 use crate::vm::machine::Machine;
 use crate::vm::registers;
 
@@ -35,7 +36,7 @@ pub(super) async fn of_stall(
     let mut evidence = Vec::new();
     if stall.livepatch.is_some() {
         evidence.push(Evidence {
-            title: "the transition".to_owned(),
+            title: TRANSITION.to_owned(),
             text: stall.text(),
         });
     }
@@ -55,7 +56,7 @@ pub(super) async fn of_stall(
             );
         }
         evidence.push(Evidence {
-            title: "blocked tasks and the stacks of all CPUs (SysRq w, l)".to_owned(),
+            title: format!("{TASKS} and the stacks of all CPUs (SysRq w, l)"),
             text,
         });
     }
@@ -95,7 +96,7 @@ pub async fn places(machine: &mut Machine, tree: &Path) -> Result<Evidence> {
     let later = registers::places(&machine.registers().await?, &map);
     places.extend(later.into_iter().map(|place| format!("later, {place}")));
     Ok(Evidence {
-        title: "where its CPUs are".to_owned(),
+        title: CPUS.to_owned(),
         text: places.join("\n"),
     })
 }

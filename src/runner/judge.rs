@@ -8,7 +8,7 @@ use crate::scenario::ExpectedFailure;
 use crate::state::observed::run_text;
 use crate::state::snapshot::Comparison;
 use crate::state::{SnapshotPolicy, diff};
-use crate::verdict::evidence::STATES_DIFFER;
+use crate::verdict::evidence::{CONSOLE, SAID, STATES_DIFFER};
 use crate::verdict::{Complaint, Failing, Outcome, Problem, SplatKind, Verdict};
 use crate::vm::accel::describe;
 use crate::vm::console::Console;
@@ -199,10 +199,7 @@ pub fn of_splat(splat: &Splat, during: &str) -> Verdict {
     if blame == Blame::Guest {
         verdict = verdict.help(MORE_MEMORY);
     }
-    verdict.with(
-        &format!("what the kernel said ({})", splat.kind),
-        &splat.text,
-    )
+    verdict.with(&format!("{SAID} ({})", splat.kind), &splat.text)
 }
 
 /// A guest has fallen silent, and its memory has the kernel's complaint, which its console has not.
@@ -247,7 +244,7 @@ pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -
     };
     let lines = verdict.reasons.iter().flat_map(|reason| reason.lines());
     verdict.reasons = lines.map(str::to_owned).collect();
-    verdict.with("the console's last lines", &console.tail(25))
+    verdict.with(CONSOLE, &console.tail(25))
 }
 
 #[cfg(test)]

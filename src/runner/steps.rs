@@ -203,12 +203,15 @@ impl Attempt<'_> {
         verdict.evidence = evidence;
         Ok(verdict
             .with("the console's last lines before that", &tail)
-            .help(
-                "a task stays in a function that changes (▶), or its stack is not reliable; a \
-                 step's `timeout:` gives a transition more time",
-            ))
+            .help(STALLED))
     }
 }
+
+/// What to do about a transition that does not end. The lines are short enough for any screen.
+const STALLED: &str = "see which function each task stays in (▶); wake the task, or let it return
+`timeout:` waits longer, `reverse:` takes it back, `force:` ends it
+look around: `lab run … --pause-on-failure`, then `lab shell`
+on a live host: docs/stalls.md";
 
 /// A transition's limit is the guest's own, so a host without time makes it short. The verdict says
 /// so, and stands: what holds the transition up is known.
