@@ -99,14 +99,25 @@ impl Screen {
     /// How many rows a line takes: elsewhere than on a terminal as many as on one of a hundred
     /// columns.
     pub fn cost(self, line: &str) -> usize {
-        let (mut length, mut colour) = (0_usize, false);
-        for c in line.chars() {
-            colour |= c == '\u{1b}';
-            length += usize::from(!colour);
-            colour &= c != 'm';
-        }
-        length.div_ceil(self.columns.unwrap_or(COLUMNS)).max(1)
+        let columns = self.columns.unwrap_or(COLUMNS);
+        length(line).div_ceil(columns).max(1)
     }
+
+    /// Whether a line is one row.
+    pub fn fits(self, line: &str) -> bool {
+        self.columns.is_none_or(|columns| length(line) <= columns)
+    }
+}
+
+/// The columns of a line, whatever its colours.
+fn length(line: &str) -> usize {
+    let (mut length, mut colour) = (0, false);
+    for c in line.chars() {
+        colour |= c == '\u{1b}';
+        length += usize::from(!colour);
+        colour &= c != 'm';
+    }
+    length
 }
 
 /// Columns and rows, of a terminal that has some.

@@ -4,9 +4,11 @@
 //! the second look; the record has them. Pure.
 
 /// The beginnings of lines that explain nothing at first sight, on either architecture.
-const NOISE: [&str; 36] = [
+const NOISE: [&str; 39] = [
     "Modules linked in:",
-    "Tainted: [",
+    "Tainted: ",
+    "Not tainted",
+    "\"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\"",
     "Hardware name:",
     "Code:",
     "<TASK>",
@@ -38,6 +40,7 @@ const NOISE: [&str; 36] = [
     "Rebooting in ",
     "Memory state around the buggy address:",
     "==================",
+    "------------------",
     "---[ ",
     "irq event stamp:",
     "RIP: 0033:",
@@ -166,12 +169,17 @@ fn is_dump(said: &str) -> bool {
 
 /// Without the name of the kernel, which is the run's, and without rows of spaces.
 fn shorter(said: &str) -> String {
-    if said.trim_start().starts_with("CPU: ") {
-        let ends = [" Tainted: ", " Not tainted"];
-        let end = ends.iter().filter_map(|end| said.find(end)).min();
-        return said[..end.unwrap_or(said.len())].trim_end().to_owned();
+    let ends: &[&str] = match said.trim_start() {
+        it if it.starts_with("CPU: ") => &[" Tainted: ", " Not tainted"],
+        it if it.starts_with("task:") => &[" tgid:", " task_flags:"],
+        _ => &[],
+    };
+    let end = ends.iter().filter_map(|end| said.find(end)).min();
+    let said = &said[..end.unwrap_or(said.len())];
+    match ends {
+        [] => said.trim_end().to_owned(),
+        _ => said.split_whitespace().collect::<Vec<_>>().join(" "),
     }
-    said.trim_end().to_owned()
 }
 
 #[cfg(test)]

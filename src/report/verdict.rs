@@ -75,16 +75,18 @@ fn head(run: &RunId, verdict: &Verdict, ms: u64, screen: Screen, paint: Paint) -
         if let Some(reason) = verdict.reasons.iter().find(said) {
             line += &format!(": {}", visible(reason));
         }
-    } else if verdict.outcome != Outcome::Passed
-        && let Some(blame) = verdict.blame.filter(|blame| *blame != Blame::Interrupted)
-    {
-        line += &format!("  [{blame}]");
     }
     let mut rows = screen.text(&format!("{mark}  "), name.len() + 2, &line, 2);
-    if let Some(last) = rows.last_mut()
-        && let Some((before, blame)) = last.rsplit_once("  [")
-    {
-        *last = format!("{before}  {}", paint.dim(&format!("[{blame}")));
+    let has_blame = !matches!(verdict.outcome, Outcome::Passed | Outcome::Cancelled);
+    let blame = verdict.blame.filter(|blame| *blame != Blame::Interrupted);
+    if let (Some(blame), true, Some(last)) = (blame, has_blame, rows.last_mut()) {
+        let blame = format!("[{blame}]");
+        let fits = screen.fits(&format!("{last}  {blame}"));
+        let blame = format!("  {}", paint.dim(&blame));
+        match fits {
+            true => *last += &blame,
+            false => rows.push(blame),
+        }
     }
     rows
 }
@@ -238,12 +240,11 @@ fn lines(text: &str) -> Vec<String> {
 
 /// Without the line that is a reason already.
 fn without_reasons(mut lines: Vec<String>, verdict: &Verdict) -> Vec<String> {
+    // Before "in FUNCTION", the sentence has no end.
     let is_reason = |line: &String| {
-        let line = visible(line);
-        verdict
-            .reasons
-            .iter()
-            .any(|reason| reason.contains(line.trim()))
+        let line = line.trim().trim_end_matches('.');
+        let mut reasons = verdict.reasons.iter();
+        reasons.any(|reason| visible(reason).contains(line))
     };
     if let Some(title) = lines.iter().position(is_reason) {
         lines.remove(title);

@@ -208,7 +208,7 @@ impl Attempt<'_> {
 }
 
 /// What to do about a transition that does not end. The lines are short enough for any screen.
-const STALLED: &str = "see which function each task stays in (▶); wake the task, or let it return
+const STALLED: &str = "see which function each task is in (▶); wake the task, or let it return
 `timeout:` waits longer, `reverse:` takes it back, `force:` ends it
 look around: `lab run … --pause-on-failure`, then `lab shell`
 on a live host: docs/stalls.md";

@@ -20,6 +20,9 @@ mod first_build;
 mod host;
 mod intake;
 mod interrupts;
+mod on_terminal;
 mod plan;
 mod prompts;
+#[path = "../screens/mod.rs"]
+mod screens;
 mod stages;
