@@ -7,7 +7,7 @@ use std::fs;
 use livepatch_lab::event::{Event, Stamped, VERSION};
 
 use crate::common::terminal::Terminal;
-use crate::common::{Project, lab_env, wait_for};
+use crate::common::{Project, wait_for};
 use crate::faults::interrupts::{IMAGE, KERNEL};
 use crate::screens::{SIZES, hold, recorded, shown, terminal, verdict};
 use crate::stages::is_through;
@@ -196,31 +196,5 @@ fn without_a_terminal_there_is_no_colour_and_no_cursor() {
     let failed = project.lab_with(&["run", "nothing"], &environment);
     for text in [report.stdout, report.stderr, failed.stdout, failed.stderr] {
         assert!(!text.contains('\u{1b}'), "{text:?}");
-    }
-}
-
-#[test]
-fn help_fits_a_hundred_columns() {
-    let root = env!("CARGO_MANIFEST_DIR").as_ref();
-    let all = lab_env(root, &["--help"], &[]).stdout;
-    let commands = all
-        .split_once("Commands:")
-        .unwrap()
-        .1
-        .split_once("Options:")
-        .unwrap()
-        .0;
-    let names = commands.lines().filter_map(|line| {
-        let name = line.strip_prefix("  ")?.split(' ').next()?;
-        (!name.is_empty()).then_some(name)
-    });
-    let names: Vec<_> = names.collect();
-    assert!(names.len() > 15, "{names:?}");
-    for name in names {
-        for columns in ["80", "100", "200"] {
-            let help = lab_env(root, &[name, "--help"], &[("COLUMNS", columns)]).stdout;
-            let long = |line: &&str| line.chars().count() > 100;
-            assert_eq!(help.lines().find(long), None, "lab {name} --help");
-        }
     }
 }
