@@ -33,11 +33,15 @@ impl Context {
     }
 }
 
-/// The project that `from` is in: the nearest folder upwards with `kernels/` and `images/`.
+/// Whether a folder is a project: it has `kernels/` and `images/`.
+pub fn is_project(dir: &Path) -> bool {
+    dir.join("kernels").is_dir() && dir.join("images").is_dir()
+}
+
+/// The project that `from` is in: the nearest folder upwards that is one.
 pub fn find_project(from: &Path) -> Result<PathBuf> {
-    let is_project = |dir: &&Path| dir.join("kernels").is_dir() && dir.join("images").is_dir();
     from.ancestors()
-        .find(is_project)
+        .find(|dir| is_project(dir))
         .map(Path::to_path_buf)
         .ok_or_else(|| {
             let what = format!(

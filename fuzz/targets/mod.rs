@@ -12,6 +12,7 @@ mod scenario;
 use livepatch_lab::arch::Arch;
 use livepatch_lab::event::RunId;
 use livepatch_lab::report::paint::{Color, Paint};
+use livepatch_lab::report::screen::Screen;
 use livepatch_lab::report::{github, human, junit, ktap, read};
 use livepatch_lab::scenario::SnapshotScope;
 use livepatch_lab::state::observed::run_text;
@@ -252,7 +253,9 @@ fn events(data: &[u8]) {
             return;
         }
     };
-    assert_shows(&human::whole(&results, Paint::stdout(Color::Never)));
+    for screen in [Screen::PAGE, Screen::of(20, 5)] {
+        assert_shows(&human::whole(&results, screen, Paint::stdout(Color::Never)));
+    }
     assert_shows(&github::render(&results, 1 << 20));
     let junit = junit::render(&results).expect("a report");
     assert_shows(&junit);

@@ -44,7 +44,7 @@ enum FirstArg {
 /// Arguments of `lab bisect`.
 #[derive(Debug, Args)]
 pub struct BisectArgs {
-    /// The scenario's file.
+    /// The scenario: its file, or its name in the project.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
     /// The git repository whose commits are searched: path:DIR.
@@ -100,7 +100,7 @@ enum History {
 impl BisectArgs {
     /// Reads the scenario and the kernel.
     pub fn read(&self, project: &Path, color: Color) -> Result<Read> {
-        let scenario = playing::one_scenario(&self.scenario, color)?;
+        let scenario = playing::one_scenario(&self.scenario, project, color)?;
         let kernel = playing::one_kernel(project, self.kernel.as_deref())?;
         let history = match &self.source {
             Some(source) => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `lab check`: the mistakes in scenario files, all of them, in milliseconds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::scenarios::{self, Rejected};
 use crate::error::{Blame, Error, Result};
@@ -11,8 +11,8 @@ use crate::report::to_stderr;
 use crate::scenario::{Scenario, oddities};
 
 /// Checks files; exit code 2 if any has a mistake.
-pub fn check(paths: &[PathBuf], color: Color) -> Result<u8> {
-    let (scenarios, rejected) = scenarios::read(paths)?;
+pub fn check(paths: &[PathBuf], project: Option<&Path>, color: Color) -> Result<u8> {
+    let (scenarios, rejected) = scenarios::read(paths, project)?;
     if !rejected.is_empty() {
         show(&rejected, color);
         return Err(summary(&rejected));

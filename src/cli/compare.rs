@@ -31,7 +31,7 @@ not be played.";
 /// Arguments of `lab compare`.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// Scenario files, or folders with some.
+    /// Names of the project's scenarios, scenario files, or folders with some.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<PathBuf>,
     /// The kernels to compare, at least two.
@@ -57,7 +57,7 @@ pub struct Read {
 impl CompareArgs {
     /// Reads the scenarios and the kernels.
     pub fn read(&self, project: &Path, color: Color) -> Result<Read> {
-        let (scenarios, rejected) = scenarios::read(&self.paths)?;
+        let (scenarios, rejected) = scenarios::read(&self.paths, Some(project))?;
         if !rejected.is_empty() {
             check::show(&rejected, color);
             return Err(check::summary(&rejected).evidence("nothing was built or booted"));

@@ -31,7 +31,7 @@ enum Format {
 /// Arguments of `lab export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The scenario's file.
+    /// The scenario: its file, or its name in the project.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
     /// The format.
@@ -43,8 +43,8 @@ pub struct ExportArgs {
 }
 
 /// Writes the scenario's export.
-pub fn export(args: &ExportArgs, color: Color) -> Result<u8> {
-    let (scenarios, rejected) = scenarios::read(std::slice::from_ref(&args.scenario))?;
+pub fn export(args: &ExportArgs, project: Option<&Path>, color: Color) -> Result<u8> {
+    let (scenarios, rejected) = scenarios::read(std::slice::from_ref(&args.scenario), project)?;
     if !rejected.is_empty() {
         check::show(&rejected, color);
         return Err(check::summary(&rejected));

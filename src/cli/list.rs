@@ -25,7 +25,7 @@ pub enum What {
 pub fn list(project: &Path, what: What) -> Result<()> {
     let rows: Vec<(String, String)> = match what {
         What::Scenarios => {
-            let (scenarios, rejected) = scenarios::read(&[project.join("scenarios")])?;
+            let (scenarios, rejected) = scenarios::read(&[project.join("scenarios")], None)?;
             if !rejected.is_empty() {
                 return Err(super::check::summary(&rejected).help("`lab check` shows them"));
             }

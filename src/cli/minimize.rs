@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::playing::{self, PlayingArgs};
-use super::setup;
+use super::{scenarios, setup};
 use crate::arch::Arch;
 use crate::cache::write_atomically;
 use crate::context::Context;
@@ -39,7 +39,7 @@ Exit status: 0 written, 2 the scenario does not fail there, 130 interrupted (and
 /// Arguments of `lab minimize`.
 #[derive(Debug, Args)]
 pub struct MinimizeArgs {
-    /// The scenario's file.
+    /// The scenario: its file, or its name in the project.
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
     /// The kernel on which it fails [default: the one with `default: true`].
@@ -78,7 +78,8 @@ pub struct Read {
 impl MinimizeArgs {
     /// Reads the scenario and the kernel.
     pub fn read(&self, project: &Path, color: Color) -> Result<Read> {
-        let scenario = playing::one_scenario(&self.scenario, color)?;
+        let scenario = playing::one_scenario(&self.scenario, project, color)?;
+        let file = scenarios::file(&self.scenario, project)?;
         let kernel = playing::one_kernel(project, self.kernel.as_deref())?;
         let passes_on = self.passes_on.as_deref();
         let passes_on = passes_on.map(|name| playing::one_kernel(project, Some(name)));
@@ -92,9 +93,7 @@ impl MinimizeArgs {
         }
         let output = match &self.output {
             Some(file) => file.clone(),
-            None => self
-                .scenario
-                .with_file_name(format!("{}-min.yaml", scenario.name)),
+            None => file.with_file_name(format!("{}-min.yaml", scenario.name)),
         };
         if output.exists() && !self.force {
             let what = format!("{} is there already", output.display());
@@ -107,13 +106,13 @@ impl MinimizeArgs {
                 .parent()
                 .map(Path::to_path_buf)
         };
-        if needs_folder(&scenario) && folder(&output) != folder(&self.scenario) {
+        if needs_folder(&scenario) && folder(&output) != folder(&file) {
             let what =
                 "the scenario has source patches in its folder, so the result must stay there";
             return Err(Error::new(Blame::Usage, what).help("name a file in the same folder"));
         }
         Ok(Read {
-            source: files::read_source(&self.scenario)?,
+            source: files::read_source(&file)?,
             scenario,
             kernel,
             passes_on,

@@ -52,6 +52,7 @@ use crate::report::Reports;
 use crate::report::files::Files;
 use crate::report::human::{Human, error_text};
 use crate::report::paint::{Color, Paint};
+use crate::report::screen::Screen;
 use crate::report::to_stderr;
 use crate::{process, scenario, yaml};
 
@@ -124,7 +125,7 @@ enum Command {
     /// Check scenario files for mistakes, without building or booting anything.
     #[command(after_help = "Examples:\n  lab check scenarios\n  lab check my-scenario.yaml")]
     Check {
-        /// Scenario files, or folders with some.
+        /// Names of the project's scenarios, scenario files, or folders with some.
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
@@ -244,7 +245,8 @@ pub fn main() -> ExitCode {
 }
 
 fn print_error(error: &Error, color: Color) {
-    to_stderr(&error_text(error, Paint::stderr(color)));
+    let screen = Screen::behind(std::io::stderr());
+    to_stderr(&error_text(error, screen, Paint::stderr(color)));
 }
 
 /// Text for standard output; a reader that has gone (`lab … | head`) is no error.
@@ -258,8 +260,14 @@ fn print(text: &str) {
 fn dispatch(cli: Cli) -> Result<u8> {
     let human = || Reports::new(Human::new(cli.color), Files::default());
     match cli.command {
-        Command::Check { paths } => check::check(&paths, cli.color),
-        Command::Export(args) => export::export(&args, cli.color),
+        Command::Check { paths } => {
+            let project = project(cli.project).ok();
+            check::check(&paths, project.as_deref(), cli.color)
+        }
+        Command::Export(args) => {
+            let project = project(cli.project).ok();
+            export::export(&args, project.as_deref(), cli.color)
+        }
         Command::New(args) => new::run(&args, || project(cli.project)),
         Command::Import(args) => import::run(&args, || project(cli.project)),
         Command::Inspect(args) => {

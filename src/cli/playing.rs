@@ -43,9 +43,9 @@ impl PlayingArgs {
     }
 }
 
-/// Reads the one scenario of a file.
-pub fn one_scenario(path: &Path, color: Color) -> Result<Scenario> {
-    let (scenarios, rejected) = scenarios::read(&[path.to_path_buf()])?;
+/// Reads the one scenario of a file, or that the project has by this name.
+pub fn one_scenario(path: &Path, project: &Path, color: Color) -> Result<Scenario> {
+    let (scenarios, rejected) = scenarios::read(&[path.to_path_buf()], Some(project))?;
     if !rejected.is_empty() {
         check::show(&rejected, color);
         return Err(check::summary(&rejected));

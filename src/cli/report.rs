@@ -10,6 +10,7 @@ use crate::report::files::Files;
 use crate::report::human;
 use crate::report::paint::{Color, Paint};
 use crate::report::read::read_dirs;
+use crate::report::screen::Screen;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -44,6 +45,10 @@ pub fn report(args: &ReportArgs, color: Color) -> Result<u8> {
     let mut merged = read_dirs(dirs)?;
     merged.results.miss_elsewhere();
     Files::parse(report)?.write(&merged.results, &merged.files)?;
-    super::print(&human::whole(&merged.results, Paint::stdout(color)));
+    super::print(&human::whole(
+        &merged.results,
+        Screen::behind(std::io::stdout()),
+        Paint::stdout(color),
+    ));
     Ok(merged.results.exit_code())
 }

@@ -22,7 +22,7 @@ use crate::scenario::Scenario;
 /// Which runs.
 #[derive(Debug, Args)]
 pub struct SelectionArgs {
-    /// Scenario files, or folders with some.
+    /// Names of the project's scenarios, scenario files, or folders with some.
     #[arg(value_name = "PATH", required_unless_present = "profile")]
     paths: Vec<PathBuf>,
     /// A profile of lab.yaml; options of the command line override it.
@@ -86,7 +86,7 @@ impl SelectionArgs {
         let var = |name: &str| std::env::var(name).ok();
         let shard = self.shard.as_deref();
         let shard = shard.map(|text| Shard::parse(text, var)).transpose()?;
-        let (scenarios, rejected) = super::scenarios::read(&settings.paths)?;
+        let (scenarios, rejected) = super::scenarios::read(&settings.paths, Some(project))?;
         if !rejected.is_empty() {
             super::check::show(&rejected, color);
             return Err(super::check::summary(&rejected).evidence("nothing was built or booted"));

@@ -110,7 +110,7 @@ impl SelftestsArgs {
         if !self.compare && self.mutations.is_none() {
             return Ok(Vec::new());
         }
-        let (mut scenarios, rejected) = scenarios::read(&[project.join("scenarios")])?;
+        let (mut scenarios, rejected) = scenarios::read(&[project.join("scenarios")], None)?;
         if !rejected.is_empty() {
             return Err(super::check::summary(&rejected).help("see `lab check scenarios`"));
         }

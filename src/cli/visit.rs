@@ -119,7 +119,7 @@ impl GuestArgs {
     /// Boots a guest, plays the scenario as far as it shall, and enters.
     async fn boot(&self, ctx: &Context, file: &Path, wish: Wish) -> Result<u8> {
         let archs = archs(self.arch.as_slice());
-        let (scenarios, rejected) = scenarios::read(&[file.to_path_buf()])?;
+        let (scenarios, rejected) = scenarios::read(&[file.to_path_buf()], None)?;
         if !rejected.is_empty() {
             check::show(&rejected, crate::report::paint::Color::Auto);
             return Err(check::summary(&rejected));
@@ -195,7 +195,16 @@ fn visitor(wish: Wish, status: Arc<AtomicU8>, cancel: CancellationToken) -> Visi
 pub fn find(project: Option<&Path>, named: Option<&str>) -> Result<Found> {
     if let Some(named) = named {
         // The lock on its events shows whether it is on, so `latest` has to be followed now.
-        let record = record::find(Path::new(named), project)?;
+        let record = record::find(Path::new(named), project).map_err(|error| {
+            let scenario = project.and_then(|project| scenarios::of_project(named, project));
+            match scenario {
+                Some(file) => error.help(format!(
+                    "to boot a guest for the scenario, name its file: {}",
+                    file.display()
+                )),
+                None => error,
+            }
+        })?;
         let record = record.canonicalize().at("find", &record)?;
         return found(&record)?.ok_or_else(|| not_paused(&record));
     }

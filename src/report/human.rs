@@ -1,34 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The report for people: progress on standard error, results on standard output.
 //!
-//! On a terminal there are bars; elsewhere one line per phase, when it has ended.
+//! On a terminal there are rows that say what is under way; elsewhere one line per phase, when it has
+//! ended.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::io::IsTerminal;
-use std::time::Duration;
-
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::paint::{Color, Paint};
 use super::results::{Finished, Results, RunResult, State};
-use super::text::{one_line, seconds};
-use super::{to_stderr, to_stdout};
+use super::rows::{Key, Progress, Rows};
+use super::screen::Screen;
+use super::text::{count, one_line, seconds};
+use super::{to_stderr, to_stdout, verdict};
 use crate::error::{Blame, Error};
 use crate::event::{Event, RunId, Skipped, Way};
 use crate::plan;
 use crate::verdict::{Outcome, Verdict};
 use crate::visible::visible;
 
+/// Runs that the summary lists with their records, and without.
+const WITH_RECORDS: usize = 8;
+const LISTED: usize = 20;
+
 /// The report and what it has shown so far.
 pub struct Human {
     out: Paint,
     err: Paint,
-    bars: Option<MultiProgress>,
-    phases: HashMap<u64, ProgressBar>,
-    runs: HashMap<RunId, ProgressBar>,
-    /// All runs of the plan, below everything else.
-    whole: Option<ProgressBar>,
+    rows: Option<Rows>,
     /// The runs that are paused: people type meanwhile.
     paused: BTreeSet<RunId>,
     /// Whether only what goes wrong is a result: somebody wants to enter a guest.
@@ -41,10 +40,7 @@ impl Human {
         Self {
             out: Paint::stdout(color),
             err: Paint::stderr(color),
-            bars: std::io::stderr().is_terminal().then(MultiProgress::new),
-            phases: HashMap::new(),
-            runs: HashMap::new(),
-            whole: None,
+            rows: Rows::of_terminal(),
             paused: BTreeSet::new(),
             visits: false,
         }
@@ -62,49 +58,47 @@ impl Human {
     /// Shows an event; `results` has taken it in already.
     pub fn event(&mut self, event: &Event, results: &Results) {
         match event {
-            Event::PhaseStarted { id, what } => {
-                if let Some(bars) = &self.bars {
-                    let bar = bars.insert(0, spinner());
-                    bar.set_message(what.clone());
-                    self.phases.insert(*id, bar);
-                }
-            }
+            Event::PhaseStarted { id, what } => self.row(Key::Phase(*id), what),
             Event::PhaseProgress {
                 id,
                 done,
                 total,
                 detail,
             } => {
-                if let Some(bar) = self.phases.get(id) {
-                    show_progress(bar, *done, *total, detail);
+                if let Some(rows) = &mut self.rows {
+                    let (done, total, detail) = (*done, *total, one_line(detail));
+                    let progress = Progress {
+                        done,
+                        total,
+                        detail,
+                    };
+                    rows.progress(&Key::Phase(*id), progress);
                 }
             }
             Event::PhaseFinished {
                 id, result, ms, ok, ..
             } => {
-                if let Some(bar) = self.phases.remove(id) {
-                    bar.finish_and_clear();
-                }
+                self.end_row(&Key::Phase(*id));
                 let mark = if *ok {
                     self.err.green("done")
                 } else {
                     self.err.red("fail")
                 };
-                self.progress_line(&format!("{mark}  {}, {}", visible(result), seconds(*ms)));
+                let text = format!("{}, {}", visible(result), seconds(*ms));
+                self.progress_line(&mark, 4, &text);
             }
             Event::Note { message } => {
-                let message = visible(message);
-                self.progress_line(&format!("{}  {message}", self.err.yellow("note")));
+                let mark = self.err.yellow("note");
+                self.progress_line(&mark, 4, &visible(message));
             }
             Event::Planned { runs, skipped, .. } => {
                 for line in skip_lines(skipped) {
-                    self.result_line(&format!("{}  {line}", self.out.dim("skipped")));
+                    let mark = format!("{}  ", self.out.dim("skipped"));
+                    let lines = Screen::behind(std::io::stdout()).text(&mark, 9, &line, 9);
+                    self.result_lines(&lines);
                 }
-                if let Some(bars) = self.bars.as_ref().filter(|_| runs.len() > 1) {
-                    let bar = bars.add(ProgressBar::new(runs.len() as u64));
-                    bar.set_style(style("[{bar:24}] {pos}/{len} {msg} ({elapsed})"));
-                    bar.enable_steady_tick(Duration::from_millis(500));
-                    self.whole = Some(bar);
+                if runs.len() > 1 {
+                    self.show_whole(results);
                 }
             }
             Event::RunStarted { run, attempt, .. } => {
@@ -112,20 +106,12 @@ impl Human {
                     0 | 1 => String::new(),
                     attempt => format!(", attempt {attempt}"),
                 };
-                let bar = self
-                    .bars
-                    .as_ref()
-                    .map(|bars| bars.insert_from_back(1, spinner()));
-                if let Some(bar) = bar {
-                    bar.set_message(format!("{run}: boots{again}"));
-                    self.runs.insert(run.clone(), bar);
-                }
+                self.row(Key::Run(run.clone()), &format!("{run}: boots{again}"));
                 self.show_whole(results);
             }
             Event::Booted { run, accel, ms, .. } => {
-                if let Some(bar) = self.runs.get(run) {
-                    bar.set_message(format!("{run}: booted ({accel}, {})", seconds(*ms)));
-                }
+                let text = format!("{run}: booted ({accel}, {})", seconds(*ms));
+                self.row(Key::Run(run.clone()), &text);
             }
             Event::StepStarted {
                 run,
@@ -133,9 +119,8 @@ impl Human {
                 of,
                 label,
             } => {
-                if let Some(bar) = self.runs.get(run) {
-                    bar.set_message(format!("{run}: step {step}/{of} {label}"));
-                }
+                let text = format!("{run}: step {step}/{of} {label}");
+                self.row(Key::Run(run.clone()), &text);
             }
             Event::Paused {
                 run,
@@ -144,7 +129,7 @@ impl Human {
                 enter,
                 ..
             } => {
-                self.hide_bars(run);
+                self.hide(run);
                 let text = match self.visits {
                     true => {
                         let gdb: Vec<_> = enter.iter().filter(|way| way.name == "gdb").collect();
@@ -152,13 +137,14 @@ impl Human {
                     }
                     false => paused_text(run, at, why, &enter.iter().collect::<Vec<_>>(), self.err),
                 };
-                self.progress_line(&text);
+                self.above(&[text], to_stderr);
             }
             Event::Resumed { run, ms, why } => {
-                self.show_bars(run);
-                let (mark, paused) = (self.err.green("goes on"), seconds(*ms));
-                let why = visible(why);
-                self.progress_line(&format!("{mark}  {run}, paused for {paused}: {why}"));
+                self.show(run);
+                let (paused, why) = (seconds(*ms), visible(why));
+                let text = format!("{run}, paused for {paused}: {why}");
+                let mark = self.err.green("goes on");
+                self.progress_line(&mark, 7, &text);
             }
             Event::AttemptFailed {
                 run,
@@ -169,8 +155,9 @@ impl Human {
                 self.end_run(run, results);
                 let how = verdict.outcome.name();
                 let reason = one_line(verdict.reasons.first().map_or("", String::as_str));
+                let text = format!("{run}: attempt {attempt} {how}: {reason}");
                 let mark = self.err.yellow("again");
-                self.progress_line(&format!("{mark}  {run}: attempt {attempt} {how}: {reason}"));
+                self.progress_line(&mark, 5, &text);
             }
             Event::RunFinished {
                 run,
@@ -180,8 +167,9 @@ impl Human {
             } => {
                 self.end_run(run, results);
                 if !self.visits || verdict.outcome != Outcome::Cancelled {
-                    let text = verdict_text(run, verdict, *ms, record, self.out);
-                    self.result_line(&text);
+                    let screen = Screen::behind(std::io::stdout());
+                    let text = verdict::text(run, verdict, *ms, record, screen, self.out);
+                    self.result_lines(&[text]);
                 }
             }
             Event::Started { .. }
@@ -192,73 +180,101 @@ impl Human {
         }
     }
 
-    /// Takes the bars from the terminal, on which people type to a guest or for a run to go on.
-    fn hide_bars(&mut self, run: &RunId) {
-        self.paused.insert(run.clone());
-        if let Some(bars) = &self.bars {
-            let _ = bars.clear();
-            bars.set_draw_target(ProgressDrawTarget::hidden());
+    /// Whether there is something to draw now and then.
+    pub fn is_drawn(&self) -> bool {
+        self.rows.is_some()
+    }
+
+    /// Draws what is under way.
+    pub fn tick(&mut self) {
+        if let Some(rows) = &mut self.rows {
+            rows.tick();
         }
     }
 
-    fn show_bars(&mut self, run: &RunId) {
+    fn row(&mut self, key: Key, text: &str) {
+        if let Some(rows) = &mut self.rows {
+            rows.set(key, one_line(text));
+        }
+    }
+
+    fn end_row(&mut self, key: &Key) {
+        if let Some(rows) = &mut self.rows {
+            rows.remove(key);
+        }
+    }
+
+    /// Takes the rows from the terminal, on which people type to a guest or for a run to go on.
+    fn hide(&mut self, run: &RunId) {
+        self.paused.insert(run.clone());
+        if let Some(rows) = &mut self.rows {
+            rows.hide(true);
+        }
+    }
+
+    fn show(&mut self, run: &RunId) {
         if self.paused.remove(run)
             && self.paused.is_empty()
-            && let Some(bars) = &self.bars
+            && let Some(rows) = &mut self.rows
         {
-            bars.set_draw_target(ProgressDrawTarget::stderr());
+            rows.hide(false);
         }
     }
 
     fn end_run(&mut self, run: &RunId, results: &Results) {
-        self.show_bars(run);
-        if let Some(bar) = self.runs.remove(run) {
-            bar.finish_and_clear();
-        }
+        self.show(run);
+        self.end_row(&Key::Run(run.clone()));
         self.show_whole(results);
     }
 
-    fn show_whole(&self, results: &Results) {
-        let Some(bar) = &self.whole else { return };
+    fn show_whole(&mut self, results: &Results) {
+        let Some(rows) = self.rows.as_mut().filter(|_| results.runs.len() > 1) else {
+            return;
+        };
+        let running = |run: &&RunResult| run.state == State::Running;
         let verdicts = || results.runs.iter().filter_map(|run| run.verdict());
-        let bad = verdicts()
-            .filter(|verdict| !verdict.is_as_expected())
-            .count();
-        let mut text = format!("done, {} running", self.runs.len());
-        if bad > 0 {
-            let _ = write!(
-                text,
-                ", {}",
-                self.err.red(&format!("{bad} not as expected"))
-            );
+        let bad = verdicts().filter(|verdict| !verdict.is_as_expected());
+        let mut text = format!("{} running", results.runs.iter().filter(running).count());
+        if let bad @ 1.. = bad.count() {
+            let _ = write!(text, ", {bad} not as expected");
         }
-        bar.set_position(verdicts().count() as u64);
-        bar.set_message(text);
+        rows.set(Key::Whole, text);
+        let progress = Progress {
+            done: verdicts().count() as u64,
+            total: Some(results.runs.len() as u64),
+            detail: String::new(),
+        };
+        rows.progress(&Key::Whole, progress);
     }
 
-    /// Ends the report: the bars go, and what came out is summed up if anything was planned.
+    /// Ends the report: the rows go, and what came out is summed up if anything was planned.
     pub fn finish(&mut self, results: &Results) {
-        let bars = self.phases.values().chain(self.runs.values());
-        for bar in bars.chain(&self.whole) {
-            bar.finish_and_clear();
+        if let Some(rows) = &mut self.rows {
+            rows.end();
         }
-        let summary = summary(results, self.out);
+        let summary = summary(results, Screen::behind(std::io::stdout()), self.out);
         if !summary.is_empty() && !self.visits {
-            self.result_line(&summary);
+            self.result_lines(&summary);
         }
     }
 
-    fn progress_line(&self, line: &str) {
-        match &self.bars {
-            Some(bars) => bars.suspend(|| to_stderr(line)),
-            None => to_stderr(line),
-        }
+    /// Shows text after a mark of so many columns.
+    fn progress_line(&mut self, mark: &str, columns: usize, text: &str) {
+        let indent = columns + 2;
+        let screen = Screen::behind(std::io::stderr());
+        let lines = screen.text(&format!("{mark}  "), indent, text, indent);
+        self.above(&lines, to_stderr);
     }
 
-    fn result_line(&self, line: &str) {
-        match &self.bars {
-            Some(bars) => bars.suspend(|| to_stdout(line)),
-            None => to_stdout(line),
+    fn result_lines(&mut self, lines: &[String]) {
+        self.above(lines, to_stdout);
+    }
+
+    fn above(&mut self, lines: &[String], to: fn(&str)) {
+        let write = || lines.iter().for_each(|line| to(line));
+        match &mut self.rows {
+            Some(rows) => rows.above(write),
+            None => write(),
         }
     }
 }
@@ -290,14 +306,18 @@ fn skip_lines(skipped: &[Skipped]) -> Vec<String> {
     groups.iter().map(line).collect()
 }
 
-/// The whole report on what was read from event files.
-pub fn whole(results: &Results, paint: Paint) -> String {
-    let mut text = String::new();
+/// The whole report on what was read from event files, as it is shown on this screen.
+pub fn whole(results: &Results, screen: Screen, paint: Paint) -> String {
+    let mut lines = Vec::new();
     for line in skip_lines(&results.skipped) {
-        let _ = writeln!(text, "{}  {line}", paint.dim("skipped"));
+        lines.extend(screen.text(&format!("{}  ", paint.dim("skipped")), 9, &line, 9));
     }
     for run in &results.runs {
-        let line = match &run.state {
+        let without = |mark: String, columns: usize, why: &str| {
+            let text = format!("{}: {why}", run.run);
+            screen.text(&format!("{mark}  "), columns, &text, columns)
+        };
+        match &run.state {
             State::Finished(finished) => {
                 let Finished {
                     verdict,
@@ -305,55 +325,39 @@ pub fn whole(results: &Results, paint: Paint) -> String {
                     record,
                     ..
                 } = &**finished;
-                verdict_text(&run.run, verdict, *ms, record, paint)
+                lines.push(verdict::text(&run.run, verdict, *ms, record, screen, paint));
             }
-            State::NotRun(reason) => format!("{}  {}: {reason}", paint.yellow("not run"), run.run),
+            State::NotRun(reason) => {
+                lines.extend(without(paint.yellow("not run"), 9, &visible(reason)));
+            }
             State::Planned | State::Running => {
                 let what = "its lab was ended before it had a verdict";
-                format!("{}  {}: {what}", paint.red("no result"), run.run)
+                lines.extend(without(paint.red("no result"), 11, what));
             }
-        };
-        let _ = writeln!(text, "{line}");
+        }
     }
-    let summary = summary(results, paint);
-    if !summary.is_empty() {
-        let _ = writeln!(text, "{summary}");
-    }
-    text
+    lines.extend(summary(results, screen, paint));
+    lines
+        .iter()
+        .fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// What did not end as expected, a line each where that is not on the screen any more, and the
 /// totals. Empty if nothing was planned.
-fn summary(results: &Results, paint: Paint) -> String {
+fn summary(results: &Results, screen: Screen, paint: Paint) -> Vec<String> {
     if results.runs.is_empty() && results.skipped.is_empty() {
-        return String::new();
+        return Vec::new();
     }
-    let mut text = String::new();
-    let bad = |run: &&RunResult| {
-        let verdict = run.verdict();
-        verdict
-            .is_some_and(|verdict| !verdict.is_as_expected() || verdict.outcome == Outcome::Flaky)
+    let mut lines = match results.runs.len() {
+        0 | 1 => Vec::new(),
+        _ => not_as_expected(results, screen, paint),
     };
-    if results.runs.len() > 1 {
-        for run in results.runs.iter().filter(bad) {
-            let State::Finished(finished) = &run.state else {
-                continue;
-            };
-            let name = match finished.verdict.outcome {
-                Outcome::New => paint.yellow(Outcome::New.name()),
-                outcome => paint.red(outcome.name()),
-            };
-            let reason = finished.verdict.reasons.first().map_or("", String::as_str);
-            let _ = writeln!(text, "{name}  {}: {reason}", run.run);
-            let _ = writeln!(text, "  record: {}", finished.record);
-        }
-    }
     if let Some(line) = plan::nowhere_line(&results.played_nowhere()) {
-        let mark = match results.every_scenario {
-            true => paint.red("failed"),
-            false => paint.yellow("note"),
+        let (mark, painted) = match results.every_scenario {
+            true => ("failed", paint.red("failed")),
+            false => ("note", paint.yellow("note")),
         };
-        let _ = writeln!(text, "{mark}  {line}");
+        lines.extend(screen.text(&format!("{painted}  "), mark.len() + 2, &line, 6));
     }
     let mut not_run: BTreeMap<&str, usize> = BTreeMap::new();
     for run in results.without_verdict() {
@@ -377,52 +381,68 @@ fn summary(results: &Results, paint: Paint) -> String {
             why => format!("{count} not run ({why})"),
         });
     }
-    text += &paint.bold(&parts.join(", "));
+    let mut rest = String::new();
     if let Some(ended) = results.ended {
-        let _ = write!(text, " in {}", seconds(ended.ms));
+        let _ = write!(rest, " in {}", seconds(ended.ms));
         if ended.guests > 1 {
             let (guests, memory) = (ended.guests, ended.memory_mib);
-            let _ = write!(text, "; {guests} guests at once, {memory} MiB at most");
+            let _ = write!(rest, "; {guests} guests at once, {memory} MiB at most");
         }
     }
-    text
+    let parts = parts.join(", ");
+    // Painted when its length is known.
+    let total = screen.text("", 0, &format!("{parts}{rest}"), 2);
+    lines.extend(match &total[..] {
+        [one] => vec![one.replacen(&parts, &paint.bold(&parts), 1)],
+        several => several.iter().map(|row| paint.bold(row)).collect(),
+    });
+    lines
 }
 
-fn spinner() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    bar.set_style(style("{spinner} {msg} ({elapsed})"));
-    bar.enable_steady_tick(Duration::from_millis(120));
-    bar
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
-}
-
-fn show_progress(bar: &ProgressBar, done: u64, total: Option<u64>, detail: &str) {
-    let detail: String = visible(detail).chars().take(48).collect();
-    match total {
-        Some(total) => {
-            bar.set_length(total.max(done));
-            bar.set_position(done);
-            bar.set_style(style("{spinner} {msg} [{bar:24}] {pos}/{len} {prefix}"));
-            bar.set_prefix(detail);
-        }
-        None => {
-            bar.set_style(style("{spinner} {msg} ({elapsed}) {prefix}"));
-            bar.set_prefix(if done > 0 {
-                format!("{done} {detail}")
-            } else {
-                detail
-            });
+/// The runs that did not end as expected, the first ones with their records.
+fn not_as_expected(results: &Results, screen: Screen, paint: Paint) -> Vec<String> {
+    let finished = |run: &RunResult| match &run.state {
+        State::Finished(finished) => Some((run.run.clone(), finished.clone())),
+        _ => None,
+    };
+    let is_bad = |verdict: &Verdict| match verdict.outcome {
+        Outcome::Flaky => true,
+        // Its own line says all that there is.
+        Outcome::Cancelled => false,
+        _ => !verdict.is_as_expected(),
+    };
+    let all = results.runs.iter().filter_map(finished);
+    let bad: Vec<_> = all
+        .filter(|(_, finished)| is_bad(&finished.verdict))
+        .collect();
+    let mut lines = Vec::new();
+    for (run, finished) in bad.iter().take(LISTED) {
+        let name = finished.verdict.outcome.name();
+        let reason = finished.verdict.reasons.first().map_or("", String::as_str);
+        let line = screen.cut(&format!("{name}  {run}: {}", visible(reason)));
+        let painted = match finished.verdict.outcome {
+            Outcome::New => paint.yellow(name),
+            _ => paint.red(name),
+        };
+        lines.push(line.replacen(name, &painted, 1));
+        if bad.len() <= WITH_RECORDS {
+            lines.push(format!("  record: {}", visible(&finished.record)));
         }
     }
+    if let Some(more @ 1..) = bad.len().checked_sub(LISTED) {
+        lines.push(format!(
+            "(and {} more that did not end as expected)",
+            count(more, "run")
+        ));
+    }
+    lines
 }
 
 /// Where a run is paused, and how to enter its guest.
 fn paused_text(run: &RunId, at: &str, why: &str, enter: &[&Way], paint: Paint) -> String {
     let (at, why) = (visible(at), one_line(why));
     let mut text = format!("{}  {run}, {at}: {why}", paint.yellow("paused"));
+    // Commands are copied: their lines stay whole.
     for way in enter {
         let name = paint.bold(&format!("{:<8}", visible(&way.name)));
         let _ = write!(text, "\n  {name} {}", visible(&way.command));
@@ -430,67 +450,27 @@ fn paused_text(run: &RunId, at: &str, why: &str, enter: &[&Way], paint: Paint) -
     text
 }
 
-/// A run's result: one line if it passed, else all that one needs to know.
-fn verdict_text(run: &RunId, verdict: &Verdict, ms: u64, record: &str, paint: Paint) -> String {
-    let name = verdict.outcome.name();
-    let mark = match verdict.outcome {
-        Outcome::Passed | Outcome::ExpectedFailure => paint.green(name),
-        Outcome::Flaky | Outcome::Cancelled | Outcome::New => paint.yellow(name),
-        _ => paint.red(name),
+/// An error as it is shown on this screen.
+pub fn error_text(error: &Error, screen: Screen, paint: Paint) -> String {
+    let mark = match error.blame {
+        Blame::Interrupted => return paint.yellow("interrupted"),
+        Blame::Usage | Blame::File => "error:".to_owned(),
+        blame => format!("error ({blame}):"),
     };
-    let mut text = format!("{mark}  {run}, {}", seconds(ms));
-    if let Some(base) = &verdict.snapshot_of {
-        let _ = write!(text, " (snapshot of {})", visible(base));
-    }
-    if verdict.outcome == Outcome::Passed {
-        return text;
-    }
-    if let Some(blame) = verdict.blame.filter(|blame| *blame != Blame::Interrupted) {
-        let _ = write!(text, "  {}", paint.dim(&format!("[{blame}]")));
-    }
-    let as_expected = verdict.outcome == Outcome::ExpectedFailure;
-    for reason in &verdict.reasons {
-        let reason = visible(reason);
-        let reason = if as_expected {
-            reason
-        } else {
-            paint.bold(&reason)
-        };
-        let _ = write!(text, "\n  {reason}");
-    }
-    if as_expected {
-        return text;
-    }
-    for evidence in &verdict.evidence {
-        let _ = write!(text, "\n  {}:", evidence.title);
-        let body = paint.diff(&visible(&evidence.text));
-        for line in body.lines() {
-            let _ = write!(text, "\n    {line}");
-        }
-    }
-    if let Some(help) = &verdict.help {
-        let _ = write!(text, "\n  {} {help}", paint.bold("next:"));
-    }
-    let _ = write!(text, "\n  record: {record}");
-    text
-}
-
-/// An error as it is shown.
-pub fn error_text(error: &Error, paint: Paint) -> String {
+    };
     // Even a file's name may be a stranger's.
     let what = visible(&error.what);
-    let mut text = match error.blame {
-        Blame::Interrupted => return paint.yellow("interrupted"),
-        Blame::Usage | Blame::File => format!("{} {what}", paint.red("error:")),
-        blame => format!("{} {what}", paint.red(&format!("error ({blame}):"))),
-    };
+    let (painted, columns) = (format!("{} ", paint.red(&mark)), mark.len() + 1);
+    let mut lines = screen.text(&painted, columns, &what, 2);
     for line in &error.evidence {
-        let _ = write!(text, "\n  {}", visible(line));
+        let line = visible(line);
+        lines.extend(line.lines().flat_map(|line| screen.line(line, 2)));
     }
     if let Some(help) = &error.help {
-        let _ = write!(text, "\n{} {}", paint.bold("next:"), visible(help));
+        let mark = format!("{} ", paint.bold("next:"));
+        lines.extend(screen.text(&mark, 6, &visible(help), 6));
     }
-    text
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -509,7 +489,7 @@ mod tests {
 
     fn plain(verdict: &Verdict) -> String {
         let paint = Paint::stdout(Color::Never);
-        verdict_text(&run(), verdict, 4210, ".lab/runs/x", paint)
+        verdict::text(&run(), verdict, 4210, ".lab/runs/x", Screen::PAGE, paint)
     }
 
     #[test]
@@ -529,11 +509,11 @@ mod tests {
         insta::assert_snapshot!(plain(&verdict), @r"
         failed  tagged-replace on tags (x86_64), 4.2 s  [kernel]
           step 4 (line 38, load pricing-v2): shop.stock answers 20, not 21
+          next: lab review
           states by step (- accepted, + observed):
               step 4
             - a
             + b
-          next: lab review
           record: .lab/runs/x
         ");
     }
@@ -575,7 +555,7 @@ mod tests {
     #[test]
     fn an_error_names_who_has_to_act() {
         let error = Error::host("`flex` is not installed").help("run `lab setup`");
-        insta::assert_snapshot!(error_text(&error, Paint::stdout(Color::Never)), @r"
+        insta::assert_snapshot!(error_text(&error, Screen::PAGE, Paint::stdout(Color::Never)), @r"
         error (host): `flex` is not installed
         next: run `lab setup`
         ");

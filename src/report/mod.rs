@@ -9,6 +9,8 @@ pub mod ktap;
 pub mod paint;
 pub mod read;
 pub mod results;
+mod rows;
+pub mod screen;
 
 /// A line for standard output. A reader that has gone (`lab … | head`, a terminal that was closed)
 /// does not end the work.
@@ -25,17 +27,24 @@ pub fn to_stderr(line: &str) {
 mod sample;
 pub mod table;
 pub mod text;
+mod trace;
+pub mod verdict;
 
 use std::io::Write;
+use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::Result;
 use crate::event::Stamped;
 use files::{Files, ReportFile};
 use human::Human;
 use results::Results;
+
+/// How often what is under way is drawn on a terminal.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Where events go.
 pub struct Reports {
@@ -69,8 +78,16 @@ impl Reports {
     pub fn spawn(mut self, mut events: UnboundedReceiver<Stamped>) -> JoinHandle<Result<()>> {
         tokio::spawn(async move {
             let mut result = Ok(());
-            while let Some(stamped) = events.recv().await {
-                result = result.and(self.event(&stamped));
+            let mut ticks = tokio::time::interval(TICK);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    stamped = events.recv() => match stamped {
+                        Some(stamped) => result = result.and(self.event(&stamped)),
+                        None => break,
+                    },
+                    _ = ticks.tick(), if self.human.is_drawn() => self.human.tick(),
+                }
             }
             self.human.finish(&self.results);
             result

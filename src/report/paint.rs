@@ -84,4 +84,12 @@ impl Paint {
         };
         text.lines().map(line).collect::<Vec<_>>().join("\n")
     }
+
+    /// A row of a diff that is indented by four columns.
+    pub fn diff_row(self, row: &str) -> String {
+        match row.strip_prefix("    ") {
+            Some(line) => format!("    {}", self.diff(line)),
+            None => row.to_owned(),
+        }
+    }
 }

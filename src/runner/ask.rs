@@ -8,6 +8,7 @@ use super::next;
 use crate::error::Blame;
 use crate::guest::{self, Answer, Silence};
 use crate::state::witness;
+use crate::verdict::evidence::CONSOLE;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::kernel_log;
 use crate::vm::machine::{Gone, Machine};
@@ -49,7 +50,7 @@ impl Attempt<'_> {
             let reason = format!("{doing}: {silence}");
             return Err(Verdict::against(Outcome::Hung, Blame::Guest, reason)
                 .help(next::NONSENSE)
-                .with("the console's last lines", &machine.console.tail(25))
+                .with(CONSOLE, &machine.console.tail(25))
                 .into());
         }
         let gone = guest::why(machine, &silence).await;
@@ -86,9 +87,7 @@ impl Attempt<'_> {
                 );
                 let verdict = Verdict::against(Outcome::Splat, Blame::Kernel, reason);
                 let verdict = verdict.help(next::TAINTED);
-                return Err(verdict
-                    .with("the console's last lines", &machine.console.tail(25))
-                    .into());
+                return Err(verdict.with(CONSOLE, &machine.console.tail(25)).into());
             }
         }
         match splat {

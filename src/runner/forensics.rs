@@ -14,6 +14,7 @@ use crate::state::stall::{self, Stall};
 use crate::state::transition::{Phase, Transition};
 use crate::step::Operations;
 use crate::verdict::Evidence;
+use crate::verdict::evidence::{CPUS, TASKS, TRANSITION};
 use crate::vm::machine::Machine;
 use crate::vm::registers;
 
@@ -55,7 +56,7 @@ pub(super) async fn of_stall(
     let mut evidence = Vec::new();
     if stall.livepatch.is_some() {
         evidence.push(Evidence {
-            title: "the transition".to_owned(),
+            title: TRANSITION.to_owned(),
             text: stall.text(),
         });
     }
@@ -75,7 +76,7 @@ pub(super) async fn of_stall(
             );
         }
         evidence.push(Evidence {
-            title: "blocked tasks and the stacks of all CPUs (SysRq w, l)".to_owned(),
+            title: format!("{TASKS} and the stacks of all CPUs (SysRq w, l)"),
             text,
         });
     }
@@ -182,7 +183,7 @@ pub async fn places(machine: &mut Machine, tree: &Path) -> Result<Evidence> {
     let later = registers::places(&later, &symbols);
     places.extend(later.into_iter().map(|place| format!("later, {place}")));
     Ok(Evidence {
-        title: "where its CPUs are".to_owned(),
+        title: CPUS.to_owned(),
         text: places.join("\n"),
     })
 }

@@ -11,7 +11,7 @@ use crate::state::older::{changed_steps, titles};
 use crate::state::snapshot::{Comparison, Subject, file_of};
 use crate::state::snapshots::Standing;
 use crate::state::{SnapshotPolicy, diff};
-use crate::verdict::evidence::STATES_DIFFER;
+use crate::verdict::evidence::{CONSOLE, SAID, STATES_DIFFER};
 use crate::verdict::{Complaint, Evidence, Failing, Outcome, Problem, SplatKind, Verdict};
 use crate::vm::Accel;
 use crate::vm::accel::describe;
@@ -420,7 +420,7 @@ pub fn of_gone(gone: &Gone, during: &str, console: &Console, allowed: &[&str]) -
     };
     let lines = verdict.reasons.iter().flat_map(|reason| reason.lines());
     verdict.reasons = lines.map(str::to_owned).collect();
-    verdict.with("the console's last lines", &console.tail(25))
+    verdict.with(CONSOLE, &console.tail(25))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::vm::machine::Machine;
 /// The file in a record.
 pub const KERNEL_LOG: &str = "kernel.log";
 /// The title of debug messages as evidence.
-pub const LAST_DEBUG: &str = "the kernel's last debug messages";
+pub const LAST_DEBUG: &str = crate::verdict::evidence::DEBUG;
 /// How many of them are shown.
 const SHOWN: usize = 8;
 

@@ -23,6 +23,7 @@ use crate::event::{Event, RunId, millis};
 use crate::guest::Guest;
 use crate::image::keys::RunKeys;
 use crate::replay::{Mark, Recorded};
+use crate::verdict::evidence::COMMAND_LINE;
 use crate::verdict::{Outcome, Verdict};
 use crate::vm::args::Parts;
 use crate::vm::machine::{Gone, Machine};
@@ -124,7 +125,7 @@ impl Attempt<'_> {
             | Outcome::Failed
             | Outcome::ExpectedFailure
             | Outcome::UnexpectedlyPassed => verdict,
-            _ => verdict.with("QEMU's command line", &self.command_line()),
+            _ => verdict.with(COMMAND_LINE, &self.command_line()),
         };
         let verdict = match before {
             Some(before) if !verdict.is_as_expected() && verdict.outcome != Outcome::New => {

@@ -14,7 +14,7 @@ use crate::event::{Event, millis};
 use crate::replay::Mark;
 use crate::scenario::{Expect, Step, Went, World};
 use crate::size::Size;
-use crate::state::{self, Names, Observed, StepLog, mask, witness};
+use crate::state::{self, Names, Observed, StepLog, mask, stall, witness};
 use crate::step::{self, Fails, Mistake, Operations, Performed, Stopped, Subject};
 use crate::verdict::{Outcome, Problem, Verdict};
 use crate::vm::kernel_log;
@@ -28,8 +28,7 @@ const PROBLEM_MAX: usize = 16 << 10;
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
 /// What to do about a transition whose tasks do not say why they have not switched.
-const STALLED: &str = "a task stays in a function that changes (▶), or its stack is not reliable; a step's \
-                       `timeout:` gives a transition more time";
+const STALLED: &str = "see which function each task is in (▶); wake the task, or let it return";
 /// What to do about a transition that did not end on a slow host.
 const SLOW_HOST: &str =
     "the host had too little time for the guest: run it again with fewer guests at once (--jobs 1)";
@@ -241,7 +240,7 @@ impl Attempt<'_> {
         verdict.evidence = stuck.evidence;
         Ok(verdict
             .with("the console's last lines before that", &tail)
-            .help(help.or(stuck.help).unwrap_or_else(|| STALLED.to_owned())))
+            .help(help.or(stuck.help).unwrap_or_else(|| format!("{STALLED}\n{}", stall::ENDS))))
     }
 }
 
@@ -311,6 +310,7 @@ impl Found {
     }
 }
 
+
 /// A transition's limit is the guest's own, so a host without time makes it short. The verdict says
 /// so, and stands: what holds the transition up is known.
 fn of_share(mut verdict: Verdict, share: Share) -> Verdict {
@@ -318,7 +318,7 @@ fn of_share(mut verdict: Verdict, share: Share) -> Verdict {
         verdict.reasons.push(share.to_string());
         let help = verdict
             .help
-            .map(|help| format!("{help}. Besides, {SLOW_HOST}"));
+            .map(|help| format!("{help}\n{SLOW_HOST}"));
         verdict.help = help.or_else(|| Some(SLOW_HOST.to_owned()));
     }
     verdict

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -13,16 +14,26 @@ use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::{Project, find_tool, wait_for};
 
+/// Rows above the screen that are kept.
+const SCROLLED_MAX: usize = 10_000;
+
 /// A terminal with a lab at its other end.
 pub struct Terminal {
     pub master: OwnedFd,
     slave: File,
     said: Arc<Mutex<String>>,
+    /// What the terminal shows of all that has been said.
+    emulator: Arc<Mutex<vt100::Parser>>,
     pub lab: Child,
 }
 
 impl Terminal {
     pub fn new(project: &Project, args: &[&str]) -> Self {
+        Self::of_size(project, args, (100, 40))
+    }
+
+    /// One of so many columns and rows.
+    pub fn of_size(project: &Project, args: &[&str], (columns, rows): (u16, u16)) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -30,7 +41,7 @@ impl Terminal {
         let mut options = File::options();
         options.read(true).write(true);
         let slave = options.open(name.to_str().unwrap()).unwrap();
-        resize(&master, 100, 40);
+        resize(&master, columns, rows);
         let end = || Stdio::from(slave.try_clone().unwrap());
         // It is the lab's controlling terminal: its keys are signals unless the lab takes them.
         let mut command = Command::new(find_tool("setsid"));
@@ -40,10 +51,15 @@ impl Terminal {
         let command = command.stdin(end()).stdout(end()).stderr(end());
         let lab = command.env("TERM", "xterm").spawn().unwrap();
         let said = Arc::default();
+        let size = |number| NonZeroU16::new(number).unwrap();
+        let emulator = vt100::Parser::new(size(rows), size(columns), SCROLLED_MAX);
+        let emulator = Arc::new(Mutex::new(emulator));
         let (mut reader, all) = (File::from(master.try_clone().unwrap()), Arc::clone(&said));
+        let shows = Arc::clone(&emulator);
         std::thread::spawn(move || {
             let mut block = [0; 4096];
             while let Ok(length @ 1..) = reader.read(&mut block) {
+                shows.lock().unwrap().process(&block[..length]);
                 let text: &Mutex<String> = &all;
                 text.lock()
                     .unwrap()
@@ -54,8 +70,30 @@ impl Terminal {
             master,
             slave,
             said,
+            emulator,
             lab,
         }
+    }
+
+    /// The rows that somebody sees, with those that have been scrolled away, without spaces at their
+    /// ends and empty ones below; and whether the terminal had to break one.
+    pub fn rows(&self) -> (Vec<String>, bool) {
+        let mut emulator = self.emulator.lock().unwrap();
+        let screen = emulator.screen_mut();
+        let (height, width) = (screen.size().0.get(), screen.size().1.get());
+        let (scrolled, mut rows, mut broken) = (screen.scrollback_len(), Vec::new(), false);
+        for back in (0..=scrolled).rev() {
+            screen.set_scrollback(back);
+            // The first row of each place, and all rows of the last.
+            let number = if back > 0 { 1 } else { height };
+            rows.extend(screen.rows(0, width).take(number.into()));
+            broken |= (0..number).any(|row| screen.row_wrapped(row));
+        }
+        let mut rows: Vec<_> = rows.iter().map(|row| row.trim_end().to_owned()).collect();
+        while rows.last().is_some_and(String::is_empty) {
+            rows.pop();
+        }
+        (rows, broken)
     }
 
     pub fn type_in(&self, keys: &str) {

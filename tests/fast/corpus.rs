@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use livepatch_lab::vm::splat::{Finder, Splat};
 
 /// What is on a console.
-fn splat(text: &str) -> Option<Splat> {
+pub fn splat(text: &str) -> Option<Splat> {
     let mut finder = Finder::default();
     text.lines().for_each(|line| finder.line(line));
     finder.finish()
 }
 
 /// The files: what must be found, and the console.
-fn consoles() -> Vec<(PathBuf, String, String)> {
+pub fn consoles() -> Vec<(PathBuf, String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/splats");
     let entries = [&folder, &folder.join("written")].map(|folder| fs::read_dir(folder).unwrap());
     let mut files: Vec<_> = entries

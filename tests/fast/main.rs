@@ -13,7 +13,11 @@ mod faults;
 mod fleet;
 mod hostile;
 mod layers;
+mod on_screen;
 mod reliability;
 mod scenario_errors;
 mod scenario_files;
+#[path = "../screens/mod.rs"]
+mod screens;
+
 mod series;

@@ -65,6 +65,62 @@ fn a_path_that_is_not_there_is_a_usage_error() {
 }
 
 #[test]
+fn a_scenario_of_the_project_is_found_by_its_name() {
+    let project = Project::new();
+    project.write_scenario();
+    let (run, check) = (["run", "s", "--dry-run"], ["check", "s"]);
+    let output = project.lab(&run);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(output.stdout.contains("s on fake"), "{output:?}");
+    assert_eq!(project.lab(&check).stdout, "1 scenario, no mistakes\n");
+    let output = project.lab(&["export", "s", "--format=kselftest"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    // Of a guest, the file says that one is to be booted.
+    let output = project.lab(&["shell", "s"]);
+    assert_eq!(output.code, 2);
+    assert!(
+        output.stderr.contains("name its file: scenarios/s.yaml"),
+        "{output:?}"
+    );
+    for (file, name) in [("upstream/s", "s"), ("other", "s.yaml")] {
+        let text = std::fs::read_to_string(project.path("scenarios/s.yaml")).unwrap();
+        project.write(&format!("scenarios/{file}.yaml"), &text);
+        let output = project.lab(&["run", name, "--dry-run"]);
+        assert_eq!(output.code, 2, "{output:?}");
+    }
+    let output = project.lab(&run);
+    insta::assert_snapshot!(output.stderr, @r"
+    error: 2 scenarios have the name s
+      scenarios/s.yaml
+      scenarios/upstream/s.yaml
+    next: name the file of one
+    ");
+    assert_eq!(
+        project.lab(&["run", "othr"]).stderr,
+        "error: there is no othr\nnext: did you mean `other`?\n"
+    );
+}
+
+#[test]
+fn a_whole_project_is_its_scenarios() {
+    let project = Project::new();
+    project.write_scenario();
+    let text = std::fs::read_to_string(project.path("scenarios/s.yaml")).unwrap();
+    project.write(".lab/runs/x/project/scenarios/s.yaml", &text);
+    project.write("target/scenarios/s.yaml", &text);
+    project.write("target/CACHEDIR.TAG", "");
+    project.write("lab.yaml", "version: 1\n");
+    let output = project.lab(&["check", "."]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, "1 scenario, no mistakes\n"),
+        "{output:?}"
+    );
+    let output = project.lab(&["run", ".", "--dry-run"]);
+    assert_eq!(output.code, 0, "{output:?}");
+}
+
+#[test]
 fn an_unknown_kernel_comes_with_a_suggestion() {
     let project = Project::new();
     project.write_scenario();

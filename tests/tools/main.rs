@@ -21,8 +21,11 @@ mod host;
 mod intake;
 mod interrupts;
 mod klp_build;
+mod on_terminal;
 mod plan;
 mod prompts;
 mod review;
+#[path = "../screens/mod.rs"]
+mod screens;
 mod snapshots;
 mod stages;

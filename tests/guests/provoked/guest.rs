@@ -6,8 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use livepatch_lab::arch::Arch;
+use livepatch_lab::report::paint::{Color, Paint};
 use livepatch_lab::report::read::read_dir;
 use livepatch_lab::report::results::{RunResult, State};
+use livepatch_lab::report::screen::Screen;
+use livepatch_lab::report::verdict;
 use livepatch_lab::verdict::Outcome;
 
 use crate::common::{Project, ROOT};
@@ -100,6 +103,8 @@ fn every_fault_in_a_guest_has_its_verdict() {
     }
     let note = "QEMU executed a translation that was out of date 2 times: ";
     assert!(output.stderr.contains(note), "{}", output.stderr);
+    let long = results.runs.iter().filter_map(longer_than_a_screen);
+    assert_eq!(long.collect::<Vec<_>>(), [""; 0]);
     // What a larger guest would help is said so.
     for (scenario, option) in [("out-of-memory", "--memory"), ("silence", "--cpus 2")] {
         let of = results
@@ -235,6 +240,15 @@ fn compare(fault: &Fault, run: &RunResult) -> Option<String> {
             run.run, verdict.help
         )
     })
+}
+
+/// The report on a run, if it takes more than thirty rows of a hundred columns with the summary.
+fn longer_than_a_screen(run: &RunResult) -> Option<String> {
+    let paint = Paint::stdout(Color::Never);
+    let verdict = run.verdict()?;
+    let text = verdict::text(&run.run, verdict, 1000, "x", Screen::PAGE, paint);
+    let row = |line: &str| line.chars().count().div_ceil(100).max(1);
+    (text.lines().map(row).sum::<usize>() > 28).then_some(text)
 }
 
 /// What the person who debugs a stuck transition needs.
