@@ -457,7 +457,6 @@ pub fn error_text(error: &Error, screen: Screen, paint: Paint) -> String {
         Blame::Usage | Blame::File => "error:".to_owned(),
         blame => format!("error ({blame}):"),
     };
-    };
     // Even a file's name may be a stranger's.
     let what = visible(&error.what);
     let (painted, columns) = (format!("{} ", paint.red(&mark)), mark.len() + 1);

@@ -381,8 +381,6 @@ pub(super) fn of_silent_splat(silence: Verdict, splat: &Splat) -> Verdict {
 
 /// Where a complaint is that nobody has written to the console.
 const NOT_WRITTEN: &str = "in the kernel's log, not on its console";
-/// The title of what the kernel said, and then its kind.
-const SAID: &str = "what the kernel said";
 /// Problems of earlier steps that are shown.
 const EARLIER_MAX: usize = 5;
 
