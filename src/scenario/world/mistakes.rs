@@ -75,7 +75,7 @@ impl World {
             return Some(Mistake::new(what, Fails::With(errno.number()), help));
         }
         if let Some((livepatch, target, symbol)) = self.lacking(module) {
-            let what = format!("{livepatch} patches {symbol}, which {target} has not");
+            let what = format!("{livepatch} patches {symbol}, which {target} lacks");
             let help = "add `errno: EINVAL`: the kernel must refuse it";
             return Some(Mistake::new(what, Fails::With(EINVAL), help));
         }

@@ -282,3 +282,21 @@ fn a_module_that_the_kernel_refuses_is_not_loaded() {
 "
     ));
 }
+
+#[test]
+fn files_of_modules_that_no_kernel_has() {
+    let text = "version: 1
+summary: A test.
+targets: { my-shop: { functions: { price: 10 } } }
+livepatches: { v-1: { patches: { my-shop: { price: 11 } } } }
+steps:
+  - { read: /sys/kernel/livepatch/v-1/enabled, requires: { file: /proc/x } }
+  - { wait: /sys/kernel/livepatch/v-1, absent: true }
+  - { stat: /sys/module/my-shop, errno: ENOENT }
+  - { load: v-1, requires: { file: /sys/kernel/livepatch/v-1/replace } }
+  - { stat: /sys/kernel/livepatch/other-1, errno: ENOENT }
+";
+    let source = Source::new("scenarios/test.yaml", text);
+    let errors = check("test", &source).unwrap_err();
+    insta::assert_snapshot!(errors.render(&source, false));
+}
