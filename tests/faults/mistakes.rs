@@ -35,7 +35,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
     fault
 }
 
-pub const MISTAKES: [Fault; 17] = [
+pub const MISTAKES: [Fault; 18] = [
     mistake(
         "loaded-twice",
         "a module is loaded that is loaded",
@@ -85,6 +85,11 @@ pub const MISTAKES: [Fault; 17] = [
         "newline",
         "`equals` has the newline at a file's end",
         "leaves out the newline at a file's end: /proc/sys/kernel/ostype holds \"Linux\", not \"Linux\\n\"",
+    ),
+    mistake(
+        "kill-of-nothing",
+        "processes are killed that were not spawned",
+        "hammers are not running: killing hammers failed: ESRCH",
     ),
     mistake(
         "read-of-a-folder",

@@ -162,6 +162,18 @@ fn what_is_held_to_the_end_is_odd() {
 }
 
 #[test]
+fn processes_are_killed_once() {
+    insta::assert_snapshot!(with_story(
+        "  - { spawn: hammers, hammer: getpid }
+  - { spawn: others, hammer: getpid, requires: { file: /proc/x } }
+  - kill: hammers
+  - kill: others
+  - kill: hammers
+"
+    ));
+}
+
+#[test]
 fn a_mistake_that_is_meant_is_none() {
     for steps in [
         // Each says that it must fail.
