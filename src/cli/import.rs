@@ -122,11 +122,32 @@ pub fn run(args: &ImportArgs, project: impl FnOnce() -> Result<PathBuf>) -> Resu
             },
         ));
     }
-    let said = said(&imported, args.modules.is_some());
+    let mut said = said(&imported, args.modules.is_some());
+    said += &mistakes(&name, &source);
     if !said.is_empty() {
         to_stderr(said.trim_end());
     }
     Ok(0)
+}
+
+/// The steps that cannot work, for example because the report begins with modules that are loaded.
+fn mistakes(name: &str, source: &Source) -> String {
+    let Err(mistakes) = scenario::check(name, source) else {
+        return String::new();
+    };
+    let mut text = "steps that cannot work, to be mended before a run:\n".to_owned();
+    for mistake in mistakes.iter().take(UNKNOWN_MAX) {
+        let line = source.line(mistake.span.start);
+        let help = mistake.help.as_deref().unwrap_or_default();
+        text += &format!(
+            "  line {line} of the scenario: {}: {help}\n",
+            mistake.message
+        );
+    }
+    if let Some(more @ 1..) = mistakes.len().checked_sub(UNKNOWN_MAX) {
+        text += &format!("  and {more} more: `lab check` shows them\n");
+    }
+    text
 }
 
 /// What is to be said of the import.

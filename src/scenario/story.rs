@@ -6,7 +6,7 @@
 
 use super::model::Scenario;
 use super::world::{Went, World};
-use crate::klp::lenient_function;
+use crate::klp::{kernel_module_name, lenient_function};
 use crate::step::{Mistake, Step, Subject};
 use crate::yaml::{Diagnostic, Diagnostics, Node, Span};
 
@@ -39,8 +39,32 @@ pub(super) fn mistakes(root: &Node, scenario: &Scenario) -> Diagnostics {
         for mistake in found {
             diagnostics.push(diagnostic(&mistake, step, node, nodes, scenario));
         }
+        if let Some(diagnostic) = misnamed(step, node, scenario) {
+            diagnostics.push(diagnostic);
+        }
     }
     diagnostics
+}
+
+/// A file that no kernel has: in sysfs, no module has a `-` in its name. Also where it must not be there,
+/// for then nothing is looked at.
+fn misnamed(step: &Step, node: &Node, scenario: &Scenario) -> Option<Diagnostic> {
+    const FOLDERS: [&str; 2] = ["/sys/kernel/livepatch/", "/sys/module/"];
+    let files = step.action.effects().file.into_iter();
+    for file in files.chain(step.requires.as_deref()) {
+        let name = FOLDERS.iter().find_map(|folder| file.strip_prefix(folder));
+        let Some(name) = name.and_then(|rest| rest.split('/').next()) else {
+            continue;
+        };
+        let is_own = scenario.livepatch(name).is_some() || scenario.target(name).is_some();
+        if is_own && name.contains('-') {
+            let module = kernel_module_name(name);
+            let message = format!("to the kernel, {name} is {module}");
+            let help = format!("write `{}`", file.replacen(name, &module, 1));
+            return Some(Diagnostic::new(span_of(step, node), message).help(help));
+        }
+    }
+    None
 }
 
 /// What stays as it is after the last step.
@@ -111,6 +135,10 @@ fn span_of_action(scenario: &Scenario, nodes: &[Node], number: usize) -> Span {
     let (Some(step), Some(node)) = (scenario.steps.get(index), nodes.get(index)) else {
         return Span::default();
     };
+    span_of(step, node)
+}
+
+fn span_of(step: &Step, node: &Node) -> Span {
     let action = step.action.key().and_then(|key| node.get(key));
     action.map_or(node.span, |action| action.span)
 }

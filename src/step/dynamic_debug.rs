@@ -8,11 +8,15 @@ use serde::Serialize;
 use super::bash::{Command, no_nul, write};
 use super::details::DATA;
 use super::kind::{Change, Effects, Place, StepKind, Syntax};
+use super::mistake::{Fails, Mistake};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped};
 use super::reader::Reader;
 use crate::klp::texts;
 use crate::yaml::{Field, List, Node, Shape};
+
+/// What a query is answered with that cannot be parsed (`lib/dynamic_debug.c: ddebug_exec_query()`).
+const EINVAL: i32 = 22;
 
 /// Where pr_debug() messages are turned on and off.
 const CONTROL: &str = "/sys/kernel/debug/dynamic_debug/control";
@@ -79,6 +83,12 @@ impl StepKind for DynamicDebug {
         for query in &self.queries {
             let outcome = stage.guest.write(CONTROL, query).await?;
             stage.note(outcome, None, &format!("the query {query:?}"));
+            if outcome.0 == EINVAL {
+                let what = "the kernel does not understand the query".to_owned();
+                let help = "see Documentation/admin-guide/dynamic-debug-howto.rst, for example \
+                            `file kernel/livepatch/core.c +p`";
+                stage.done.mistake = Some(Mistake::new(what, Fails::With(EINVAL), help));
+            }
         }
         Ok(())
     }

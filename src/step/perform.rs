@@ -14,6 +14,8 @@ use crate::klp::{Errno, FunctionRef, kernel_module_name};
 pub(super) const POLL: Duration = Duration::from_millis(10);
 /// There is no transition.
 const ENOENT: i32 = 2;
+/// A folder is opened like a file.
+const EISDIR: i32 = 21;
 
 /// What a step did.
 #[derive(Debug, Clone, Default)]
@@ -160,6 +162,15 @@ impl<G: Operations, H: Host> Stage<'_, G, H> {
             self.done.problems.push(problem);
         }
         Ok(())
+    }
+
+    /// A folder cannot be read or written: says so.
+    pub(super) fn note_folder(&mut self, outcome: Outcome, path: &str) {
+        if outcome.0 == EISDIR {
+            let what = format!("{path} is a folder");
+            let help = "name a file in it; `stat:` looks at folders, too";
+            self.done.mistake = Some(Mistake::new(what, Fails::With(EISDIR), help));
+        }
     }
 
     /// What a file holds is what was wanted but for a newline at its end: says so.

@@ -89,6 +89,7 @@ impl StepKind for Read {
         } = self;
         let (outcome, data) = stage.guest.read(path).await?;
         stage.note(outcome, *errno, &format!("reading {path}"));
+        stage.note_folder(outcome, path);
         if !outcome.is_ok() {
             return Ok(());
         }

@@ -76,6 +76,7 @@ impl StepKind for Write {
         let Self { path, data, errno } = self;
         let outcome = stage.guest.write(path, data).await?;
         stage.note(outcome, *errno, &format!("writing {path}"));
+        stage.note_folder(outcome, path);
         Ok(())
     }
 

@@ -35,7 +35,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
     fault
 }
 
-pub const MISTAKES: [Fault; 15] = [
+pub const MISTAKES: [Fault; 18] = [
     mistake(
         "loaded-twice",
         "a module is loaded that is loaded",
@@ -85,6 +85,21 @@ pub const MISTAKES: [Fault; 15] = [
         "newline",
         "`equals` has the newline at a file's end",
         "leaves out the newline at a file's end: /proc/sys/kernel/ostype holds \"Linux\", not \"Linux\\n\"",
+    ),
+    mistake(
+        "kill-of-nothing",
+        "processes are killed that were not spawned",
+        "hammers are not running: killing hammers failed: ESRCH",
+    ),
+    mistake(
+        "read-of-a-folder",
+        "a folder is read like a file",
+        "/sys/kernel/livepatch is a folder: reading /sys/kernel/livepatch failed: EISDIR",
+    ),
+    mistake(
+        "no-query",
+        "dynamic_debug does not understand a query",
+        "the kernel does not understand the query: the query \"nonsense\" failed: EINVAL",
     ),
     {
         let mut fault = mistake(

@@ -69,6 +69,14 @@ fn a_report_without_commands_is_refused() {
     error: standard input holds no command that the lab understands
     next: it looks for insmod, rmmod, writes to /sys and the functions of selftests
     ");
+    // What was loaded before the report begins is not known.
+    let output = project.lab_input(&["import", "-", "-o", "-"], "# rmmod a\n# insmod a.ko\n");
+    assert_eq!(output.code, 0);
+    let says = [
+        "steps that cannot work, to be mended before a run:\n  line ",
+        ": a is not loaded: add a step `load: a` before it, or `errno: ENOENT` if it must fail\n",
+    ];
+    assert_contains(&output.stderr, &says);
     // From standard input to standard output, and what it says beside it.
     let args = ["import", "-", "-o", "-"];
     let output = project.lab_input(&args, "# insmod a.ko\n# frobnicate a\nfrobnicate b\n");

@@ -6,6 +6,7 @@ use crate::klp::FunctionRef;
 use crate::step::{Action, Effects, Expect, Fails, Lasting, Mistake, Step, Subject, Transition};
 
 const ENOENT: i32 = 2;
+const ESRCH: i32 = 3;
 const EAGAIN: i32 = 11;
 const EBUSY: i32 = 16;
 const EEXIST: i32 = 17;
@@ -25,6 +26,7 @@ impl World {
         let of_target = |function: &FunctionRef| self.has_no_target(&function.object, "");
         mistakes.extend(effects.function.and_then(of_target));
         mistakes.extend(self.switches(&step.action, &effects));
+        mistakes.extend(self.kills(&effects));
         if mistakes.is_empty() {
             mistakes.extend(self.transition(&step.action, &effects));
         }
@@ -75,7 +77,7 @@ impl World {
             return Some(Mistake::new(what, Fails::With(errno.number()), help));
         }
         if let Some((livepatch, target, symbol)) = self.lacking(module) {
-            let what = format!("{livepatch} patches {symbol}, which {target} has not");
+            let what = format!("{livepatch} patches {symbol}, which {target} lacks");
             let help = "add `errno: EINVAL`: the kernel must refuse it";
             return Some(Mistake::new(what, Fails::With(EINVAL), help));
         }
@@ -161,6 +163,20 @@ impl World {
         let help = "a transition is open after a step with `transition: held`; add `errno: EINVAL` \
                     if it must fail";
         Some(Mistake::new(what, Fails::With(EINVAL), help))
+    }
+
+    fn kills(&self, effects: &Effects<'_>) -> Option<Mistake> {
+        let Some(Lasting::Spawned(name)) = effects.ends else {
+            return None;
+        };
+        let since = match self.running.get(name) {
+            None => 0,
+            Some(Known::No(since)) => *since,
+            Some(Known::Yes(_) | Known::Unknown) => return None,
+        };
+        let what = format!("{name} are not running");
+        let help = format!("leave it out, or add a step `spawn:` of {name} before it");
+        Some(Mistake::new(what, Fails::With(ESRCH), help).since(since, "killed"))
     }
 
     /// What keeps a transition open that must end, or lets one end that must stay open.

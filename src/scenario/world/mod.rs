@@ -85,6 +85,8 @@ pub struct World {
     stack: Vec<String>,
     /// Livepatches that a forced transition has removed, which keeps their modules.
     pinned: BTreeMap<String, usize>,
+    /// Processes, by their name; those that are not here have not been spawned.
+    running: BTreeMap<String, Known>,
     held: BTreeMap<FunctionRef, Held>,
     /// Whether something may be held beside these, or not.
     may_hold: bool,
@@ -163,7 +165,10 @@ impl World {
                 };
                 self.held.insert(function.clone(), held);
             }
-            _ => self.ended(effects.ends),
+            Some(Lasting::Spawned(name)) => {
+                self.running.insert(name.to_owned(), Known::Yes(now));
+            }
+            Some(Lasting::Traced) | None => self.ended(effects.ends),
         }
         if let Some(file) = effects.file
             && matches!(step.action, Action::Write(_))
@@ -184,8 +189,13 @@ impl World {
     }
 
     fn ended(&mut self, ends: Option<Lasting<'_>>) {
-        let Some(Lasting::Held(function)) = ends else {
-            return;
+        let function = match ends {
+            Some(Lasting::Held(function)) => function,
+            Some(Lasting::Spawned(name)) => {
+                self.running.insert(name.to_owned(), Known::No(self.steps));
+                return;
+            }
+            Some(Lasting::Traced) | None => return,
         };
         self.held.remove(function);
         if let Open::Yes {
@@ -349,6 +359,9 @@ impl World {
         }
         if matches!(effects.begins, Some(Lasting::Held(_))) {
             self.may_hold = true;
+        }
+        if let Some(Lasting::Spawned(name)) = effects.begins.or(effects.ends) {
+            self.running.insert(name.to_owned(), Known::Unknown);
         }
         if let Some(Lasting::Held(_)) = effects.ends {
             self.may_hold = true;

@@ -162,6 +162,18 @@ fn what_is_held_to_the_end_is_odd() {
 }
 
 #[test]
+fn processes_are_killed_once() {
+    insta::assert_snapshot!(with_story(
+        "  - { spawn: hammers, hammer: getpid }
+  - { spawn: others, hammer: getpid, requires: { file: /proc/x } }
+  - kill: hammers
+  - kill: others
+  - kill: hammers
+"
+    ));
+}
+
+#[test]
 fn a_mistake_that_is_meant_is_none() {
     for steps in [
         // Each says that it must fail.
@@ -281,4 +293,22 @@ fn a_module_that_the_kernel_refuses_is_not_loaded() {
   - { load: fix, errno: EINVAL }
 "
     ));
+}
+
+#[test]
+fn files_of_modules_that_no_kernel_has() {
+    let text = "version: 1
+summary: A test.
+targets: { my-shop: { functions: { price: 10 } } }
+livepatches: { v-1: { patches: { my-shop: { price: 11 } } } }
+steps:
+  - { read: /sys/kernel/livepatch/v-1/enabled, requires: { file: /proc/x } }
+  - { wait: /sys/kernel/livepatch/v-1, absent: true }
+  - { stat: /sys/module/my-shop, errno: ENOENT }
+  - { load: v-1, requires: { file: /sys/kernel/livepatch/v-1/replace } }
+  - { stat: /sys/kernel/livepatch/other-1, errno: ENOENT }
+";
+    let source = Source::new("scenarios/test.yaml", text);
+    let errors = check("test", &source).unwrap_err();
+    insta::assert_snapshot!(errors.render(&source, false));
 }
