@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::event::Events;
 use crate::state::{SnapshotPolicy, mask};
-use crate::verdict::evidence::STATES_DIFFER;
 use crate::verdict::{Outcome, Verdict};
 
 /// Below the record of a run: that of the second time.
@@ -89,14 +88,10 @@ async fn again(
     Ok(run::attempt(ctx, of, record, number, None, &nobody, confirmation).await)
 }
 
-/// A verdict that shows states for a review, with what is not the same in every guest.
+/// A verdict on states that differ, or are the first ones, with what is another one in other guests.
 fn with_hint(verdict: Verdict, record: &Record) -> Verdict {
-    let differs = |title: &str| title == STATES_DIFFER;
-    if !verdict
-        .evidence
-        .iter()
-        .any(|evidence| differs(&evidence.title))
-    {
+    // Somebody may review what is not as it was accepted.
+    if !verdict.problems.is_empty() || !record.dir().join("diff.txt").exists() {
         return verdict;
     }
     let observed = std::fs::read_to_string(record.dir().join("observed.txt")).unwrap_or_default();
