@@ -62,7 +62,7 @@ pub(super) async fn attempt(
             };
             match second.into_refusal() {
                 Some(refusal) => refused(verdict, &refusal),
-                None => verdict,
+                None => of_second(verdict),
             }
         }
         Some(refusal) => refused(made.verdict, &refusal),
@@ -86,6 +86,16 @@ async fn again(
         questions: unbounded_channel().0,
     };
     Ok(run::attempt(ctx, of, record, number, None, &nobody, confirmation).await)
+}
+
+/// The verdict on the second time, if that did not come to its states as the first time did.
+fn of_second(mut verdict: Verdict) -> Verdict {
+    if !verdict.is_as_expected() {
+        let when =
+            format!("this was the second time, before it is accepted: {AGAIN}/ in the record");
+        verdict.reasons.push(when);
+    }
+    verdict
 }
 
 /// A verdict on states that differ, or are the first ones, with what is another one in other guests.
