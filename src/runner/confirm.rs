@@ -11,8 +11,8 @@ use crate::verdict::{Outcome, Verdict};
 /// The title of lines with addresses.
 pub(super) const ADDRESSES: &str =
     "what looks like an address, and is another one in the next guest";
-const MASK: &str = "say in the scenario what is not the same twice, for example \
-                    `mask: [{ text: \"log shop: at *\", reason: an address }]`";
+const MASK: &str =
+    "mask it in the scenario: `mask: [{ text: \"log shop: at *\", reason: an address }]`";
 
 /// Whether what an attempt observes may be accepted.
 #[derive(Debug, Default)]

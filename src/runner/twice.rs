@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::event::Events;
 use crate::state::{SnapshotPolicy, mask};
-use crate::verdict::evidence::STATES_DIFFER;
 use crate::verdict::{Outcome, Verdict};
 
 /// Below the record of a run: that of the second time.
@@ -63,7 +62,7 @@ pub(super) async fn attempt(
             };
             match second.into_refusal() {
                 Some(refusal) => refused(verdict, &refusal),
-                None => verdict,
+                None => of_second(verdict),
             }
         }
         Some(refusal) => refused(made.verdict, &refusal),
@@ -89,11 +88,20 @@ async fn again(
     Ok(run::attempt(ctx, of, record, number, None, &nobody, confirmation).await)
 }
 
-/// A verdict that shows states for a review, with what is not the same in every guest.
+/// The verdict on the second time, if that did not come to its states as the first time did.
+fn of_second(mut verdict: Verdict) -> Verdict {
+    if !verdict.is_as_expected() {
+        let when =
+            format!("this was the second time, before it is accepted: {AGAIN}/ in the record");
+        verdict.reasons.push(when);
+    }
+    verdict
+}
+
+/// A verdict on states that differ, or are the first ones, with what is another one in other guests.
 fn with_hint(verdict: Verdict, record: &Record) -> Verdict {
-    let differs = |title: &str| title == STATES_DIFFER;
-    let mut titles = verdict.evidence.iter().map(|evidence| &*evidence.title);
-    if verdict.outcome != Outcome::New && !titles.any(differs) {
+    // Somebody may review what is not as it was accepted.
+    if !verdict.problems.is_empty() || !record.dir().join("diff.txt").exists() {
         return verdict;
     }
     let observed = std::fs::read_to_string(record.dir().join("observed.txt")).unwrap_or_default();

@@ -3,6 +3,8 @@
 //! addresses and jiffies. And what looks like an address, which forks of one template have in common
 //! although other guests have another one. Pure.
 
+use std::ops::Range;
+
 use super::observed::Observed;
 use crate::scenario::Mask;
 
@@ -13,6 +15,10 @@ const RESULT: &str = "result: ";
 const WORD: usize = 64;
 /// Digits of an address on a machine of 64 bits, as `%p` and `%px` print it.
 const ADDRESS: usize = 16;
+/// Where a kernel is; above that are errnos (`include/linux/err.h: MAX_ERRNO`).
+const KERNEL: Range<u64> = 0xffff_0000_0000_0000..0xffff_ffff_ffff_f001;
+/// `%p` shows 32 bits of a hash (`lib/vsprintf.c: __ptr_to_hashval()`). Smaller numbers are rather flags.
+const HASHES: Range<u64> = 0x1_0000..0x1_0000_0000;
 
 /// Masks the log lines and the result of a state. A mask is written as a snapshot shows the line.
 pub fn apply(state: &mut Observed, masks: &[Mask]) {
@@ -91,18 +97,14 @@ pub fn with_addresses(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Whether a line has a word of 16 hexadecimal digits: an address, or the hash of one.
+/// Whether a line has an address of the kernel, or what `%p` makes of one.
 fn has_address(line: &str) -> bool {
     let words = line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let digits = |word: &str| word.strip_prefix("0x").unwrap_or(word).to_owned();
-    words.map(digits).any(|word| {
-        let is_hex = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-        // Zero is NULL, all of them an error or -1.
-        let is_same = word
-            .bytes()
-            .all(|byte| byte.eq_ignore_ascii_case(&word.as_bytes()[0]));
-        word.len() == ADDRESS && is_hex && !is_same
-    })
+    let digits = words.map(|word| word.strip_prefix("0x").unwrap_or(word));
+    let mut numbers = digits
+        .filter(|word| word.len() == ADDRESS)
+        .filter_map(|word| u64::from_str_radix(word, 16).ok());
+    numbers.any(|number| KERNEL.contains(&number) || HASHES.contains(&number))
 }
 
 #[cfg(test)]
@@ -162,7 +164,8 @@ mod tests {
     #[test]
     fn what_looks_like_an_address_is_found() {
         let text = "step 1: load x\n  result: 0xffff888003c4a000\n  log a: at 00000000a1b2c3d4.\n  \
-                    log NULL 0000000000000000, -1 ffffffffffffffff, 12345678\n  \
+                    log NULL 0000000000000000, -1 ffffffffffffffff, -22 ffffffffffffffea\n  \
+                    log flags 0000000000000011, a1b2c3d4, 1111111111111111 is no address\n  \
                     livepatch x: replace ffff888003c4a000\n  log c: deadbeefcafebabe0\n";
         let found = ["result: 0xffff888003c4a000", "log a: at 00000000a1b2c3d4."];
         assert_eq!(with_addresses(text), found);

@@ -79,8 +79,9 @@ fn of_any(item: &Node, text: &str, references: &References) -> Option<Diagnostic
         let help = format!("leave the time out: `{rest}`");
         return Some(never("begins with its time").help(help));
     }
-    if text.len() > LINE_MAX {
-        let length = text.len();
+    // `\x0a` is one byte.
+    let length = text.len().saturating_sub(3 * text.matches("\\x").count());
+    if length > LINE_MAX {
         let label = format!("{length} bytes");
         return Some(never("is longer than 1024 bytes").label(label));
     }
@@ -102,7 +103,7 @@ fn names_module(text: &str, name: &str) -> bool {
     let follows = |rest: &str| {
         let rest = rest.strip_prefix(": ").unwrap_or_default();
         let says = |what: &&str| what.starts_with(rest) || rest.starts_with(*what);
-        !rest.is_empty() && DOING.iter().any(|what| says(&what))
+        !rest.is_empty() && DOING.iter().any(says)
     };
     let quoted = format!("'{name}'");
     text.match_indices(&quoted).any(|(at, _)| {

@@ -139,6 +139,16 @@ fn what_is_not_the_same_twice_is_accepted_only_under_a_mask() {
     // The same in all forks of a template, and another one after the next boot.
     let address = r#"printk("culprit: m is %px\n", m);"#;
     refused(&project, &accept(&project, address, ""), "address");
+    // Whoever reviews it is told.
+    project.run_text(&scenario(address, steps), "x86_64", &[]);
+    let evidence = verdict(&project).evidence;
+    let told = evidence
+        .iter()
+        .find(|evidence| evidence.title.contains("address"));
+    assert!(
+        told.is_some_and(|it| it.text.starts_with("log culprit: m is ")),
+        "{evidence:?}"
+    );
 
     let both = format!("{jiffies} {address}");
     let mask = "mask:
