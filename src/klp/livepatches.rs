@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
             objects,
             callbacks,
             states: self.states(node),
-            include: texts(node.get("include")),
+            include: self.include(node),
             preamble: self.code(node, "preamble"),
         }
     }
@@ -254,13 +254,20 @@ impl<'a> Reader<'a> {
         }
         NewFunction::C {
             signature: self.code(node, "signature").unwrap_or_default(),
-            include: texts(node.get("include")),
+            include: self.include(node),
             body: self.code(node, "body").unwrap_or_default(),
         }
     }
 
     fn code(&self, node: &Node, key: &str) -> Option<Snippet> {
-        Snippet::read(node, key, self.source)
+        Snippet::of(node.get(key)?, self.source)
+    }
+
+    /// The headers of a function, or of all.
+    fn include(&self, node: &Node) -> Vec<Snippet> {
+        let headers = node.get("include").map_or(&[][..], Node::one_or_many);
+        let header = |node: &Node| Snippet::of(node, self.source);
+        headers.iter().filter_map(header).collect()
     }
 
     fn states(&mut self, node: &Node) -> Vec<State> {

@@ -134,7 +134,7 @@ pub struct Generated {
     /// The system states that it modifies.
     pub states: Vec<State>,
     /// Headers for the code of functions and callbacks, as they stand between `<` and `>`.
-    pub include: Vec<String>,
+    pub include: Vec<Snippet>,
     /// C code that comes before its functions: variables that they share.
     pub preamble: Option<Snippet>,
 }
@@ -214,7 +214,7 @@ pub enum NewFunction {
         /// The declaration, without `;`.
         signature: Snippet,
         /// The headers it needs, as they stand between `<` and `>`.
-        include: Vec<String>,
+        include: Vec<Snippet>,
         /// The statements of the body.
         body: Snippet,
     },

@@ -21,9 +21,8 @@ pub struct Snippet {
 }
 
 impl Snippet {
-    /// The text under a key, and where it is in its file.
-    pub(crate) fn read(node: &Node, key: &str, source: &Source) -> Option<Self> {
-        let node = node.get(key)?;
+    /// A text and where it is in its file.
+    pub(crate) fn of(node: &Node, source: &Source) -> Option<Self> {
         let text = node.as_str()?.to_owned();
         let start = source.line(node.span.start);
         let empty = text.lines().take_while(|line| line.is_empty()).count();
@@ -65,7 +64,7 @@ mod tests {
         let source = Source::new("x.yaml", yaml);
         let root = yaml::parse(&source).unwrap();
         let lines = |key: &str| {
-            let code = Snippet::read(&root, key, &source).unwrap();
+            let code = Snippet::of(root.get(key).unwrap(), &source).unwrap();
             let lines = code.text.lines().enumerate();
             lines.map(|(index, _)| code.line(index)).collect::<Vec<_>>()
         };
@@ -76,6 +75,6 @@ mod tests {
         assert_eq!(lines("kept"), [16, 17, 18]);
         assert_eq!(lines("end"), [21]);
         assert_eq!(lines("again"), [22]);
-        assert_eq!(Snippet::read(&root, "none", &source), None);
+        assert_eq!(Snippet::of(root.get("none").unwrap(), &source), None);
     }
 }

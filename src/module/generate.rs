@@ -9,8 +9,8 @@ use std::fmt::Write;
 
 use super::draft::{Draft, Place};
 use crate::scenario::{
-    Callback, Callbacks, Generated, Livepatch, NewFunction, Replace, Scenario, Symbol, Target,
-    TargetFunction, VMLINUX, kernel_module_name,
+    Callback, Callbacks, Generated, Livepatch, NewFunction, Replace, Scenario, Snippet, Symbol,
+    Target, TargetFunction, VMLINUX, kernel_module_name,
 };
 
 /// A generated file.
@@ -262,9 +262,8 @@ fn livepatch_source(
 ) -> Draft {
     let name = &livepatch.name;
     let mut draft = Draft::default();
-    let text = &mut draft.text;
     let _ = write!(
-        text,
+        draft.text,
         "// SPDX-License-Identifier: GPL-2.0-only\n\
          /* Livepatch `{name}`, generated. */\n\
          #undef pr_fmt\n\
@@ -274,10 +273,11 @@ fn livepatch_source(
          #include <linux/module.h>\n"
     );
     for include in includes(generated) {
-        let _ = writeln!(text, "#include <{include}>");
+        draft.mark(include);
+        let _ = writeln!(draft.text, "#include <{}>", include.text);
     }
     if generated.objects.iter().any(|o| is_target(&o.object)) {
-        *text += "#include \"lab_hold.h\"\n";
+        draft.text += "#include \"lab_hold.h\"\n";
     }
     if let Some(preamble) = &generated.preamble {
         draft.text += "\n";
@@ -467,21 +467,20 @@ fn footer(kind: &str, name: &str) -> String {
     )
 }
 
-fn includes(generated: &Generated) -> Vec<&str> {
+fn includes(generated: &Generated) -> Vec<&Snippet> {
     let functions = generated
         .objects
         .iter()
         .flat_map(|object| &object.functions);
-    let mut all: Vec<&str> = functions
+    let mut all: Vec<&Snippet> = functions
         .flat_map(|function| match &function.new {
             NewFunction::C { include, .. } => include.as_slice(),
             NewFunction::Returns(_) => &[],
         })
         .chain(&generated.include)
-        .map(String::as_str)
         .collect();
-    all.sort_unstable();
-    all.dedup();
+    all.sort_by(|a, b| a.text.cmp(&b.text));
+    all.dedup_by(|a, b| a.text == b.text);
     all
 }
 

@@ -112,7 +112,7 @@ livepatches:
             WARN_ON(seen);
             return 12;
       vmlinux:
-        show: { signature: int show(void), body: return nothing; }
+        show: { signature: int show(void), include: [linux/fs.h], body: return nothing; }
   fix-2: { patches: { shop: { price: 11 } } }
 steps: [load: shop]
 "#;
@@ -141,6 +141,7 @@ steps: [load: shop]
             }
         }
         let expected = [
+            (21, "#include <linux/fs.h>"),
             (7, "static int seen;"),
             (8, "static int *null;"),
             (14, "static int lab_new_0_price(void)"),

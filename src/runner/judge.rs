@@ -765,6 +765,8 @@ mod tests {
             line: 9 + step,
             label: "read x".into(),
             what: format!("it holds {step}"),
+            blame: Blame::Kernel,
+            help: None,
         };
         let (_dir, console) = console("[    1.0] fine\n");
         let hung = of_gone(&Gone::Silent("no answer".into()), "step 4", &console, &[]);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use livepatch_lab::scenario::{
     Action, Callback, Code, Errno, Expect, Generated, NewFunction, Replace, Scenario,
-    SnapshotScope, State, Symbol, Transition, check, oddities, parse, schema,
+    SnapshotScope, Snippet, State, Symbol, Transition, check, oddities, parse, schema,
 };
 use livepatch_lab::step::{KlpBuild, Load, Wait, WaitUntil, Write};
 use livepatch_lab::yaml::Source;
@@ -241,7 +241,8 @@ steps: [expect: { patched: { fix: { my_shop: true, vmlinux: false } } }]
 ",
     );
     let generated = generated(&scenario, 0);
-    assert_eq!(generated.include, ["linux/slab.h"]);
+    let headers = |all: &[Snippet]| all.iter().map(|it| it.text.clone()).collect::<Vec<_>>();
+    assert_eq!(headers(&generated.include), ["linux/slab.h"]);
     let preamble = generated.preamble.as_ref();
     assert_eq!(preamble.map(|code| &*code.text), Some("static int seen;\n"));
     let state = |id, version| State { id, version };
@@ -575,7 +576,10 @@ steps: [load: cmdline]
         panic!("{function:?}")
     };
     assert_eq!(signature.text, "int show(struct seq_file *m)");
-    assert_eq!(include, &["linux/seq_file.h"]);
+    assert_eq!(
+        (include[0].line(0), &*include[0].text),
+        (9, "linux/seq_file.h")
+    );
     assert_eq!(body.text, "seq_puts(m, \"x\\n\");\nreturn 0;\n");
     assert_eq!((signature.line(0), body.line(1)), (8, 12));
 }

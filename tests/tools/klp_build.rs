@@ -47,7 +47,9 @@ fn with_klp_build() -> Project {
     project.write("linux/kernel/kprobes.c", "/* kprobes */\n");
     project.before(
         "make",
-        "[ -d \"$2/build\" ] && mkdir -p \"$2/build/kernel\" && : > \"$2/build/kernel/fork.o\"\n",
+        "for object in init/main kernel/fork; do\n\
+         [ -d \"$2/build\" ] && mkdir -p \"$2/build/${object%/*}\" && : > \"$2/build/$object.o\"\n\
+         done\n",
     );
     project.write(
         "kernels/able.yaml",

@@ -150,6 +150,10 @@ impl Tree {
 
     /// Those of the files that are in no object, and why.
     fn unbuilt(&self, changes: &[Change], sources: &[PathBuf]) -> Vec<(PathBuf, Why)> {
+        // A kernel that has lost its objects would be built without all of them.
+        if !self.build.join("init/main.o").is_file() {
+            return Vec::new();
+        }
         let has_no_object = |file: &&PathBuf| !self.build.join(file.with_extension("o")).is_file();
         let mut unbuilt: Vec<_> = sources.iter().filter(has_no_object).cloned().collect();
         if !unbuilt.is_empty() {
@@ -300,6 +304,7 @@ mod tests {
             ("kernel/Makefile", "obj-y += policy.o\n"),
             ("net/Makefile", "obj-$(CONFIG_IPV6) += ipv6/\n"),
             ("net/ipv6/Makefile", "obj-y += ping.o\n"),
+            ("build/init/main.o", ""),
             ("build/fs/proc.o", ""),
             ("build/kernel/policy.o", ""),
             (
@@ -386,6 +391,14 @@ mod tests {
                 "net/ipv6/ping.c (needs CONFIG_IPV6)",
             ]
         );
+    }
+
+    #[test]
+    fn of_a_kernel_without_objects_nothing_is_known() {
+        let (dir, tree) = kernel();
+        fs::remove_dir_all(dir.path().join("build")).unwrap();
+        let file = "net/ipv6/ping.c";
+        assert_eq!(checked(&tree, &[change(file, file, "")]).unwrap(), [""; 0]);
     }
 
     #[test]
