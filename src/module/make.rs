@@ -45,9 +45,33 @@ pub(super) fn failure(of: &str, output: &str) -> Error {
     if error.blame != Blame::Kernel {
         return error;
     }
-    Error {
+    let mut error = Error {
         blame: Blame::ModuleBuild,
         ..error
+    };
+    // That a recipe failed is news only if nobody says why.
+    let is_recipe = |line: &String| line.contains("*** [");
+    if !error.evidence.iter().all(is_recipe) {
+        error.evidence.retain(|line| !is_recipe(line));
     }
-    .help("the generated C is in the run record; correct the `body:` or the names in the scenario")
+    error.help(
+        "the generated C is in the run record; correct the `body:` or the names in the scenario",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_that_failed_is_shown_only_if_nobody_says_why() {
+        let recipe = "make[4]: *** [Makefile.build:295: fix.o] Error 1";
+        let why = "fix.c:9:10: fatal error: linux/x.h: No such file or directory";
+        let error = failure("x", &format!("{why}\n{recipe}\n"));
+        assert_eq!(
+            (error.blame, error.evidence),
+            (Blame::ModuleBuild, vec![why.to_owned()])
+        );
+        assert_eq!(failure("x", recipe).evidence, [recipe]);
+    }
 }

@@ -41,7 +41,7 @@ mod tests {
         });
         let verdict = with_lines_of(&scenario, verdict.with("said", &format!("a\n{title}")));
         let shown = title.replace("fix.c:9", "scenarios/x.yaml:5");
-        assert_eq!(verdict.reasons, [shown.clone()]);
+        assert_eq!(verdict.reasons.join("\n"), shown);
         assert_eq!(verdict.evidence[0].text, format!("a\n{shown}"));
         assert_eq!(verdict.splat.unwrap().title, title);
     }

@@ -138,14 +138,12 @@ const CORRECT: &str = "correct the patch";
 const ITS_CONFIG: &str = "change the kernel's config: `lab build kernel NAME` builds it again";
 const TREE: &str = "the kernel's klp-build or objtool cannot do it; look at the whole output";
 const SETUP: &str = "`lab setup` installs it";
-const NO_CODE: &str = "the patch changes comments, or code that this kernel's config leaves out (`#ifdef`): \
-                       change a function";
-const NO_DATA: &str = "a livepatch cannot change data that is in use: set it in a callback \
-                       (KLP_POST_PATCH_CALLBACK), or keep it in a shadow variable";
-const NO_INIT: &str = "leave __init code out of the patch; without CONFIG_X86_KERNEL_IBT or retpolines, a \
-                       function next to jump tables counts as such";
+const NO_CODE: &str = "it changes comments, or code under an #ifdef that is off: change a function";
+const NO_DATA: &str =
+    "a livepatch changes no data in use: set it in a callback, or keep a shadow variable";
+const NO_INIT: &str = "leave __init code out; with CONFIG_X86_KERNEL_IBT no jump table of other functions refers to it";
 const NO_FILES: &str =
-    "klp-build knows no new source files in vmlinux: put the code into a file that is there";
+    "klp-build knows no new files in vmlinux: put the code into a file that is there";
 const UNSUPPORTED: &str =
     "leave it out of the patch: klp-build takes no lib/, vDSO, real mode or assembly";
 const REBASE: &str = "rebase the patch on the kernel's source; it is applied with `patch -p1`";
