@@ -62,8 +62,8 @@ pub fn run(args: &NewArgs, project: impl FnOnce() -> Result<PathBuf>) -> Result<
     super::print(&format!(
         "wrote {output}\n\
          next: lab check {output}                     look for mistakes\n      \
-         lab run {output} --kernel {kernel}     play it; the first run shows what it observed\n      \
-         lab review                                 accept that\n"
+         lab run {output} --kernel {kernel}     play it; its first run is new\n      \
+         lab review                                 look at its states, and accept them\n"
     ));
     Ok(0)
 }

@@ -190,6 +190,9 @@ impl Desk<'_> {
                 for change in changes {
                     let _ = writeln!(text, "  {}", visible(&change));
                 }
+                if Owner::of(accepted).is_some_and(|owner| owner.kernel.is_none()) {
+                    text += "all kernels share it: what is accepted is what each of them must do\n";
+                }
                 old
             }
             None => match self.inherited(accepted)? {

@@ -114,12 +114,8 @@ impl Attempt<'_> {
             let difference = diff::render(accepted, &observed);
             self.record.write("diff.txt", &difference)?;
         }
-        let is_missing = standing.comparison == Comparison::Missing;
-        if let Some(first) = played
-            .problems
-            .first()
-            .filter(|_| is_missing && !acceptable)
-        {
+        let is_first = standing.comparison == Comparison::Missing && !verdict.is_as_expected();
+        if let Some(first) = played.problems.first().filter(|_| is_first) {
             // All states of a first run would bury what went wrong in it.
             let (_, state) = &played.states[first.step - 1];
             let title = format!("the state after step {}", first.step);

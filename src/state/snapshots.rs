@@ -143,8 +143,11 @@ impl Snapshots {
         if !matches!(self.policy, SnapshotPolicy::Review | SnapshotPolicy::Accept) {
             return Ok(standing);
         }
-        if acceptable && !group.has_anothers(run, observed) {
-            standing.accepted = self.policy == SnapshotPolicy::Accept;
+        // What is as it was accepted shows that the file is right for its architecture, whatever else
+        // went wrong: then it is no place for another one.
+        let same = standing.comparison == Comparison::Same;
+        if (acceptable || same) && !group.has_anothers(run, observed) {
+            standing.accepted = acceptable && self.policy == SnapshotPolicy::Accept;
             let seen = Seen {
                 by: player(run),
                 text: observed.to_owned(),
@@ -155,8 +158,7 @@ impl Snapshots {
         }
         // What an earlier command left for a review is settled, or of another kernel or scenario than
         // this one, whose expectations do not hold.
-        let settled = standing.comparison == Comparison::Same || !acceptable;
-        if settled && !group.written.contains_key(&slot) {
+        if (same || !acceptable) && !group.written.contains_key(&slot) {
             file.remove_pending()?;
         }
         Ok(standing)
@@ -481,6 +483,24 @@ mod tests {
             assert_eq!(standing.comparison, Comparison::Different("a".into()));
             assert!(!standing.accepted);
             assert_eq!(desk.files(), ["s@k.snap: a"]);
+        }
+    }
+
+    #[test]
+    fn what_is_as_accepted_keeps_its_file_although_its_expectations_fail() {
+        for order in [[X86_64, Arm64], [Arm64, X86_64]] {
+            let desk = Desk::new(&[("k", "a")]);
+            let snapshots = desk.snapshots(Accept);
+            for arch in order {
+                let (text, acceptable) = match arch {
+                    X86_64 => ("a", false),
+                    Arm64 => ("b", true),
+                };
+                let run = run("k", arch);
+                let subject = subject(&run, PER_KERNEL, &[]);
+                snapshots.observe(&subject, text, acceptable).unwrap();
+            }
+            assert_eq!(desk.files(), ["s@k.arm64.snap: b", "s@k.snap: a"]);
         }
     }
 

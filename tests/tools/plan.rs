@@ -100,6 +100,36 @@ fn a_scenario_that_is_skipped_everywhere_is_named_and_may_fail_the_command() {
 }
 
 #[test]
+fn what_was_new_is_played_again_for_a_review_changes_that() {
+    let project = project();
+    let run = |scenario: &str| {
+        format!("{{\"scenario\":\"{scenario}\",\"kernel\":\"fake\",\"arch\":\"x86_64\"}}")
+    };
+    let finished = |scenario: &str, outcome: &str, code: u8| {
+        format!(
+            "{{\"time\":\"2026-11-24T02:00:02Z\",\"kind\":\"run-finished\",\"run\":{},\"verdict\":\
+             {{\"outcome\":\"{outcome}\",\"blame\":null,\"reasons\":[],\"evidence\":[],\"help\":null,\
+             \"exit_code\":{code}}},\"ms\":1,\"record\":\"{scenario}\"}}\n",
+            run(scenario)
+        )
+    };
+    let started = "{\"time\":\"2026-11-24T02:00:01Z\",\"kind\":\"started\",\"version\":1,\
+                   \"lab\":\"0.1.0\",\"command\":[]}\n";
+    let events = started.to_owned() + &finished("any", "new", 1) + &finished("other", "passed", 0);
+    project.write("results/events.jsonl", &events);
+    let args = [
+        "plan",
+        "scenarios",
+        "--arch=x86_64",
+        "--kernel=fake",
+        "--resume=results",
+    ];
+    let output = project.lab(&args);
+    let says = "run  any on fake (x86_64)\npassed already  other on fake (x86_64)\n";
+    assert!(output.stdout.starts_with(says), "{output:?}");
+}
+
+#[test]
 fn a_plan_says_how_large_guests_are_that_are_not_as_usual() {
     let project = project();
     let text = "version: 1\nsummary: x\nmachine: { cpus: 2, append: a.b=1 }\nsteps: [read: /proc/cmdline]\n";

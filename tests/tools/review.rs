@@ -166,6 +166,20 @@ fn a_new_one_is_shown_beside_what_it_was_held_against() {
 }
 
 #[test]
+fn what_kernels_share_is_not_accepted_of_one_of_them_in_silence() {
+    let project = project();
+    let (old, new) = ("step 1: x\n  call f: 1", "step 1: x\n  call f: 2");
+    project.write("snapshots/a.snap", &snapshot(old));
+    project.write("snapshots/a.snap.new", &snapshot(new));
+    let output = project.lab_input(&["review"], "q\n");
+    let says = "a.snap (1 of 3)\nall kernels share it: ";
+    assert!(output.stdout.starts_with(says), "{}", output.stdout);
+    let rest = project.lab_input(&["review"], "s\nq\n");
+    let (_, own) = rest.stdout.split_once("a@k.snap (2 of 3)").unwrap();
+    assert!(!own.contains("share"), "{}", rest.stdout);
+}
+
+#[test]
 fn a_snapshot_of_an_older_text_says_which_steps_changed() {
     let project = project();
     let new = "step 1: z\n  call f: 1\nstep 2: w";
