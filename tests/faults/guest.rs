@@ -346,7 +346,6 @@ pub const FAULTS: [Fault; 28] = [
             "panic-later",
             "a panic after an expectation that did not hold",
         );
-        fault.evidence = &[SAID, DEBUG, QEMU];
         fault.says = &["before that, step 1 (line 15, load culprit): "];
         fault
     },
