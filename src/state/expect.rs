@@ -237,6 +237,21 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_is_not_loaded_is_not_just_silent() {
+        let expect = Expect {
+            calls: vec![(price(), 12)],
+            ..Expect::default()
+        };
+        let mut state = state();
+        state.calls.clear();
+        let silent = "shop.price cannot be called, and must answer 12";
+        assert_eq!(check(&expect, &state), [silent]);
+        state.modules.clear();
+        let missing = "shop is not loaded, and shop.price must answer 12";
+        assert_eq!(check(&expect, &state), [missing]);
+    }
+
+    #[test]
     fn every_difference_is_said() {
         let expect = Expect {
             livepatches: Some(vec![]),

@@ -8,16 +8,12 @@ use serde::Serialize;
 use super::bash::Command;
 use super::held::Held;
 use super::kind::{Change, Effects, Lasting, Place, StepKind, Syntax};
-use super::mistake::{Fails, Mistake};
 use super::operations::{Host, Operations};
 use super::perform::{Stage, Stopped, target_file};
 use super::reader::Reader;
 use crate::klp::FunctionRef;
 use crate::klp::shape::FUNCTION_REF;
 use crate::yaml::{Field, Node, Shape};
-
-/// A version of a function in which no task can be told to stay (`module/c/target.h`).
-const EOPNOTSUPP: i32 = 95;
 
 /// Lets a task enter a function, as it is now, and stay in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,12 +71,6 @@ impl StepKind for Hold {
         let file = target_file(function, ".hold");
         let outcome = stage.guest.write(&file, &symbol).await?;
         stage.note(outcome, None, &format!("holding {function}"));
-        if outcome.0 == EOPNOTSUPP {
-            let what = format!("the version of {function} that is called now holds no task");
-            let help =
-                "only versions that the lab generates do: hold it before the livepatch is loaded";
-            stage.done.mistake = Some(Mistake::new(what, Fails::Seen, help));
-        }
         Ok(())
     }
 

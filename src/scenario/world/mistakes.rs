@@ -76,6 +76,11 @@ impl World {
             let help = format!("add `errno: {errno}`: it must fail");
             return Some(Mistake::new(what, Fails::With(errno.number()), help));
         }
+        if let Some((livepatch, object, errno)) = self.refusing(module) {
+            let what = format!("pre_patch of {livepatch} for {object} fails with {errno}");
+            let help = format!("add `errno: {errno}`: it must fail");
+            return Some(Mistake::new(what, Fails::With(errno.number()), help));
+        }
         if let Some((livepatch, target, symbol)) = self.lacking(module) {
             let what = format!("{livepatch} patches {symbol}, which {target} lacks");
             let help = "add `errno: EINVAL`: the kernel must refuse it";

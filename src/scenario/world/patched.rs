@@ -3,7 +3,10 @@
 //! open. `None` is always: that is not known.
 
 use super::{Known, Open, Version, World};
-use crate::klp::{Code, FunctionRef, Livepatch, Replace, ReplaceCapability, Symbol, Target};
+use crate::klp::{
+    Callback, Code, Errno, FunctionRef, Livepatch, Replace, ReplaceCapability, Symbol, Target,
+    VMLINUX,
+};
 
 /// Whether a target has a function at all; which one is meant is another question.
 fn has(target: &Target, symbol: &Symbol) -> bool {
@@ -43,14 +46,26 @@ impl World {
         Some(symbols.any(|symbol| same(&symbol)))
     }
 
+    /// A livepatch, an object and an errno: if a module is loaded, so that these two meet, the callback
+    /// before the object is patched fails (`kernel/livepatch/core.c: klp_module_coming()`).
+    pub(super) fn refusing(&self, module: &str) -> Option<(&str, &str, Errno)> {
+        for livepatch in &self.livepatches {
+            let callbacks = livepatch.generated().map_or(&[][..], |it| &it.callbacks);
+            for callbacks in callbacks {
+                let object = &callbacks.object;
+                if let Some(Callback::Fail(errno)) = callbacks.pre_patch
+                    && self.meet(livepatch, object, module)
+                {
+                    return Some((&livepatch.name, object, errno));
+                }
+            }
+        }
+        None
+    }
+
     /// A livepatch, a target and a function of which the target has none, if these two meet when a
     /// module is loaded (`kernel/livepatch/core.c: klp_find_object_symbol()`).
     pub(super) fn lacking(&self, module: &str) -> Option<(&str, &str, &Symbol)> {
-        let is = |known: Option<&Known>| matches!(known, Some(Known::Yes(_)));
-        let meet = |livepatch: &Livepatch, target: &Target| {
-            livepatch.name == module && is(self.loaded.get(&target.name))
-                || target.name == module && is(self.enabled.get(&livepatch.name))
-        };
         for livepatch in &self.livepatches {
             let objects = livepatch.generated().map_or(&[][..], |it| &it.objects);
             for object in objects {
@@ -58,16 +73,25 @@ impl World {
                 let Some(target) = targets.find(|it| it.name == object.object) else {
                     continue;
                 };
-                if !target.is_generated() || !meet(livepatch, target) {
+                if !target.is_generated() || !self.meet(livepatch, &target.name, module) {
                     continue;
                 }
-                let symbols = object.functions.iter().map(|function| &function.symbol);
-                if let Some(symbol) = symbols.into_iter().find(|symbol| !has(target, symbol)) {
+                let mut symbols = object.functions.iter().map(|function| &function.symbol);
+                if let Some(symbol) = symbols.find(|symbol| !has(target, symbol)) {
                     return Some((&livepatch.name, &target.name, symbol));
                 }
             }
         }
         None
+    }
+
+    /// Whether a livepatch and an object of it are there together for certain, once a module that is
+    /// either of them has been loaded.
+    fn meet(&self, livepatch: &Livepatch, object: &str, module: &str) -> bool {
+        let is = |known: Option<&Known>| matches!(known, Some(Known::Yes(_)));
+        let is_there = object == VMLINUX || is(self.loaded.get(object));
+        livepatch.name == module && is_there
+            || object == module && is(self.enabled.get(&livepatch.name))
     }
 
     /// Whether a livepatch, once its transition has completed, has replaced another one. Which tags replace

@@ -162,6 +162,41 @@ fn what_is_held_to_the_end_is_odd() {
 }
 
 #[test]
+fn a_callback_that_fails_refuses_the_module() {
+    let check_of = |steps: &str| {
+        let text = format!(
+            "version: 1
+summary: A test.
+targets: {{ shop: {{ functions: {{ price: 10 }} }} }}
+livepatches:
+  early:
+    patches: {{ shop: {{ price: 11 }} }}
+    callbacks: {{ vmlinux: {{ pre_patch: ENODEV }} }}
+  late:
+    patches: {{ shop: {{ price: 11 }} }}
+    callbacks: {{ shop: {{ pre_patch: ENODEV }} }}
+steps:
+{steps}"
+        );
+        let source = Source::new("scenarios/test.yaml", text);
+        check("test", &source)
+            .map_or_else(|errors| errors.render(&source, false), |_| String::new())
+    };
+    insta::assert_snapshot!(check_of(
+        "  - load: early\n  - load: late\n  - load: shop\n"
+    ));
+    let right = "  - { load: early, errno: ENODEV }
+  - load: late
+  - { load: shop, errno: ENODEV }
+  - disable: late
+  - load: shop
+  - unload: late
+  - { load: late, errno: ENODEV }
+";
+    assert_eq!(check_of(right), "");
+}
+
+#[test]
 fn processes_are_killed_once() {
     insta::assert_snapshot!(with_story(
         "  - { spawn: hammers, hammer: getpid }
