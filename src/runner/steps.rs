@@ -208,9 +208,9 @@ impl Attempt<'_> {
 }
 
 /// What to do about a transition that does not end. The lines are short enough for any screen.
-const STALLED: &str = "see which function each task is in (▶); wake the task, or let it return
-`timeout:` waits longer, `reverse:` takes it back, `force:` ends it
-look around: `lab run … --pause-on-failure`, then `lab shell`
+const STALLED: &str = "see which function each task is in (▶); wake the task, or let it return;
+`timeout:` waits longer, `reverse:` takes it back, `force:` ends it;
+look around: `lab run … --pause-on-failure`, then `lab shell`;
 on a live host: docs/stalls.md";
 
 /// A transition's limit is the guest's own, so a host without time makes it short. The verdict says
