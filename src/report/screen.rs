@@ -150,7 +150,7 @@ fn words(line: &str, first: usize, rest: usize) -> Vec<String> {
     let indent: String = line.chars().take_while(|c| *c == ' ').collect();
     row += &indent;
     let mut taken = indent.len();
-    for word in line.split(' ').filter(|word| !word.is_empty()) {
+    for word in tokens(line) {
         let length = word.chars().count();
         let is_first = taken == indent.len();
         if !is_first && taken + 1 + length > room {
@@ -171,6 +171,25 @@ fn words(line: &str, first: usize, rest: usize) -> Vec<String> {
     }
     rows.push(row);
     rows
+}
+
+/// The words of a line. A number and its unit are one.
+fn tokens(line: &str) -> Vec<String> {
+    let mut tokens: Vec<String> = Vec::new();
+    for word in line.split(' ').filter(|word| !word.is_empty()) {
+        let is_unit = matches!(
+            word.trim_end_matches([',', ';', ':', '.']),
+            "s" | "min" | "MiB"
+        );
+        match tokens.last_mut() {
+            Some(number) if is_unit && number.ends_with(|c: char| c.is_ascii_digit()) => {
+                *number += " ";
+                *number += word;
+            }
+            _ => tokens.push(word.to_owned()),
+        }
+    }
+    tokens
 }
 
 #[cfg(test)]
@@ -200,6 +219,12 @@ mod tests {
             rows,
             ["next: one two three four five six seven", "      and eight"]
         );
+    }
+
+    #[test]
+    fn a_unit_stays_with_its_number() {
+        let rows = Screen::of(24, 24).text("passed  ", 8, "x on tags, 21.9 s; and more", 2);
+        assert_eq!(rows, ["passed  x on tags,", "  21.9 s; and more"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ const PROBLEM_MAX: usize = 16 << 10;
 /// The guest's disk is full.
 const ENOSPC: i32 = 28;
 /// What to do about a transition whose tasks do not say why they have not switched.
-const STALLED: &str = "see which function each task is in (▶); wake the task, or let it return";
+const STALLED: &str = "see which function each task is in (▶); wake the task, or let it return;";
 /// What to do about a transition that did not end on a slow host.
 const SLOW_HOST: &str =
     "the host had too little time for the guest: run it again with fewer guests at once (--jobs 1)";

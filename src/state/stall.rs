@@ -196,7 +196,7 @@ impl Stall {
             return Some(of_phase(transition));
         }
         let reason = self.tasks.iter().find_map(|task| self.reason(task))?;
-        Some(format!("{}\n{ENDS}", in_a_line(&reason)))
+        Some(format!("{};\n{ENDS}", in_a_line(&reason)))
     }
 
     /// Why a task does not switch, and what would change it.
@@ -241,8 +241,8 @@ impl Stall {
 }
 
 /// What ends a transition all the same.
-pub const ENDS: &str = "`timeout:` waits longer, `reverse:` takes it back, `force:` ends it
-look around: `lab run … --pause-on-failure`, then `lab shell`
+pub const ENDS: &str = "`timeout:` waits longer, `reverse:` takes it back, `force:` ends it;
+look around: `lab run … --pause-on-failure`, then `lab shell`;
 on a live host: docs/stalls.md";
 
 /// What to do about a transition in which no task can switch yet, or none has to any more.

@@ -502,8 +502,10 @@ fn modules_that_do_not_build_are_their_own_scenarios_fault() {
         &[
             "passed  one on mainline",
             "passed  other on mainline",
-            "building the modules of no-c failed\n  details:\n    scenarios/no-c.yaml:4: error: ",
-            "building the modules of no-symbol failed\n  details:\n    ERROR: modpost: ",
+            "building the modules of no-c failed\n  next: ",
+            "\n  details:\n    scenarios/no-c.yaml:4: error: ",
+            "building the modules of no-symbol failed\n  next: ",
+            "\n  details:\n    ERROR: modpost: ",
             "2 passed, 2 could not run",
         ],
     );
