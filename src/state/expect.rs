@@ -245,10 +245,10 @@ mod tests {
         let mut state = state();
         state.calls.clear();
         let silent = "shop.price cannot be called, and must answer 12";
-        assert_eq!(check(&expect, &state), [silent]);
+        assert_eq!(check(&expect, &state, &said()), [silent]);
         state.modules.clear();
         let missing = "shop is not loaded, and shop.price must answer 12";
-        assert_eq!(check(&expect, &state), [missing]);
+        assert_eq!(check(&expect, &state, &said()), [missing]);
     }
 
     #[test]
