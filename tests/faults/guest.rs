@@ -100,7 +100,7 @@ const fn passes(scenario: &'static str, what: &'static str) -> Fault {
 }
 
 /// Some end as others do.
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 33] = [
     splat(
         "warn",
         "WARN() in a patched function",

@@ -17,6 +17,7 @@ const fn mistake(scenario: &'static str, what: &'static str, reason: &'static st
         code: 1,
         reason,
         evidence: &[],
+        says: &[],
     }
 }
 
