@@ -8,7 +8,7 @@ use super::model::Scenario;
 use super::world::{Went, World};
 use crate::klp::{kernel_module_name, lenient_function};
 use crate::step::{Mistake, Step, Subject};
-use crate::yaml::{Diagnostic, Diagnostics, Node, Span};
+use crate::yaml::{Diagnostic, Diagnostics, Node, Span, Value};
 
 /// The steps that cannot work.
 pub(super) fn mistakes(root: &Node, scenario: &Scenario) -> Diagnostics {
@@ -39,7 +39,11 @@ pub(super) fn mistakes(root: &Node, scenario: &Scenario) -> Diagnostics {
         for mistake in found {
             diagnostics.push(diagnostic(&mistake, step, node, nodes, scenario));
         }
-        if let Some(diagnostic) = misnamed(step, node, scenario) {
+        let misnamed = misnamed(step, node, scenario);
+        for diagnostic in misnamed
+            .into_iter()
+            .chain(misnamed_in_log(root, node, scenario))
+        {
             diagnostics.push(diagnostic);
         }
     }
@@ -82,6 +86,45 @@ pub(super) fn oddities(root: &Node, scenario: &Scenario) -> Diagnostics {
         diagnostics.push(Diagnostic::new(span, message).warning().help(help));
     }
     diagnostics
+}
+
+/// Lines of a log that the kernel never writes: it quotes a module's name without any `-`.
+fn misnamed_in_log(root: &Node, node: &Node, scenario: &Scenario) -> Vec<Diagnostic> {
+    let Some(expect) = node.get("expect") else {
+        return Vec::new();
+    };
+    let targets = scenario.targets.iter().map(|target| &target.name);
+    let livepatches = scenario.livepatches.iter();
+    let names = targets.chain(livepatches.map(|livepatch| &livepatch.name));
+    let names: Vec<_> = names.filter(|name| name.contains('-')).collect();
+    let lists = ["log", "whole_log", "not_in_log"];
+    let lists = lists.into_iter().filter_map(|list| expect.get(list));
+    let mut diagnostics = Vec::new();
+    for line in lists.flat_map(Node::one_or_many) {
+        let text = line.as_str().unwrap_or_default();
+        let quoted = |name: &&&String| {
+            let name = format!("'{name}'");
+            // Code of the scenario's own may write what it likes.
+            let own = root.get("livepatches");
+            text.contains(&name) && !own.is_some_and(|own| mentions(own, &name))
+        };
+        if let Some(name) = names.iter().find(quoted) {
+            let module = kernel_module_name(name);
+            let message = format!("to the kernel, {name} is {module}");
+            let help = format!("write `'{module}'`");
+            diagnostics.push(Diagnostic::new(line.span, message).help(help));
+        }
+    }
+    diagnostics
+}
+
+fn mentions(node: &Node, text: &str) -> bool {
+    match &node.value {
+        Value::Str(own) => own.contains(text),
+        Value::Seq(items) => items.iter().any(|item| mentions(item, text)),
+        Value::Map(entries) => entries.iter().any(|(_, value)| mentions(value, text)),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) => false,
+    }
 }
 
 fn before(scenario: &Scenario) -> World {

@@ -229,7 +229,7 @@ impl World {
                 };
                 Some(Mistake::new(what, Fails::Stalls, help).since(since, "held"))
             }
-            (Transition::Held, None) => {
+            (Transition::Held, None) if self.changes_targets_only(livepatch) => {
                 let what = format!("nothing that is held keeps {livepatch} in transition");
                 let help = "leave out `transition: held`, or hold a function that it changes";
                 Some(Mistake::new(what, Fails::Completes, help))

@@ -157,6 +157,22 @@ impl World {
         Some(holders)
     }
 
+    /// Whether the transition of a livepatch is about functions of the lab's targets alone. Any other one may
+    /// be on the stack of a task that is held.
+    pub(super) fn changes_targets_only(&self, livepatch: &str) -> bool {
+        let mut involved = self.livepatches.iter().filter(|it| {
+            it.name == livepatch || !matches!(self.enabled.get(&it.name), Some(Known::No(_)))
+        });
+        let is_target = |object: &str| {
+            let mut targets = self.targets.iter();
+            targets.any(|target| target.name == object && target.is_generated())
+        };
+        involved.all(|it| {
+            let generated = it.generated();
+            generated.is_some_and(|it| it.objects.iter().all(|it| is_target(&it.object)))
+        })
+    }
+
     /// Whether a livepatch that is enabled now changes a function: it has a version of its own, or takes
     /// away that of one that it replaces.
     fn changes(&self, livepatch: &str, function: &FunctionRef) -> Option<bool> {

@@ -13,7 +13,8 @@ use Went::{AsWritten, Otherwise, Skipped};
 fn last(steps: &str, went: &[Went]) -> Vec<(String, Fails)> {
     let text = format!(
         "version: 1\nsummary: x\ntargets: {{ shop: {{ functions: {{ price: 1 }} }} }}\nlivepatches:\n  \
-         v1: {{ patches: {{ shop: {{ price: 2 }} }} }}\n  v2: {{ patches: {{ shop: {{ price: 3 }} }} }}\n\
+         v1: {{ patches: {{ shop: {{ price: 2 }} }} }}\n  v2: {{ patches: {{ shop: {{ price: 3 }} }} }}\n  \
+         all: {{ replace: true, patches: {{ shop: {{ price: 4 }} }} }}\n\
          steps:\n{steps}"
     );
     let source = Source::new("x.yaml", text);
@@ -89,4 +90,14 @@ fn an_errno_that_must_come_does_not_make_another_one_the_kernels() {
     let steps = "  - load: v1\n  - { load: v1, errno: EINVAL }\n";
     let twice = one("v1 is loaded already (step 1)", Fails::With(17));
     assert_eq!(last(steps, &[AsWritten]), twice);
+}
+
+#[test]
+fn what_is_replaced_stays_away_whatever_is_written() {
+    let steps = "  - load: v1\n  - load: all\n  \
+                 - { write: /sys/kernel/livepatch/all/enabled, data: \"0\" }\n  - disable: v1\n";
+    let what = "v1 is not enabled (disabled or replaced in step 2)";
+    assert_eq!(last(steps, &[AsWritten; 3]), one(what, Fails::With(2)));
+    let steps = steps.replace("disable: v1", "disable: all");
+    assert_eq!(last(&steps, &[AsWritten; 3]), []);
 }

@@ -259,6 +259,12 @@ expect_failure: [{ kernel: k, step: twice, failure: EEXIST, reason: x }]
   - disable: v1
   - release: shop.stock
 ",
+        // Who knows what is on the stack of the task.
+        "  - load: shop
+  - hold: shop.price
+  - { load: built, transition: held }
+  - release: shop.price
+",
         // One after the other.
         "  - load: shop
   - load: v2
@@ -342,6 +348,7 @@ steps:
   - { stat: /sys/module/my-shop, errno: ENOENT }
   - { load: v-1, requires: { file: /sys/kernel/livepatch/v-1/replace } }
   - { stat: /sys/kernel/livepatch/other-1, errno: ENOENT }
+  - expect: { log: [\"enabling patch 'v-1'\", my-shop], not_in_log: \"'v-1': patching\" }
 ";
     let source = Source::new("scenarios/test.yaml", text);
     let errors = check("test", &source).unwrap_err();
