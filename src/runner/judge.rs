@@ -324,8 +324,8 @@ pub fn as_executed(mut verdict: Verdict, accel: Accel, cpus: u16) -> Verdict {
     verdict.blame = Some(Blame::Host);
     verdict.exit_code = Error::host("").exit_code();
     let why = format!(
-        "QEMU made this: there is no int3 in memory before RIP ({bytes}), so a CPU \
-                       executed a translation that is out of date"
+        "QEMU made this: there is no int3 in memory before RIP ({bytes}), so a CPU executed a \
+         translation that is out of date"
     );
     verdict.reasons.insert(verdict.reasons.len().min(1), why);
     verdict.help(

@@ -27,7 +27,8 @@ pub(super) const TAINTED: &str = "the console does not say it: a step lowers the
 pub(super) const NONSENSE: &str = "what the guest runs is broken: look at its console, and at the image \
     if that is one of your own";
 /// About states that nobody can read.
-pub(super) const STATES: &str = "a file that a step reads, or the log of a step, is too long: observed.txt has what came before";
+pub(super) const STATES: &str = "a file that a step reads, or the log of a step, is too long: the record's \
+    states/ has what came before";
 /// About a guest that had too little memory.
 const MORE_MEMORY: &str =
     "a step or a livepatch needs more memory: --memory 1G, or `machine: { memory: 1G }`";

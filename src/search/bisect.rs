@@ -17,7 +17,7 @@ use crate::runner::manner::Manner;
 use crate::runner::run::Ended;
 use crate::scenario::Scenario;
 use crate::state::{Observed, diff};
-use crate::verdict::Outcome;
+use crate::verdict::{Outcome, Verdict};
 
 /// Lines of a difference that are shown.
 const DIFF_MAX: usize = 60;
@@ -83,6 +83,44 @@ enum Tries {
     Pass,
     Fail(Manner),
     Nothing(String),
+}
+
+impl Tries {
+    /// What one run says of its kernel.
+    ///
+    /// # Errors
+    ///
+    /// What failed in the lab itself or its host, or the user's interruption: the next kernel would say
+    /// the same.
+    fn of(verdict: &Verdict) -> Result<Self> {
+        Ok(match verdict.outcome {
+            Outcome::Passed => Tries::Pass,
+            Outcome::Infra => {
+                let reason = verdict.reasons.first().map_or("", String::as_str);
+                let blame = verdict.blame.unwrap_or(Blame::Lab);
+                // Of these, the next revision would say the same.
+                if matches!(
+                    blame,
+                    Blame::Host | Blame::Lab | Blame::Interrupted | Blame::Usage
+                ) {
+                    let mut error = Error::new(blame, reason);
+                    error.help.clone_from(&verdict.help);
+                    return Err(error);
+                }
+                let evidence = verdict.evidence.first();
+                let why = evidence.and_then(|evidence| evidence.text.lines().next());
+                let why = why.map_or(String::new(), |why| format!(": {why}"));
+                Tries::Nothing(one_line(&format!("{reason}{why}")))
+            }
+            Outcome::Cancelled => return Err(Error::interrupted()),
+            Outcome::TimedOut => {
+                let reason = verdict.reasons.first().map_or("", String::as_str);
+                Tries::Nothing(one_line(&format!("it timed out: {reason}")))
+            }
+            Outcome::Flaky => Tries::Nothing("it fails and passes in turn".to_owned()),
+            _ => Tries::Fail(Manner::of(verdict)),
+        })
+    }
 }
 
 impl<'a> Judge<'a> {
@@ -231,33 +269,7 @@ impl<'a> Judge<'a> {
         let mut sum: Option<(Tries, Option<PathBuf>)> = None;
         for ended in ended {
             let (verdict, record) = (&ended.verdict, Some(ended.record.clone()));
-            let tries = match verdict.outcome {
-                Outcome::Passed => Tries::Pass,
-                Outcome::Infra => {
-                    let reason = verdict.reasons.first().map_or("", String::as_str);
-                    let blame = verdict.blame.unwrap_or(Blame::Lab);
-                    // Of these, the next revision would say the same.
-                    if matches!(
-                        blame,
-                        Blame::Host | Blame::Lab | Blame::Interrupted | Blame::Usage
-                    ) {
-                        let mut error = Error::new(blame, reason);
-                        error.help.clone_from(&verdict.help);
-                        return Err(error);
-                    }
-                    let evidence = verdict.evidence.first();
-                    let why = evidence.and_then(|evidence| evidence.text.lines().next());
-                    let why = why.map_or(String::new(), |why| format!(": {why}"));
-                    Tries::Nothing(one_line(&format!("{reason}{why}")))
-                }
-                Outcome::Cancelled => return Err(Error::interrupted()),
-                Outcome::TimedOut => {
-                    let reason = verdict.reasons.first().map_or("", String::as_str);
-                    Tries::Nothing(one_line(&format!("it timed out: {reason}")))
-                }
-                Outcome::Flaky => Tries::Nothing("it fails and passes in turn".to_owned()),
-                _ => Tries::Fail(Manner::of(verdict)),
-            };
+            let tries = Tries::of(verdict)?;
             let is_wanted = |tries: &Tries| match (tries, &self.wanted) {
                 (Tries::Fail(manner), Some(wanted)) => wanted.is_like(manner),
                 _ => false,
@@ -425,6 +437,16 @@ pub(super) fn make_dir(path: &std::path::Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_that_was_met_says_nothing_of_a_kernel() {
+        let of = |outcome| Tries::of(&Verdict::against(outcome, Blame::Limit, "it took longer"));
+        assert!(matches!(of(Outcome::Hung), Ok(Tries::Fail(_))));
+        let Ok(Tries::Nothing(why)) = of(Outcome::TimedOut) else {
+            panic!("it says something");
+        };
+        assert_eq!(why, "it timed out: it took longer");
+    }
 
     fn found(changes: &[(&str, &str)]) -> Found {
         let change = |(id, subject): &(&str, &str)| Change {
