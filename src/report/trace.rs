@@ -137,7 +137,7 @@ fn is_noise(said: &str) -> bool {
     let begins = |noise: &&str| said.starts_with(*noise);
     said.is_empty()
         || said.contains("---[ cut here ]---")
-        || NOISE.iter().any(|noise| begins(&noise))
+        || NOISE.iter().any(begins)
         || is_register(said)
         || is_dump(said)
 }
