@@ -14,19 +14,6 @@ const VARYING: [&str; 2] = ["klp_try_switch_task: ", "signaling remaining tasks"
 /// How lines about a module go on that speak of what the first module of its kind taints.
 const TAINTING: [&str; 2] = ["loading out-of-tree module", "tainting kernel with"];
 
-/// What livepatching says before a livepatch's name (`kernel/livepatch/core.c`), and after it and a
-/// colon (`transition.c`).
-const PATCH: [&str; 3] = ["enabling patch ", "applying patch ", "reverting patch "];
-const DOING: [&str; 7] = [
-    "initializing ",
-    "starting ",
-    "completing ",
-    "canceling ",
-    "reversing ",
-    "patching complete",
-    "unpatching complete",
-];
-
 /// Whether a line of livepatching, without [`OF_LIVEPATCHING`], is not the same in every run.
 pub(crate) fn varies(line: &str) -> bool {
     VARYING.iter().any(|start| line.starts_with(start))
@@ -41,7 +28,7 @@ pub(crate) fn taints(line: &str) -> bool {
 pub(super) fn check(expect: &Node, references: &mut References) {
     for list in ["log", "whole_log", "not_in_log"] {
         for (item, text) in texts(expect, list) {
-            let wrong = of_any(item, text, references);
+            let wrong = of_any(item, text);
             let wrong = wrong.or_else(|| match list {
                 "whole_log" => of_whole(item, text, references),
                 _ => None,
@@ -73,7 +60,7 @@ fn texts<'a>(expect: &'a Node, list: &str) -> impl Iterator<Item = (&'a Node, &'
 }
 
 /// What is wrong with a text that is looked for in any way.
-fn of_any(item: &Node, text: &str, references: &References) -> Option<Diagnostic> {
+fn of_any(item: &Node, text: &str) -> Option<Diagnostic> {
     let never = |what: &str| Diagnostic::new(item.span, format!("no line of the log {what}"));
     if let Some(rest) = after_time(text) {
         let help = format!("leave the time out: `{rest}`");
@@ -85,31 +72,7 @@ fn of_any(item: &Node, text: &str, references: &References) -> Option<Diagnostic
         let label = format!("{length} bytes");
         return Some(never("is longer than 1024 bytes").label(label));
     }
-    let livepatches = references.livepatches.iter().map(|l| &l.name);
-    let mut names = livepatches.filter(|name| names_module(text, name));
-    let name = names.next()?;
-    let module = kernel_module_name(name);
-    let message = format!("livepatching says nothing of `{name}`");
-    let help = format!("to the kernel, it is `{module}`");
-    Some(Diagnostic::new(item.span, message).help(help))
-}
-
-/// Whether a text is livepatching's, about a livepatch that the kernel calls otherwise:
-/// `'pricing-v1': patching complete`, `enabling patch 'pricing-v1'`.
-fn names_module(text: &str, name: &str) -> bool {
-    if kernel_module_name(name) == name {
-        return false;
-    }
-    let follows = |rest: &str| {
-        let rest = rest.strip_prefix(": ").unwrap_or_default();
-        let says = |what: &&str| what.starts_with(rest) || rest.starts_with(*what);
-        !rest.is_empty() && DOING.iter().any(says)
-    };
-    let quoted = format!("'{name}'");
-    text.match_indices(&quoted).any(|(at, _)| {
-        let (before, rest) = (&text[..at], &text[at + quoted.len()..]);
-        PATCH.iter().any(|what| before.ends_with(what)) || follows(rest)
-    })
+    None
 }
 
 /// What is wrong with a line among all lines of livepatching and of the scenario's modules.
