@@ -156,7 +156,8 @@ fn evidence(
             .iter()
             .map(|piece| ROWS_EACH.min(piece.lines.len() + 1))
             .sum();
-        let most = room.saturating_sub(reserved).max(ROWS_EACH).min(room);
+        let least = if index == 0 { room / 2 } else { ROWS_EACH };
+        let most = room.saturating_sub(reserved).max(least).min(room);
         let (body, complete) = match most {
             0..2 => (Vec::new(), false),
             most => body(piece, most - 1, screen),
@@ -249,7 +250,10 @@ fn without_reasons(mut lines: Vec<String>, verdict: &Verdict) -> Vec<String> {
         let mut reasons = verdict.reasons.iter();
         reasons.any(|reason| visible(reason).contains(line))
     };
-    if let Some(title) = lines.iter().position(is_reason) {
+    let found = lines.iter().enumerate().filter(|(_, line)| is_reason(line));
+    // The message of a warning may be a word that is in the reason by chance.
+    let title = found.max_by_key(|(_, line)| line.len());
+    if let Some((title, _)) = title {
         lines.remove(title);
     }
     lines

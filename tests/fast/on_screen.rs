@@ -214,6 +214,24 @@ fn evidence_without_end_is_cut_and_the_first_task_is_not() {
             assert!(text.contains(part), "no {part}\n{text}");
         }
     }
+    // A word of the message that is in the reason as well; and pieces without number.
+    let mut verdict = verdict(&run("warn")).1.clone();
+    for piece in &mut verdict.evidence {
+        piece.text = piece.text.replace("] provoked\n", "] culprit\n");
+    }
+    for number in 0..20 {
+        verdict = verdict.with(&format!("something else {number}"), &"a line\n".repeat(9));
+    }
+    let text = shown(&[ended(verdict)], Screen::PAGE);
+    assert!(rows(&text, COLUMNS) <= ROWS, "{text}");
+    assert_eq!(text.matches("WARNING: culprit.c:12").count(), 1, "{text}");
+    for part in [
+        "    culprit\n",
+        "    RIP: 0010:lab_new_0_cmdline_proc_show+",
+        "something else 0:",
+    ] {
+        assert!(text.contains(part), "no {part}\n{text}");
+    }
     let nothing = ended(Verdict::against(
         livepatch_lab::verdict::Outcome::Hung,
         Blame::Kernel,
