@@ -4,14 +4,18 @@
 //! No row is as wide as the terminal: one that is breaks when the terminal itself writes `^C` behind
 //! it, and what was above stays there for ever.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::screen::{cut, size};
 use crate::event::RunId;
 
 /// Columns that are left free: `^C`, and the cursor.
 const FREE: usize = 3;
+/// Columns that a row has at the least.
+const LEAST: usize = 8;
 /// Columns of a bar.
 const BAR: usize = 20;
 /// Characters of what is at hand in a phase.
@@ -47,11 +51,11 @@ struct Row {
 }
 
 /// The rows, and what of them is on the terminal.
-#[derive(Default)]
 pub struct Rows {
     rows: Vec<Row>,
-    /// The rows as they were drawn.
-    drawn: Vec<String>,
+    /// What draws: a bar for each row that is shown.
+    bars: MultiProgress,
+    drawn: Vec<ProgressBar>,
     /// Whether people type on the terminal.
     hidden: bool,
 }
@@ -60,7 +64,17 @@ impl Rows {
     /// Rows for standard error, if that is a terminal whose cursor can be moved.
     pub fn of_terminal() -> Option<Self> {
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-        (!dumb && size(std::io::stderr()).is_some()).then(Self::default)
+        let is_terminal = !dumb && size(std::io::stderr()).is_some();
+        is_terminal.then(|| Self::on(ProgressDrawTarget::term_like(Box::new(Narrow))))
+    }
+
+    fn on(target: ProgressDrawTarget) -> Self {
+        Self {
+            rows: Vec::new(),
+            bars: MultiProgress::with_draw_target(target),
+            drawn: Vec::new(),
+            hidden: false,
+        }
     }
 
     /// Adds a row, or changes its text.
@@ -105,7 +119,7 @@ impl Rows {
     /// Takes all rows away.
     pub fn end(&mut self) {
         self.rows.clear();
-        self.above(|| {});
+        self.tick();
     }
 
     /// Draws nothing from now on, or draws again.
@@ -116,20 +130,31 @@ impl Rows {
 
     /// Lets something be written above the rows.
     pub fn above(&mut self, write: impl FnOnce()) {
-        let columns = size(std::io::stderr()).map_or(80, |(columns, _)| columns);
-        emit(&erase(&self.drawn, columns));
-        self.drawn.clear();
-        write();
+        self.bars.suspend(write);
         self.tick();
     }
 
     /// Draws what has changed.
     pub fn tick(&mut self) {
         let (columns, rows) = size(std::io::stderr()).unwrap_or((80, 24));
-        let new = self.texts(Instant::now(), columns, rows);
-        if new != self.drawn {
-            emit(&(erase(&self.drawn, columns) + &new.join("\r\n")));
-            self.drawn = new;
+        let texts = self.texts(Instant::now(), columns, rows);
+        for bar in self.drawn.drain(texts.len().min(self.drawn.len())..) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        for (index, text) in texts.into_iter().enumerate() {
+            match self.drawn.get(index) {
+                Some(bar) if bar.message() == text => {}
+                Some(bar) => bar.set_message(text),
+                None => {
+                    let bar = ProgressBar::new_spinner()
+                        .with_style(style())
+                        .with_message(text);
+                    let bar = self.bars.add(bar);
+                    bar.tick();
+                    self.drawn.push(bar);
+                }
+            }
         }
     }
 
@@ -143,7 +168,7 @@ impl Rows {
         let others = &self.rows[..self.rows.len() - usize::from(whole.is_some())];
         let room = most - usize::from(whole.is_some());
         let shown = others.iter().take(room).chain(whole);
-        let width = columns.saturating_sub(FREE).max(8);
+        let width = columns.saturating_sub(FREE).max(LEAST);
         shown.map(|row| cut(&row.text(now), width)).collect()
     }
 }
@@ -185,22 +210,71 @@ fn elapsed(since: Duration) -> String {
     }
 }
 
-/// What takes rows from the terminal again, with the cursor at the end of the last one. A terminal
-/// that has become narrower has broken them.
-fn erase(drawn: &[String], columns: usize) -> String {
-    let height = |row: &String| row.chars().count().div_ceil(columns.max(1)).max(1);
-    match drawn.iter().map(height).sum::<usize>() {
-        0 => String::new(),
-        1 => "\r\u{1b}[J".to_owned(),
-        rows => format!("\r\u{1b}[{}A\u{1b}[J", rows - 1),
+/// A row's text, which has all of it.
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// Standard error, said to be narrower than it is: the last row is filled up to its width, and the
+/// cursor stays behind it.
+#[derive(Debug)]
+struct Narrow;
+
+impl Narrow {
+    fn emit(text: &str) -> io::Result<()> {
+        io::stderr().lock().write_all(text.as_bytes())
+    }
+
+    /// Moves the cursor, by a CSI sequence with this final character.
+    fn step(n: usize, to: char) -> io::Result<()> {
+        match n {
+            0 => Ok(()),
+            n => Self::emit(&format!("\u{1b}[{n}{to}")),
+        }
     }
 }
 
-fn emit(text: &str) {
-    if !text.is_empty() {
-        let mut out = std::io::stderr().lock();
-        let _ = out.write_all(text.as_bytes());
-        let _ = out.flush();
+impl TermLike for Narrow {
+    fn width(&self) -> u16 {
+        let columns = size(io::stderr()).map_or(80, |(columns, _)| columns);
+        u16::try_from(columns.saturating_sub(FREE).max(LEAST)).unwrap_or(u16::MAX)
+    }
+
+    fn height(&self) -> u16 {
+        let rows = size(io::stderr()).map_or(24, |(_, rows)| rows);
+        u16::try_from(rows).unwrap_or(u16::MAX)
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        Self::step(n, 'A')
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        Self::step(n, 'B')
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        Self::step(n, 'C')
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        Self::step(n, 'D')
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        Self::emit(&format!("{text}\r\n"))
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        Self::emit(text)
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Self::emit("\r\u{1b}[2K")
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        io::stderr().lock().flush()
     }
 }
 
@@ -211,7 +285,7 @@ mod tests {
 
     #[test]
     fn rows_are_in_order_and_never_as_wide_as_the_terminal() {
-        let mut rows = Rows::default();
+        let mut rows = Rows::on(ProgressDrawTarget::hidden());
         rows.set(Key::Whole, "[####] 3/8 done");
         for name in ["a", "b", "c"] {
             rows.set(Key::Run(run(name)), format!("{name}: {}", "x".repeat(200)));
@@ -244,16 +318,5 @@ mod tests {
         assert_eq!(rows.texts(now, 80, 24).len(), 4);
         rows.hidden = true;
         assert_eq!(rows.texts(now, 80, 24), [""; 0]);
-    }
-
-    #[test]
-    fn what_was_drawn_is_erased_also_where_it_was_broken() {
-        let drawn = ["x".repeat(77), "y".to_owned()];
-        assert_eq!(erase(&drawn, 80), "\r\u{1b}[1A\u{1b}[J");
-        assert_eq!(erase(&drawn, 40), "\r\u{1b}[2A\u{1b}[J");
-        assert_eq!(
-            (erase(&drawn[1..], 80).as_str(), erase(&[], 80).as_str()),
-            ("\r\u{1b}[J", "")
-        );
     }
 }

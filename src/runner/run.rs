@@ -221,9 +221,7 @@ impl Attempt<'_> {
         }
         let verdict = match (result, splat) {
             // A complaint may be the very last thing that a kernel says.
-            (Ok(()), Some(splat)) => {
-                Ok(self.as_executed(judge::of_splat(&splat, AFTER)))
-            }
+            (Ok(()), Some(splat)) => Ok(self.as_executed(judge::of_splat(&splat, AFTER))),
             (Ok(()), None) => recorded.and_then(|()| judged.unwrap_or_else(|| self.judge(&played))),
             (Err(EarlyEnd::Verdict(verdict)), _) => Ok(self
                 .known(*verdict, &played)

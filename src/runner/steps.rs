@@ -240,7 +240,10 @@ impl Attempt<'_> {
         verdict.evidence = stuck.evidence;
         Ok(verdict
             .with("the console's last lines before that", &tail)
-            .help(help.or(stuck.help).unwrap_or_else(|| format!("{STALLED}\n{}", stall::ENDS))))
+            .help(
+                help.or(stuck.help)
+                    .unwrap_or_else(|| format!("{STALLED}\n{}", stall::ENDS)),
+            ))
     }
 }
 
@@ -310,15 +313,12 @@ impl Found {
     }
 }
 
-
 /// A transition's limit is the guest's own, so a host without time makes it short. The verdict says
 /// so, and stands: what holds the transition up is known.
 fn of_share(mut verdict: Verdict, share: Share) -> Verdict {
     if share.is_hosts() {
         verdict.reasons.push(share.to_string());
-        let help = verdict
-            .help
-            .map(|help| format!("{help}\n{SLOW_HOST}"));
+        let help = verdict.help.map(|help| format!("{help}\n{SLOW_HOST}"));
         verdict.help = help.or_else(|| Some(SLOW_HOST.to_owned()));
     }
     verdict
