@@ -5,6 +5,7 @@
 //! it, and what was above stays there for ever.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
@@ -65,7 +66,7 @@ impl Rows {
     pub fn of_terminal() -> Option<Self> {
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
         let is_terminal = !dumb && size(std::io::stderr()).is_some();
-        is_terminal.then(|| Self::on(ProgressDrawTarget::term_like(Box::new(Narrow))))
+        is_terminal.then(|| Self::on(ProgressDrawTarget::term_like(Box::new(Narrow::default()))))
     }
 
     fn on(target: ProgressDrawTarget) -> Self {
@@ -215,10 +216,13 @@ fn style() -> ProgressStyle {
     ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// Standard error, said to be narrower than it is: the last row is filled up to its width, and the
-/// cursor stays behind it.
-#[derive(Debug)]
-struct Narrow;
+/// Standard error, said to be narrower than it is. What draws fills each row up to the width and relies
+/// on the terminal for the next one: here, the next row begins where that width is reached.
+#[derive(Debug, Default)]
+struct Narrow {
+    /// Columns of this row that have been written.
+    column: AtomicUsize,
+}
 
 impl Narrow {
     fn emit(text: &str) -> io::Result<()> {
@@ -231,6 +235,11 @@ impl Narrow {
             0 => Ok(()),
             n => Self::emit(&format!("\u{1b}[{n}{to}")),
         }
+    }
+
+    fn begin_row(&self, how: &str) -> io::Result<()> {
+        self.column.store(0, Ordering::Relaxed);
+        Self::emit(how)
     }
 }
 
@@ -262,15 +271,24 @@ impl TermLike for Narrow {
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        Self::emit(&format!("{text}\r\n"))
+        self.write_str(text)?;
+        self.begin_row("\r\n")
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
+        if text == "\r" {
+            return self.begin_row(text);
+        }
+        if self.column.load(Ordering::Relaxed) >= usize::from(self.width()) {
+            self.begin_row("\r\n")?;
+        }
+        self.column
+            .fetch_add(text.chars().count(), Ordering::Relaxed);
         Self::emit(text)
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        Self::emit("\r\u{1b}[2K")
+        self.begin_row("\r\u{1b}[2K")
     }
 
     fn flush(&self) -> io::Result<()> {
