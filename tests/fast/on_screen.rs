@@ -224,7 +224,7 @@ fn evidence_without_end_is_cut_and_the_first_task_is_not() {
     }
     let text = shown(&[ended(verdict)], Screen::PAGE);
     assert!(rows(&text, COLUMNS) <= ROWS, "{text}");
-    assert_eq!(text.matches("WARNING: culprit.c:12").count(), 1, "{text}");
+    assert_eq!(text.matches("warn.yaml:12").count(), 1, "{text}");
     for part in [
         "    culprit\n",
         "    RIP: 0010:lab_new_0_cmdline_proc_show+",
@@ -245,7 +245,7 @@ fn of_several_failures_the_end_is_the_summary() {
     let events = recorded();
     for screen in [Screen::PAGE, terminal(SIZES[0])] {
         let text = shown(&events, screen);
-        let (reports, summary) = text.rsplit_once("in the record\n  record: ").unwrap();
+        let (reports, summary) = text.rsplit_once("\n  record: ").unwrap();
         assert_eq!(reports.matches("\n  record: ").count(), events.len() - 1);
         let lines: Vec<_> = summary.lines().skip(1).collect();
         for event in &events {

@@ -173,6 +173,10 @@ fn in_registers(message: &str) -> Option<String> {
 fn frame(message: &str) -> Option<String> {
     let mut words = without_addresses(message).split(' ');
     let first = words.next()?;
+    // A call that does not return may be the last thing in a function: what follows is another one.
+    if first.contains("+0x0/") {
+        return None;
+    }
     if let Some(function) = symbol(first) {
         return Some(function);
     }
@@ -263,6 +267,7 @@ mod tests {
         }
         for (line, function) in [
             ("ksys_read+0x6f/0xf0", Some("ksys_read")),
+            ("lab_livepatch_exit+0x0/0xfd0 [culprit]", None),
             (
                 " [<ffffffff81aa01f3>] ksys_read+0x6f/0xf0",
                 Some("ksys_read"),
