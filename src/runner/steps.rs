@@ -14,6 +14,7 @@ use crate::event::{Event, millis};
 use crate::replay::Mark;
 use crate::scenario::{Expect, Step, Went, World};
 use crate::size::Size;
+use crate::state::refusal::{Refusal, has_function, refusal};
 use crate::state::{self, Names, Observed, StepLog, mask, stall, witness};
 use crate::step::{self, Fails, Mistake, Operations, Performed, Stopped, Subject};
 use crate::verdict::{Outcome, Problem, Verdict};
@@ -170,6 +171,12 @@ impl Attempt<'_> {
         let why = done.mistake.iter().chain(mistakes);
         if let Some(mistake) = why.into_iter().find(|mistake| done.shows(mistake)) {
             found.iter_mut().for_each(|found| found.blame(mistake));
+        } else if !found.is_empty()
+            && let Some(refusal) = refusal(&state.log)
+        {
+            found
+                .iter_mut()
+                .for_each(|found| self.refused(found, &refusal));
         }
         if let Some(expect) = &step.expect
             && !done.skipped
@@ -197,6 +204,18 @@ impl Attempt<'_> {
             return Err(verdict.help(full_disk(&self.of.size)).into());
         }
         Ok(problems)
+    }
+
+    /// The kernel has said why. That it does not have a function that is not in its `System.map` is no
+    /// fault of its own.
+    fn refused(&self, found: &mut Found, refusal: &Refusal) {
+        found.help = Some(refusal.help.clone());
+        if let Some(name) = &refusal.missing {
+            let map = std::fs::read_to_string(self.of.tree.join("build/System.map"));
+            if has_function(&map.unwrap_or_default(), name) == Some(false) {
+                found.blame = Blame::File;
+            }
+        }
     }
 
     /// The verdict on a transition that did not end in the last step.

@@ -8,6 +8,7 @@ pub mod log;
 pub mod mask;
 pub mod observed;
 pub mod older;
+pub mod refusal;
 pub mod snapshot;
 pub mod snapshots;
 pub mod stall;

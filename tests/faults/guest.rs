@@ -352,10 +352,12 @@ pub const FAULTS: [Fault; 33] = [
     {
         let mut fault = gone(
             "load-errno",
-            "a livepatch that the kernel refuses",
+            "a livepatch of a function that the kernel does not have",
             Outcome::Failed,
             "loading culprit failed: EINVAL",
         );
+        fault.blame = Some(Blame::File);
+        fault.says = &["lab_no_such_function: this kernel has no function of that name"];
         fault.evidence = &[];
         fault
     },

@@ -177,3 +177,19 @@ fn a_file_that_the_kernel_is_built_without_is_named_with_its_option() {
         ],
     );
 }
+
+#[test]
+fn the_kernel_has_no_jump_tables() {
+    // Those of functions in .init.text are in .rodata, so that klp-build refuses to patch any function
+    // that refers to it: `can't patch or reference init code/data`.
+    let command = built().join("build/kernel/.sys.o.cmd");
+    let command = fs::read_to_string(&command).unwrap();
+    let flags: Vec<_> = command.split_whitespace().collect();
+    for flag in ["-fno-jump-tables", "-fcf-protection=branch"] {
+        assert!(
+            flags.contains(&flag),
+            "{flag}: {:?}",
+            command.lines().next()
+        );
+    }
+}
