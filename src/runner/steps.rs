@@ -11,6 +11,7 @@ use super::tree::Tree;
 use crate::context::Context;
 use crate::error::{Blame, Error};
 use crate::event::{Event, millis};
+use crate::klp::FunctionRef;
 use crate::replay::Mark;
 use crate::scenario::{Expect, Step, Went, World};
 use crate::size::Size;
@@ -231,8 +232,10 @@ impl Attempt<'_> {
         let names = Names::of(&self.of.scenario);
         let (machine, guest, log) = live.split()?;
         let tail = machine.console.tail(25);
+        let name = names.of_module(livepatch);
+        let own = played.world.held_and_changed(&name);
         let held = match &mistake {
-            None if played.world.held().next().is_some() => {
+            None if !own.is_empty() => {
                 let held = guest.held(None, LOOK).await;
                 self.answered(machine, &doing(step, played), held)
                     .await?
@@ -244,10 +247,9 @@ impl Attempt<'_> {
         let doing = format!("step {number} ({})", step.action.label());
         let stuck = self.answered(machine, &doing, stuck).await?;
         let limit = step.timeout.unwrap_or(machine.deadlines.transition);
-        let livepatch = names.of_module(livepatch);
-        let what = format!("the transition of {livepatch} did not end in {limit:?}");
+        let what = format!("the transition of {name} did not end in {limit:?}");
         let mut found = Found::from(what);
-        let by_held = || held_by_scenario(&played.world);
+        let by_held = || held_by_scenario(&own);
         if let Some(mistake) = mistake.or_else(|| held.then(by_held)) {
             found.blame(&mistake);
         }
@@ -278,10 +280,11 @@ fn went(done: &Performed) -> Went {
     }
 }
 
-/// Why a transition does not end for which only the scenario's own tasks are in the way.
-fn held_by_scenario(world: &World) -> Mistake {
-    let held: Vec<_> = world
-        .held()
+/// Why a transition does not end for which only the scenario's own tasks are in the way, in functions
+/// that it changes.
+fn held_by_scenario(own: &[(&FunctionRef, usize)]) -> Mistake {
+    let held: Vec<_> = own
+        .iter()
         .map(|(function, since)| format!("{function} (step {since})"))
         .collect();
     let held = held.join(", ");

@@ -153,11 +153,16 @@ pub const FAULTS: [Fault; 33] = [
         "a task that sleeps in a function of a livepatch that is gone",
         Outcome::Splat,
     ),
-    late(
-        "late-callback",
-        "an RCU callback of a livepatch that is gone",
-        Outcome::Panicked,
-    ),
+    {
+        let mut fault = late(
+            "late-callback",
+            "an RCU callback of a livepatch that is gone",
+            Outcome::Panicked,
+        );
+        // Grace periods are short: it may come before the answer to the last step.
+        fault.reason = " in rcu_";
+        fault
+    },
     stuck(
         "hung-task",
         "a task that sleeps for ever",

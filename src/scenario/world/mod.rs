@@ -121,6 +121,14 @@ impl World {
             .map(|(function, held)| (function, held.since))
     }
 
+    /// The held functions that a livepatch changes for certain, each with its step.
+    pub fn held_and_changed(&self, livepatch: &str) -> Vec<(&FunctionRef, usize)> {
+        let changes = |function: &FunctionRef| self.changes(livepatch, function) == Some(true);
+        self.held()
+            .filter(|(function, _)| changes(function))
+            .collect()
+    }
+
     /// Takes account of the next step.
     pub fn after(&mut self, step: &Step, went: Went) {
         self.steps += 1;
@@ -242,6 +250,9 @@ impl World {
         if matches!(action, Action::Force(_)) {
             let gone = before.iter().filter(|name| !self.stack.contains(name));
             let gone: Vec<_> = gone.cloned().collect();
+            // One of another tag is not replaced, or ought not to be.
+            let is_gone = |name: &String| matches!(self.enabled.get(name), Some(Known::No(_)));
+            let gone: Vec<_> = gone.into_iter().filter(is_gone).collect();
             for name in gone {
                 self.pinned.insert(name, self.steps);
             }

@@ -175,7 +175,7 @@ impl World {
 
     /// Whether a livepatch that is enabled now changes a function: it has a version of its own, or takes
     /// away that of one that it replaces.
-    fn changes(&self, livepatch: &str, function: &FunctionRef) -> Option<bool> {
+    pub(super) fn changes(&self, livepatch: &str, function: &FunctionRef) -> Option<bool> {
         if self.patches(livepatch, function)? {
             return Some(true);
         }

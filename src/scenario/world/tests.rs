@@ -101,3 +101,33 @@ fn what_is_replaced_stays_away_whatever_is_written() {
     let steps = steps.replace("disable: v1", "disable: all");
     assert_eq!(last(&steps, &[AsWritten; 3]), []);
 }
+
+#[test]
+fn what_a_kernel_does_to_livepatches_of_other_tags_is_no_mistake() {
+    let before = |text: &str, step: &str| {
+        let source = Source::new("x.yaml", text);
+        let scenario = parse("x", &source).unwrap();
+        let mut world = World::of(
+            &scenario.targets,
+            &scenario.livepatches,
+            scenario.requires.replace,
+        );
+        let is_it = |it: &&crate::scenario::Step| it.action.label() != step;
+        for step in scenario.steps.iter().take_while(is_it) {
+            world.after(step, AsWritten);
+        }
+        let step = scenario.steps.iter().find(|it| !is_it(it)).unwrap();
+        (
+            world.before(step).len(),
+            world.held_and_changed("vendor-v2").len(),
+        )
+    };
+    // R3: a forced transition pins the modules of all.
+    let force = include_str!("../../../scenarios/tagged-force.yaml");
+    assert_eq!(before(force, "unload storage").0, 0);
+    // Of the livepatch that it replaces, it does.
+    assert_eq!(before(force, "load vendor-v2").1, 1);
+    // R1: tasks in functions of other tags hold the transition up.
+    let neighbour = include_str!("../../../scenarios/tagged-busy-neighbour.yaml");
+    assert_eq!(before(neighbour, "load vendor-v2"), (0, 0));
+}
