@@ -160,7 +160,7 @@ pub const FAULTS: [Fault; 33] = [
             Outcome::Panicked,
         );
         // Grace periods are short: it may come before the answer to the last step.
-        fault.reason = " in rcu_";
+        fault.reason = "nable to handle ";
         fault
     },
     stuck(
