@@ -460,6 +460,8 @@ static int do_settle(long timeout_ms)
 /* A stack is aligned to its size. */
 #define STACK_SIZE 16384UL
 #define LOOK_MS 50
+#define CLEAR_LOOKS 4
+#define CLEAR_MS 3
 
 static struct symbol {
 	const char *name;
@@ -611,8 +613,13 @@ static int is_of_modules(unsigned long word)
 
 static int can_be_entry(unsigned long word)
 {
-	return (long)word < 0 && !(word & 7) && word < -4096UL &&
-	       (word < symbols[TEXT].address || word >= symbols[END].address);
+	return (long)word < 0 && !(word & 7) && word < -4096UL;
+}
+
+/* The kernel's own entries have no module's address, but others behind them in their lists. */
+static int is_of_kernel(unsigned long word)
+{
+	return word >= symbols[TEXT].address && word < symbols[END].address;
 }
 
 /* A module's address in the frames of the task whose timer is on its own stack at `timer`. */
@@ -649,6 +656,8 @@ static unsigned long look_at(const struct list *list, unsigned long entry, unsig
 		    *count < ENTRIES_MAX)
 			next[(*count)++] = word;
 	}
+	if (is_of_kernel(entry))
+		return 0;
 	return found || !sleeps ? found : in_stack(entry);
 }
 
@@ -709,23 +718,31 @@ static int look_for_pending(void)
 /*
  * Waits as long as something is pending in modules, and says what still is. A guest that cannot
  * tell waits for `blind_ms`. Looks are counted, not milliseconds: the clock of a guest that got no
- * time goes on, and its timers are not handled before the agent looks.
+ * time goes on, and its timers are not handled before the agent looks. Lists change while they are
+ * read, and a part of one may be missed: nothing is pending if several looks say so.
  */
 static int do_quiet(long limit_ms, long blind_ms)
 {
-	long looks;
+	long waited = 0, clear = 0;
 
-	for (looks = 0;; looks++, pause_ms(LOOK_MS)) {
+	for (;;) {
 		int err;
 
 		reply_len = 0;
 		err = look_for_pending();
-		if (err && looks * LOOK_MS >= blind_ms)
+		if (err && waited >= blind_ms)
 			return err;
-		if (!err && !reply_len)
-			return 0;
-		if (!err && looks * LOOK_MS >= limit_ms)
+		if (!err && !reply_len) {
+			if (++clear == CLEAR_LOOKS)
+				return 0;
+			pause_ms(CLEAR_MS);
+			continue;
+		}
+		if (!err && waited >= limit_ms)
 			return ETIMEDOUT;
+		clear = 0;
+		waited += LOOK_MS;
+		pause_ms(LOOK_MS);
 	}
 }
 

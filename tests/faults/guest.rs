@@ -159,8 +159,9 @@ pub const FAULTS: [Fault; 33] = [
             "an RCU callback of a livepatch that is gone",
             Outcome::Panicked,
         );
-        // Grace periods are short: it may come before the answer to the last step.
-        fault.reason = "nable to handle ";
+        // Grace periods are short: it may come before the answer to the last step. What is in the
+        // place of its function differs.
+        fault.reason = ": ";
         fault
     },
     stuck(
